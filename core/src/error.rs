@@ -1,0 +1,78 @@
+//! One error for the crate, its variants sorted by who is at fault.
+
+/// Result of everything in this crate that can fail.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// What went wrong. No variant carries key bytes, vector elements or user text.
+#[non_exhaustive]
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    // ---- the caller's fault -------------------------------------------------------------
+    /// Two vectors, or a vector and its column, differ in length.
+    #[error("expected {expected} dimensions, not {found}")]
+    Dimensions {
+        /// What the column, index or other vector has.
+        expected: usize,
+        /// What came.
+        found: usize,
+    },
+    /// An element is NaN or infinite.
+    #[error("{0} not allowed in a sealed vector")]
+    NotFinite(&'static str),
+    /// No dimensions, or more than [`crate::format::MAX_DIMS`].
+    #[error("a vector has 1 to 16000 dimensions, not {0}")]
+    DimensionsOutOfRange(usize),
+
+    // ---- keys ---------------------------------------------------------------------------
+    /// A key is not 32 bytes long.
+    #[error("expected a key of 32 bytes, not {0}")]
+    KeyLength(usize),
+    /// The key does not fit: its commitment differs or a wrapped key would not unwrap. Never says which.
+    #[error("the key does not open this key ring")]
+    WrongKey,
+    /// The ring has no DEK of this version.
+    #[error("the key ring has no data key of version {0}")]
+    UnknownDekVersion(u32),
+
+    // ---- data ---------------------------------------------------------------------------
+    /// A tag failed. Deliberately without detail.
+    #[error("could not open")]
+    Open,
+    /// Bytes that no version of this format writes.
+    #[error("malformed {what}")]
+    Malformed {
+        /// What was being decoded.
+        what: &'static str,
+    },
+    /// A format version that this build does not know.
+    #[error("{what} has format version {found}, this build reads up to {known}")]
+    Version {
+        /// What was being decoded.
+        what: &'static str,
+        /// The version found.
+        found: u16,
+        /// The newest version known.
+        known: u16,
+    },
+    /// An index page is not what the protocol says it must be; `XX002` in Postgres.
+    #[error("index corrupted in block {block}: {what}")]
+    Corrupt {
+        /// The block at fault.
+        block: u32,
+        /// What is wrong with it.
+        what: &'static str,
+    },
+
+    // ---- provider -----------------------------------------------------------------------
+    /// A key provider failed; the text names the provider and no secret.
+    #[error("{0}")]
+    Provider(String),
+    /// The page store failed or the caller cancelled; the store keeps the details.
+    #[error("the page store gave up")]
+    Store,
+
+    // ---- our bug ------------------------------------------------------------------------
+    /// A state that this crate promises can't happen.
+    #[error("internal error: {0}")]
+    Bug(&'static str),
+}

@@ -1,0 +1,18 @@
+//! The foundation of sealvec: sealed formats, key logic and the encrypted IVF index.
+//!
+//! Nothing here knows Postgres, touches a file or reads a clock. Pages come in through
+//! [`store::PageStore`]; `src/storage` of the extension implements it on shared buffers, and
+//! [`store::memory`] in memory, so that the whole index runs in `cargo test`.
+
+#![deny(unsafe_code)] // only the SIMD kernels in `math` opt in
+
+pub mod crypto;
+pub mod error;
+pub mod format;
+pub mod ivf;
+pub mod keys;
+pub mod math;
+pub mod metric;
+pub mod store;
+
+pub use error::{Error, Result};
