@@ -1,1 +1,3 @@
-//! Placeholder.
+//! Bytes and text as they are stored and exchanged.
+
+pub mod text;
