@@ -1,3 +1,4 @@
 //! Bytes and text as they are stored and exchanged.
 
 pub mod text;
+pub mod typmod;

@@ -1,0 +1,106 @@
+//! Every error that sealvec raises in Postgres: SQLSTATE, message, detail, hint.
+//!
+//! Inside the crate errors are values; a callback or SQL function turns them into `ereport` once, at its edge,
+//! with [`SqlError::raise`] or [`OrRaise::or_raise`]. No text here may hold a key, a vector element or
+//! what the user typed, except names of objects that the user named.
+
+use std::borrow::Cow;
+
+use pgrx::PgSqlErrorCode::{self, *};
+use pgrx::pg_sys::panic::ErrorReport;
+use pgrx::prelude::*;
+use sealvec_core::Error;
+
+/// An error on its way to the client.
+#[derive(Debug)]
+pub struct SqlError {
+    /// The five-character code clients test.
+    pub sqlstate: PgSqlErrorCode,
+    /// What was expected and what came, in one line.
+    pub message: Cow<'static, str>,
+    /// More about the state that led here.
+    pub detail: Option<Cow<'static, str>>,
+    /// What to do about it.
+    pub hint: Option<Cow<'static, str>>,
+}
+
+impl SqlError {
+    /// An error with neither detail nor hint.
+    pub fn new(sqlstate: PgSqlErrorCode, message: impl Into<Cow<'static, str>>) -> Self {
+        Self { sqlstate, message: message.into(), detail: None, hint: None }
+    }
+
+    /// The same error with a detail line.
+    pub fn detail(mut self, detail: impl Into<Cow<'static, str>>) -> Self {
+        self.detail = Some(detail.into());
+        self
+    }
+
+    /// The same error with a hint line.
+    pub fn hint(mut self, hint: impl Into<Cow<'static, str>>) -> Self {
+        self.hint = Some(hint.into());
+        self
+    }
+
+    /// Reports the error to Postgres; the current statement ends here.
+    ///
+    /// Travels as a panic up to the nearest `#[pg_guard]`, so every value on the way is dropped.
+    pub fn raise(self) -> ! {
+        let mut report = ErrorReport::new(self.sqlstate, self.message, "sealvec");
+        if let Some(detail) = self.detail {
+            report = report.set_detail(detail);
+        }
+        if let Some(hint) = self.hint {
+            report = report.set_hint(hint);
+        }
+        report.report(PgLogLevel::ERROR);
+        unreachable!("ereport(ERROR) does not return")
+    }
+}
+
+/// `result.or_raise()` at the edge of a callback.
+pub trait OrRaise<T> {
+    /// The value, or the end of the statement.
+    fn or_raise(self) -> T;
+}
+
+impl<T, E: Into<SqlError>> OrRaise<T> for Result<T, E> {
+    fn or_raise(self) -> T {
+        self.unwrap_or_else(|error| error.into().raise())
+    }
+}
+
+/// The table: one row for each way `core` can fail.
+impl From<Error> for SqlError {
+    fn from(error: Error) -> Self {
+        let message = error.to_string();
+        match error {
+            // ---- the caller's fault: data exceptions, as pgvector's ------------------------------
+            Error::Dimensions { .. } | Error::NotFinite(_) => Self::new(ERRCODE_DATA_EXCEPTION, message),
+            Error::DimensionsOutOfRange(0) => {
+                Self::new(ERRCODE_DATA_EXCEPTION, "a sealed vector must have at least 1 dimension")
+            }
+            Error::DimensionsOutOfRange(_) => Self::new(ERRCODE_PROGRAM_LIMIT_EXCEEDED, message),
+            // ---- keys -----------------------------------------------------------------------
+            Error::KeyLength(_) => Self::new(ERRCODE_INVALID_PARAMETER_VALUE, message)
+                .hint("Pass the 32 raw bytes of the key as a bound bytea parameter."),
+            // As a wrong password: what was shown does not open, and no more is said.
+            Error::WrongKey => Self::new(ERRCODE_INVALID_PASSWORD, message),
+            Error::UnknownDekVersion(_) => Self::new(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE, message)
+                .hint("The data is newer than this key ring: import a newer export with sealvec.import_ring()."),
+            // ---- data -----------------------------------------------------------------------
+            // A failed tag: the bytes are not those that were sealed. Why is not for the client.
+            Error::Open => Self::new(ERRCODE_DATA_CORRUPTED, "could not open sealed value"),
+            Error::Malformed { .. } => Self::new(ERRCODE_INVALID_BINARY_REPRESENTATION, message),
+            Error::Version { .. } => Self::new(ERRCODE_FEATURE_NOT_SUPPORTED, message)
+                .hint("It was written by a newer sealvec: upgrade the extension, or REINDEX if it is an index."),
+            Error::Corrupt { .. } => Self::new(ERRCODE_INDEX_CORRUPTED, message)
+                .hint("Run sealvec.verify_index() for the extent of the damage; REINDEX builds the index anew from the table."),
+            // ---- provider, store ------------------------------------------------------------
+            Error::Provider(_) => Self::new(ERRCODE_SYSTEM_ERROR, message),
+            Error::Store => Self::new(ERRCODE_INTERNAL_ERROR, message),
+            // ---- our bug --------------------------------------------------------------------
+            _ => Self::new(ERRCODE_INTERNAL_ERROR, message).hint("This is a bug in sealvec; please report it."),
+        }
+    }
+}

@@ -1,0 +1,111 @@
+//! Settings: `sealvec.*` in postgresql.conf, SET and ALTER ROLE.
+
+use std::ffi::{CStr, CString};
+
+use pgrx::guc::{GucContext, GucFlags, GucRegistry, GucSetting};
+use pgrx::pg_sys;
+
+static LOCAL_ROOT_KEY_FILE: GucSetting<Option<CString>> = GucSetting::<Option<CString>>::new(Some(c""));
+static KEY_TTL: GucSetting<i32> = GucSetting::<i32>::new(300);
+static DISABLE_CORE_DUMPS: GucSetting<bool> = GucSetting::<bool>::new(true);
+static PROBES: GucSetting<i32> = GucSetting::<i32>::new(0);
+static TARGET_RECALL: GucSetting<f64> = GucSetting::<f64>::new(0.95);
+static MAX_SCAN_TUPLES: GucSetting<i32> = GucSetting::<i32>::new(0);
+
+/// Registers every setting; once per backend.
+pub fn init() {
+    let none = GucFlags::default();
+    GucRegistry::define_string_guc(
+        c"sealvec.local_root_key_file",
+        c"File with the root key of the local key provider.",
+        c"Must lie outside the data directory. Empty means .sealvec/root.key in the home directory of the server's operating-system user.",
+        &LOCAL_ROOT_KEY_FILE,
+        GucContext::Sighup,
+        GucFlags::SUPERUSER_ONLY,
+    );
+    GucRegistry::define_int_guc(
+        c"sealvec.key_ttl",
+        c"How long an unlocked key ring stays open in a session.",
+        c"Counted from the unlock. 0 keeps it open until it is locked or the session ends.",
+        &KEY_TTL,
+        0,
+        i32::MAX / 1000,
+        GucContext::Userset,
+        GucFlags::UNIT_S,
+    );
+    GucRegistry::define_bool_guc(
+        c"sealvec.disable_core_dumps",
+        c"Forbids core dumps and debugger attachment of a backend that has opened a key.",
+        c"",
+        &DISABLE_CORE_DUMPS,
+        GucContext::Suset,
+        none,
+    );
+    GucRegistry::define_int_guc(
+        c"sealvec.probes",
+        c"Number of index lists that a search visits first.",
+        c"0 chooses and widens by sealvec.target_recall.",
+        &PROBES,
+        0,
+        1 << 20,
+        GucContext::Userset,
+        none,
+    );
+    GucRegistry::define_float_guc(
+        c"sealvec.target_recall",
+        c"Share of the true nearest neighbours that an index search should find.",
+        c"Drives the number of lists visited when sealvec.probes is 0.",
+        &TARGET_RECALL,
+        0.5,
+        1.0,
+        GucContext::Userset,
+        none,
+    );
+    GucRegistry::define_int_guc(
+        c"sealvec.max_scan_tuples",
+        c"Number of rows an index search may score before it stops widening.",
+        c"0 sets no limit.",
+        &MAX_SCAN_TUPLES,
+        0,
+        i32::MAX,
+        GucContext::Userset,
+        none,
+    );
+}
+
+/// `sealvec.local_root_key_file` as set; empty means the default path.
+pub fn local_root_key_file() -> CString {
+    LOCAL_ROOT_KEY_FILE.get().unwrap_or_default()
+}
+
+/// `sealvec.key_ttl` in seconds; 0 sets no limit.
+pub fn key_ttl_s() -> u32 {
+    u32::try_from(KEY_TTL.get()).expect("the GUC's lower bound is 0")
+}
+
+/// `sealvec.disable_core_dumps`.
+pub fn disable_core_dumps() -> bool {
+    DISABLE_CORE_DUMPS.get()
+}
+
+/// `sealvec.probes`; 0 is adaptive.
+pub fn probes() -> u32 {
+    u32::try_from(PROBES.get()).expect("the GUC's lower bound is 0")
+}
+
+/// `sealvec.target_recall`, 0.5 to 1.
+pub fn target_recall() -> f64 {
+    TARGET_RECALL.get()
+}
+
+/// `sealvec.max_scan_tuples`; 0 sets no limit.
+pub fn max_scan_tuples() -> u32 {
+    u32::try_from(MAX_SCAN_TUPLES.get()).expect("the GUC's lower bound is 0")
+}
+
+/// Refuses settings under our prefix that nobody registered; called when all modules have registered theirs.
+pub fn reserve_prefix() {
+    const PREFIX: &CStr = c"sealvec";
+    // SAFETY: takes a C string that lives for the program; only emits warnings and removes placeholders.
+    unsafe { pg_sys::MarkGUCPrefixReserved(PREFIX.as_ptr()) }
+}

@@ -1,0 +1,26 @@
+//! sealvec for PostgreSQL: the sealed column type, key rings and the `sealed_ivf` access method.
+//!
+//! This crate is glue. It turns Datums into Rust values, calls `sealvec-core`, and turns errors into
+//! `ereport`. Inside, dependencies run downwards only: `datatype`, `index` → [`keys`] → [`guc`], [`error`];
+//! only `index` uses `storage`.
+
+use pgrx::prelude::*;
+
+pub mod datatype;
+pub mod error;
+pub mod guc;
+pub mod index;
+pub mod keys;
+pub mod storage;
+
+pgrx::pg_module_magic!();
+
+/// Runs once per backend, when the first sealvec function is called; no shared_preload_libraries needed.
+#[pg_guard]
+pub extern "C-unwind" fn _PG_init() {
+    guc::init();
+    keys::init();
+    datatype::init();
+    index::init();
+    guc::reserve_prefix();
+}
