@@ -1,1 +1,14 @@
-//! Placeholder.
+//! KEKs, DEKs, envelopes and key rings: who wraps what, and what is checked before a key is used.
+//!
+//! ```text
+//! provider ──wraps──> KEK ──HKDF──> wrap key ──wraps──> DEK (versioned) ──HKDF──> subkeys
+//!   (or the client holds the KEK)          └────wraps──> id key (belongs to the ring)
+//! ```
+
+pub mod dek;
+pub mod index;
+pub mod uuid;
+
+pub use dek::{Dek, DekBytes, Kek};
+pub use index::IndexKeys;
+pub use uuid::Uuid;
