@@ -1,1 +1,24 @@
-//! Placeholder.
+//! The arithmetic of the index: distances, rotation, 1-bit codes, k-means, assignment and probe statistics.
+//!
+//! Pure functions over slices. Nothing here knows a page, a key or a thread that it was not handed.
+//! Only [`kernels`] holds unsafe code: SIMD loops behind one function table chosen at run time.
+
+pub mod assign;
+pub mod code;
+pub mod distance;
+pub mod kmeans;
+mod kernels;
+pub mod random;
+pub mod rotate;
+pub mod split;
+
+pub use assign::{Assigner, assign, nearest};
+pub use code::{BLOCK_ROWS, BlockLayout, ListTerm, QueryCodes, encode_block};
+pub use kmeans::{KmeansOptions, kmeans};
+pub use rotate::Rotation;
+pub use split::{TwoMeans, two_means};
+
+/// Which kernels this process runs: `avx512`, `avx2`, `neon` or `portable`.
+pub fn instruction_set() -> &'static str {
+    kernels::table().name
+}

@@ -1,0 +1,213 @@
+//! Distances between vectors in memory and stored little-endian vectors, and the two stored precisions.
+//!
+//! Lengths must agree; a mismatch is our bug and panics. Stored bytes need no alignment.
+
+use super::kernels::table;
+
+/// Squared Euclidean distance.
+pub fn l2_squared(a: &[f32], b: &[f32]) -> f32 {
+    table().l2_squared(a, b)
+}
+
+/// Inner product.
+pub fn dot(a: &[f32], b: &[f32]) -> f32 {
+    table().dot(a, b)
+}
+
+/// Euclidean norm. Summed in f64, so neither 1e30 overflows nor 1e-30 vanishes.
+pub fn norm(x: &[f32]) -> f32 {
+    x.iter().map(|&e| f64::from(e) * f64::from(e)).sum::<f64>().sqrt() as f32
+}
+
+/// Scales `x` to norm 1; returns false and leaves it alone if it is zero or not finite.
+pub fn normalize(x: &mut [f32]) -> bool {
+    let norm = x.iter().map(|&e| f64::from(e) * f64::from(e)).sum::<f64>().sqrt();
+    if !(norm.is_finite() && norm > 0.0) {
+        return false;
+    }
+    for e in x {
+        *e = (f64::from(*e) / norm) as f32;
+    }
+    true
+}
+
+/// Squared Euclidean distance to a stored float32 vector; `x.len() == 4 * q.len()`.
+pub fn l2_squared_f32le(q: &[f32], x: &[u8]) -> f32 {
+    table().l2_squared_f32le(q, x)
+}
+
+/// Inner product with a stored float32 vector; `x.len() == 4 * q.len()`.
+pub fn dot_f32le(q: &[f32], x: &[u8]) -> f32 {
+    table().dot_f32le(q, x)
+}
+
+/// Squared Euclidean distance to a stored float16 vector; `x.len() == 2 * q.len()`.
+pub fn l2_squared_f16le(q: &[f32], x: &[u8]) -> f32 {
+    table().l2_squared_f16le(q, x)
+}
+
+/// Inner product with a stored float16 vector; `x.len() == 2 * q.len()`.
+pub fn dot_f16le(q: &[f32], x: &[u8]) -> f32 {
+    table().dot_f16le(q, x)
+}
+
+/// Squared Euclidean distance from `q` to each of `out.len()` rows laid end to end.
+pub fn l2_squared_many(q: &[f32], rows: &[f32], out: &mut [f32]) {
+    many(q, rows, out, |row| table().l2_squared(q, row));
+}
+
+/// Inner product of `q` with each of `out.len()` rows laid end to end.
+pub fn dot_many(q: &[f32], rows: &[f32], out: &mut [f32]) {
+    many(q, rows, out, |row| table().dot(q, row));
+}
+
+fn many(q: &[f32], rows: &[f32], out: &mut [f32], f: impl Fn(&[f32]) -> f32) {
+    assert!(!q.is_empty());
+    assert_eq!(rows.len(), q.len() * out.len());
+    for (row, out) in rows.chunks_exact(q.len()).zip(out) {
+        *out = f(row);
+    }
+}
+
+/// Appends `x` as little-endian float32.
+pub fn f32_to_f32le(x: &[f32], out: &mut Vec<u8>) {
+    out.reserve(x.len() * 4);
+    out.extend(x.iter().flat_map(|e| e.to_le_bytes()));
+}
+
+/// Reads little-endian float32.
+pub fn f32le_to_f32(bytes: &[u8], out: &mut [f32]) {
+    assert_eq!(bytes.len(), out.len() * 4);
+    for (bytes, out) in bytes.chunks_exact(4).zip(out) {
+        *out = f32::from_le_bytes(bytes.try_into().expect("chunks of four bytes"));
+    }
+}
+
+/// Appends `x` as little-endian float16, rounded to nearest even.
+/// Returns false if a finite element is out of range and became the largest finite float16 instead.
+#[must_use = "a saturated element is not the element that was given"]
+pub fn f32_to_f16le(x: &[f32], out: &mut Vec<u8>) -> bool {
+    let start = out.len();
+    out.resize(start + x.len() * 2, 0);
+    let bytes = &mut out[start..];
+    table().encode_f16(x, bytes);
+    // 65520 is the first number that rounds to infinity.
+    if x.iter().all(|e| e.abs() < 65520.0) {
+        return true;
+    }
+    for (x, bytes) in x.iter().zip(bytes.chunks_exact_mut(2)) {
+        if x.is_finite() && x.abs() >= 65520.0 {
+            bytes.copy_from_slice(&half::f16::MAX.to_le_bytes());
+            bytes[1] |= if x.is_sign_negative() { 0x80 } else { 0 };
+        }
+    }
+    false
+}
+
+/// Reads little-endian float16.
+pub fn f16le_to_f32(bytes: &[u8], out: &mut [f32]) {
+    table().decode_f16(bytes, out);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::math::kernels::all;
+    use crate::math::random::Random;
+
+    fn vector(random: &mut Random, dims: usize) -> Vec<f32> {
+        (0..dims).map(|_| random.normal()).collect()
+    }
+
+    #[test]
+    fn every_kernel_set_agrees_with_f64() {
+        let mut random = Random::new(b"distances");
+        for dims in (1..140).chain([255, 384, 960, 1536, 16000]) {
+            let (a, b) = (vector(&mut random, dims), vector(&mut random, dims));
+            // One byte in front: stored vectors are not aligned.
+            let (mut b32, mut b16) = (vec![0u8], vec![0u8]);
+            f32_to_f32le(&b, &mut b32);
+            assert!(f32_to_f16le(&b, &mut b16));
+            let mut rounded = vec![0f32; dims];
+            f16le_to_f32(&b16[1..], &mut rounded);
+
+            let l2 = |b: &[f32]| a.iter().zip(b).map(|(x, y)| (f64::from(*x) - f64::from(*y)).powi(2)).sum::<f64>();
+            let ip = |b: &[f32]| a.iter().zip(b).map(|(x, y)| f64::from(*x) * f64::from(*y)).sum::<f64>();
+            for set in all() {
+                let near = |got: f32, want: f64| {
+                    let tolerance = 1e-5 * (1.0 + l2(&b).abs());
+                    assert!((f64::from(got) - want).abs() < tolerance, "{} {dims}: {got} is not {want}", set.name);
+                };
+                near(set.l2_squared(&a, &b), l2(&b));
+                near(set.dot(&a, &b), ip(&b));
+                near(set.l2_squared_f32le(&a, &b32[1..]), l2(&b));
+                near(set.dot_f32le(&a, &b32[1..]), ip(&b));
+                near(set.l2_squared_f16le(&a, &b16[1..]), l2(&rounded));
+                near(set.dot_f16le(&a, &b16[1..]), ip(&rounded));
+            }
+        }
+    }
+
+    #[test]
+    fn every_float16_survives_every_kernel_set() {
+        let bytes: Vec<u8> = (0..=u16::MAX).flat_map(u16::to_le_bytes).collect();
+        let want: Vec<f32> = (0..=u16::MAX).map(|bits| half::f16::from_bits(bits).to_f32()).collect();
+        for set in all() {
+            let mut floats = vec![0f32; 65536];
+            set.decode_f16(&bytes, &mut floats);
+            for (got, want) in floats.iter().zip(&want) {
+                assert!(got.to_bits() == want.to_bits() || (got.is_nan() && want.is_nan()), "{}", set.name);
+            }
+            let finite: Vec<f32> = want.iter().copied().filter(|x| !x.is_nan()).collect();
+            let mut back = vec![0u8; finite.len() * 2];
+            set.encode_f16(&finite, &mut back);
+            let expected: Vec<u8> = finite.iter().flat_map(|x| half::f16::from_f32(*x).to_le_bytes()).collect();
+            assert_eq!(back, expected, "{}", set.name);
+        }
+    }
+
+    #[test]
+    fn float16_rounds_alike_in_every_kernel_set() {
+        let mut random = Random::new(b"rounding");
+        let x: Vec<f32> = (0..4099).map(|_| random.normal() * (random.normal() * 6.0).exp2()).collect();
+        let want: Vec<u8> = x.iter().flat_map(|x| half::f16::from_f32(*x).to_le_bytes()).collect();
+        for set in all() {
+            let mut got = vec![0u8; want.len()];
+            set.encode_f16(&x, &mut got);
+            assert_eq!(got, want, "{}", set.name);
+        }
+    }
+
+    #[test]
+    fn float16_saturates_and_says_so() {
+        let mut bytes = Vec::new();
+        assert!(f32_to_f16le(&[65504.0, -65519.0, 1e-9], &mut bytes));
+        bytes.clear();
+        assert!(!f32_to_f16le(&[65520.0, -1e15, 3.0], &mut bytes));
+        let mut back = [0f32; 3];
+        f16le_to_f32(&bytes, &mut back);
+        assert_eq!(back, [65504.0, -65504.0, 3.0]);
+    }
+
+    #[test]
+    fn norms_neither_overflow_nor_vanish() {
+        assert_eq!(norm(&[3e30, 4e30]), 5e30);
+        assert_eq!(norm(&[3e-30, 4e-30]), 5e-30);
+        assert!(!normalize(&mut [0.0, 0.0]));
+        let mut x = [3e-30, 4e-30];
+        assert!(normalize(&mut x));
+        assert_eq!(x, [0.6, 0.8]);
+    }
+
+    #[test]
+    fn many_rows_are_one_row_repeated() {
+        let mut random = Random::new(b"many");
+        let (q, rows) = (vector(&mut random, 37), vector(&mut random, 37 * 5));
+        let (mut l2, mut ip) = ([0f32; 5], [0f32; 5]);
+        l2_squared_many(&q, &rows, &mut l2);
+        dot_many(&q, &rows, &mut ip);
+        for (i, row) in rows.chunks_exact(37).enumerate() {
+            assert_eq!((l2[i], ip[i]), (l2_squared(&q, row), dot(&q, row)));
+        }
+    }
+}

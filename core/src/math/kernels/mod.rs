@@ -1,0 +1,145 @@
+//! The function table of SIMD kernels: chosen once per process, the portable version is the oracle.
+//!
+//! Every slice length is checked here, before a kernel sees a pointer; a kernel relies on that and on
+//! the CPU features it is compiled for, which [`table`] has detected.
+
+#![allow(unsafe_code)]
+
+mod portable;
+
+use std::sync::OnceLock;
+
+use super::code::BLOCK_ROWS;
+
+/// Points in one tile of the assignment kernel.
+pub(super) const TILE_POINTS: usize = 8;
+/// Centroids in one packed panel of the assignment kernel.
+pub(super) const PANEL: usize = 32;
+
+type Compare<B> = unsafe fn(&[f32], &[B]) -> f32;
+
+/// One complete set of kernels. A function may only be called on a CPU that has the set's features.
+pub(super) struct Kernels {
+    pub(super) name: &'static str,
+    l2_squared: Compare<f32>,
+    dot: Compare<f32>,
+    l2_squared_f32le: Compare<u8>,
+    dot_f32le: Compare<u8>,
+    l2_squared_f16le: Compare<u8>,
+    dot_f16le: Compare<u8>,
+    encode_f16: unsafe fn(&[f32], &mut [u8]),
+    decode_f16: unsafe fn(&[u8], &mut [f32]),
+    hadamard: unsafe fn(&mut [f32]),
+    score: unsafe fn(&ScoreArgs<'_>, &mut [f32; BLOCK_ROWS], &mut [f32; BLOCK_ROWS]),
+    tile: unsafe fn(&[f32], &[f32], &mut [f32; TILE_POINTS * PANEL]),
+}
+
+/// What scoring one block needs. `lut` and `codes` hold 16 bytes a group of four dimensions.
+pub(super) struct ScoreArgs<'a> {
+    pub lut: &'a [u8],
+    pub codes: &'a [u8],
+    /// 32 f32 `f_add`, 32 f16 `f_rescale`, 32 f16 `f_err`, little-endian.
+    pub factors: &'a [u8],
+    /// What the two f16 factors are multiplied by.
+    pub scale: f32,
+    /// `<s, Rq> = delta * sum + bias`.
+    pub delta: f32,
+    pub bias: f32,
+    /// Score of the query against the centroid.
+    pub base: f32,
+    /// Multiplies `f_err`.
+    pub err: f32,
+    /// Error of `<s, Rq>` from the quantised table; multiplies `f_rescale`.
+    pub lut_err: f32,
+    /// Relative rounding slack.
+    pub slack: f32,
+    /// No true score is below this.
+    pub floor: f32,
+}
+
+/// The kernels for this CPU.
+pub(super) fn table() -> &'static Kernels {
+    static TABLE: OnceLock<&'static Kernels> = OnceLock::new();
+    TABLE.get_or_init(|| all().last().expect("the portable set is always there"))
+}
+
+/// Every set this CPU can run, slowest first.
+pub(super) fn all() -> Vec<&'static Kernels> {
+    vec![&portable::KERNELS]
+}
+
+impl Kernels {
+    pub(super) fn l2_squared(&self, a: &[f32], b: &[f32]) -> f32 {
+        assert_eq!(a.len(), b.len());
+        // SAFETY: equal lengths, and `all` lists only sets whose CPU features were detected.
+        unsafe { (self.l2_squared)(a, b) }
+    }
+
+    pub(super) fn dot(&self, a: &[f32], b: &[f32]) -> f32 {
+        assert_eq!(a.len(), b.len());
+        // SAFETY: as in `l2_squared`.
+        unsafe { (self.dot)(a, b) }
+    }
+
+    pub(super) fn l2_squared_f32le(&self, q: &[f32], x: &[u8]) -> f32 {
+        assert_eq!(q.len() * 4, x.len());
+        // SAFETY: four bytes an element, and the CPU features were detected.
+        unsafe { (self.l2_squared_f32le)(q, x) }
+    }
+
+    pub(super) fn dot_f32le(&self, q: &[f32], x: &[u8]) -> f32 {
+        assert_eq!(q.len() * 4, x.len());
+        // SAFETY: as in `l2_squared_f32le`.
+        unsafe { (self.dot_f32le)(q, x) }
+    }
+
+    pub(super) fn l2_squared_f16le(&self, q: &[f32], x: &[u8]) -> f32 {
+        assert_eq!(q.len() * 2, x.len());
+        // SAFETY: two bytes an element, and the CPU features were detected.
+        unsafe { (self.l2_squared_f16le)(q, x) }
+    }
+
+    pub(super) fn dot_f16le(&self, q: &[f32], x: &[u8]) -> f32 {
+        assert_eq!(q.len() * 2, x.len());
+        // SAFETY: as in `l2_squared_f16le`.
+        unsafe { (self.dot_f16le)(q, x) }
+    }
+
+    pub(super) fn encode_f16(&self, x: &[f32], out: &mut [u8]) {
+        assert_eq!(x.len() * 2, out.len());
+        // SAFETY: two bytes an element, and the CPU features were detected.
+        unsafe { (self.encode_f16)(x, out) }
+    }
+
+    pub(super) fn decode_f16(&self, bytes: &[u8], out: &mut [f32]) {
+        assert_eq!(out.len() * 2, bytes.len());
+        // SAFETY: two bytes an element, and the CPU features were detected.
+        unsafe { (self.decode_f16)(bytes, out) }
+    }
+
+    /// Unscaled Walsh-Hadamard transform in place.
+    pub(super) fn hadamard(&self, x: &mut [f32]) {
+        assert!(x.len().is_power_of_two() && x.len() >= 64);
+        // SAFETY: a power of two of at least 64 elements, and the CPU features were detected.
+        unsafe { (self.hadamard)(x) }
+    }
+
+    /// Lower bound and estimate of the score of all 32 rows of a block.
+    pub(super) fn score(&self, args: &ScoreArgs<'_>, lower: &mut [f32; BLOCK_ROWS], estimate: &mut [f32; BLOCK_ROWS]) {
+        assert_eq!(args.lut.len(), args.codes.len());
+        assert!(args.codes.len().is_multiple_of(256));
+        assert_eq!(args.factors.len(), BLOCK_ROWS * 8);
+        // SAFETY: both tables are whole 256-byte steps of equal length, the factors are complete, and the CPU
+        // features were detected.
+        unsafe { (self.score)(args, lower, estimate) }
+    }
+
+    /// Inner products of [`TILE_POINTS`] points with [`PANEL`] centroids: `points` is `dims x TILE_POINTS` and
+    /// `panel` is `dims x PANEL`, both by dimension; `out` is `TILE_POINTS x PANEL`.
+    pub(super) fn tile(&self, points: &[f32], panel: &[f32], out: &mut [f32; TILE_POINTS * PANEL]) {
+        assert!(points.len().is_multiple_of(TILE_POINTS));
+        assert_eq!(points.len() / TILE_POINTS * PANEL, panel.len());
+        // SAFETY: both operands hold the same number of dimensions, and the CPU features were detected.
+        unsafe { (self.tile)(points, panel, out) }
+    }
+}

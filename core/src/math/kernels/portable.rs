@@ -1,0 +1,125 @@
+//! The kernels in plain Rust: the oracle of the others, and what runs where there is no SIMD set.
+
+use half::f16;
+
+use super::{Kernels, PANEL, ScoreArgs, TILE_POINTS};
+use crate::math::code::BLOCK_ROWS;
+
+pub(super) static KERNELS: Kernels = Kernels {
+    name: "portable",
+    l2_squared: |a, b| accumulate(a, |i| b[i], square_of_difference),
+    dot: |a, b| accumulate(a, |i| b[i], product),
+    l2_squared_f32le: |q, x| accumulate(q, |i| f32_at(x, i), square_of_difference),
+    dot_f32le: |q, x| accumulate(q, |i| f32_at(x, i), product),
+    l2_squared_f16le: |q, x| accumulate(q, |i| f16_at(x, i), square_of_difference),
+    dot_f16le: |q, x| accumulate(q, |i| f16_at(x, i), product),
+    encode_f16,
+    decode_f16,
+    hadamard,
+    score,
+    tile,
+};
+
+/// Independent sums, so that the compiler may vectorise what floating point order would forbid.
+const LANES: usize = 16;
+
+#[inline(always)]
+fn accumulate(q: &[f32], x: impl Fn(usize) -> f32, term: impl Fn(f32, f32) -> f32) -> f32 {
+    let mut sums = [0f32; LANES];
+    let whole = q.len() / LANES * LANES;
+    for start in (0..whole).step_by(LANES) {
+        for lane in 0..LANES {
+            sums[lane] += term(q[start + lane], x(start + lane));
+        }
+    }
+    let mut tail = 0f32;
+    for i in whole..q.len() {
+        tail += term(q[i], x(i));
+    }
+    sums.iter().sum::<f32>() + tail
+}
+
+#[inline(always)]
+fn square_of_difference(a: f32, b: f32) -> f32 {
+    (a - b) * (a - b)
+}
+
+#[inline(always)]
+fn product(a: f32, b: f32) -> f32 {
+    a * b
+}
+
+#[inline(always)]
+pub(super) fn f32_at(bytes: &[u8], i: usize) -> f32 {
+    let at = i * 4;
+    f32::from_le_bytes([bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]])
+}
+
+#[inline(always)]
+pub(super) fn f16_at(bytes: &[u8], i: usize) -> f32 {
+    f16::from_le_bytes([bytes[i * 2], bytes[i * 2 + 1]]).to_f32()
+}
+
+fn encode_f16(x: &[f32], out: &mut [u8]) {
+    for (x, out) in x.iter().zip(out.chunks_exact_mut(2)) {
+        out.copy_from_slice(&f16::from_f32(*x).to_le_bytes());
+    }
+}
+
+fn decode_f16(bytes: &[u8], out: &mut [f32]) {
+    for (i, out) in out.iter_mut().enumerate() {
+        *out = f16_at(bytes, i);
+    }
+}
+
+fn hadamard(x: &mut [f32]) {
+    let mut half = 1;
+    while half < x.len() {
+        for pair in x.chunks_exact_mut(half * 2) {
+            let (low, high) = pair.split_at_mut(half);
+            for (a, b) in low.iter_mut().zip(high) {
+                (*a, *b) = (*a + *b, *a - *b);
+            }
+        }
+        half *= 2;
+    }
+}
+
+/// For each of 32 rows, the sum of the table entries its code selects. Exact in every set.
+fn sums(lut: &[u8], codes: &[u8]) -> [u32; BLOCK_ROWS] {
+    let mut sums = [0u32; BLOCK_ROWS];
+    for (table, codes) in lut.chunks_exact(16).zip(codes.chunks_exact(16)) {
+        for (row, byte) in codes.iter().enumerate() {
+            sums[row] += u32::from(table[usize::from(byte & 15)]);
+            sums[row + 16] += u32::from(table[usize::from(byte >> 4)]);
+        }
+    }
+    sums
+}
+
+fn score(args: &ScoreArgs<'_>, lower: &mut [f32; BLOCK_ROWS], estimate: &mut [f32; BLOCK_ROWS]) {
+    let sums = sums(args.lut, args.codes);
+    let (adds, scaled) = args.factors.split_at(BLOCK_ROWS * 4);
+    for row in 0..BLOCK_ROWS {
+        let add = f32_at(adds, row);
+        let rescale = f16_at(scaled, row) * args.scale;
+        let error = f16_at(scaled, BLOCK_ROWS + row) * args.scale;
+        let product = rescale * (args.delta * sums[row] as f32 + args.bias);
+        let value = args.base + add - product;
+        let rounding = args.slack * (args.base.abs() + add.abs() + product.abs());
+        // `max` drops a NaN: what overflowed is bounded by the floor and so always reranked.
+        lower[row] = (value - args.err * error - args.lut_err * rescale - rounding).max(args.floor);
+        estimate[row] = value.max(args.floor);
+    }
+}
+
+fn tile(points: &[f32], panel: &[f32], out: &mut [f32; TILE_POINTS * PANEL]) {
+    out.fill(0.0);
+    for (points, panel) in points.chunks_exact(TILE_POINTS).zip(panel.chunks_exact(PANEL)) {
+        for (point, out) in points.iter().zip(out.chunks_exact_mut(PANEL)) {
+            for (centroid, out) in panel.iter().zip(out) {
+                *out += point * centroid;
+            }
+        }
+    }
+}
