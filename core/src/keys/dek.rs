@@ -4,11 +4,10 @@ use std::fmt;
 
 use zeroize::Zeroizing;
 
-use crate::crypto::{KEY_LEN, XaesKey, nonce};
-use crate::crypto::kdf::{Deriver, Label};
-use crate::{Error, Result};
-
 use super::Uuid;
+use crate::crypto::kdf::{Deriver, Label};
+use crate::crypto::{KEY_LEN, XaesKey, nonce};
+use crate::{Error, Result};
 
 /// 32 key bytes on the heap, so that moving the owner leaves no copy behind. Wiped on drop.
 struct KeyBytes(Box<Zeroizing<[u8; KEY_LEN]>>);

@@ -6,9 +6,15 @@
 //! ```
 
 pub mod dek;
+pub mod envelope;
 pub mod index;
+pub mod provider;
+pub mod ring;
 pub mod uuid;
 
-pub use dek::{Dek, DekBytes, Kek};
+pub use dek::{Dek, DekBytes, IdKey, Kek};
+pub use envelope::Envelope;
 pub use index::IndexKeys;
+pub use provider::{KekProvider, KeyContext, Purpose};
+pub use ring::{KekSource, OpenRing, RingRecord};
 pub use uuid::Uuid;

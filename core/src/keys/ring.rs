@@ -1,0 +1,260 @@
+//! A key ring: one KEK, its DEKs by version, its id key, and the commitment that tells a wrong KEK.
+
+use super::envelope::{Envelope, Reader};
+use super::provider::{KekProvider, KeyContext, Purpose};
+use super::{DekBytes, IdKey, Kek, Uuid};
+use crate::crypto::commit::Commitment;
+use crate::{Error, Result};
+
+const MAGIC: &[u8; 4] = b"SVKR";
+const VERSION: u8 = 1;
+const WHAT: &str = "key ring";
+const MALFORMED: Error = Error::Malformed { what: WHAT };
+
+/// Most DEK versions of one ring: a rotation a day for eleven years.
+pub const DEK_VERSIONS_MAX: usize = 4_096;
+/// Name of the provider of rings whose KEK only the client holds.
+pub const CLIENT_PROVIDER: &str = "client";
+/// Draws of a UUID before giving up: with a tenth of all numbers taken, 64 collisions are a 10^-64 event.
+const DRAWS_MAX: usize = 64;
+
+/// Who keeps the KEK of a ring.
+pub enum KekSource<'a> {
+    /// A provider makes it and wraps it; the ring stores its envelope.
+    Provider(&'a dyn KekProvider),
+    /// The client keeps it; the ring stores nothing of it but its commitment.
+    Client(&'a Kek),
+}
+
+/// A key ring at rest: everything the catalogue holds of it but its name. Nothing in it is secret.
+#[derive(Clone, Debug)]
+pub struct RingRecord {
+    uuid: Uuid,
+    kek: Option<Envelope>,
+    deks: Vec<Envelope>, // ascending versions, never empty
+    id_key: Envelope,
+    commitment: Commitment,
+}
+
+/// A ring that its KEK has opened. Not Clone; every key is wiped on drop.
+#[derive(Debug)]
+pub struct OpenRing {
+    /// DEKs in ascending versions; new data is sealed under the last.
+    pub deks: Vec<DekBytes>,
+    /// The id key.
+    pub id_key: IdKey,
+}
+
+impl RingRecord {
+    /// A new ring with one DEK. `is_taken` says which ring numbers are in use; the UUID is drawn until its number is free.
+    ///
+    /// # Errors
+    /// [`Error::Provider`] if the provider fails, or if no free number was found.
+    pub fn create(source: KekSource<'_>, mut is_taken: impl FnMut(u32) -> bool) -> Result<Self> {
+        let uuid = draw_uuid(Uuid::random, &mut is_taken)?;
+        let (kek, envelope) = obtain(source, uuid)?;
+        Ok(Self {
+            uuid,
+            kek: envelope,
+            deks: vec![Envelope::wrap_under_kek(&kek, KeyContext::dek(uuid, 1), DekBytes::generate(1)?.as_dek().expose())?],
+            id_key: Envelope::wrap_under_kek(&kek, KeyContext::id_key(uuid), IdKey::generate()?.expose())?,
+            commitment: Commitment::of_kek(kek.expose(), &uuid),
+        })
+    }
+
+    /// Its UUID.
+    pub fn uuid(&self) -> Uuid {
+        self.uuid
+    }
+
+    /// Its number: what values and typmods carry.
+    pub fn number(&self) -> u32 {
+        self.uuid.number()
+    }
+
+    /// Name of the provider that keeps its KEK; [`CLIENT_PROVIDER`] if the client does.
+    pub fn provider(&self) -> &str {
+        self.kek.as_ref().map_or(CLIENT_PROVIDER, Envelope::provider)
+    }
+
+    /// Whether only the client holds its KEK.
+    pub fn is_client_held(&self) -> bool {
+        self.kek.is_none()
+    }
+
+    /// The KEK's envelope, if a provider keeps the KEK.
+    pub fn kek_envelope(&self) -> Option<&Envelope> {
+        self.kek.as_ref()
+    }
+
+    /// Version of the DEK that seals new data.
+    pub fn current_version(&self) -> u32 {
+        self.deks.last().expect("a ring has a DEK").context().dek_version
+    }
+
+    /// Its DEK versions, ascending.
+    pub fn versions(&self) -> impl Iterator<Item = u32> + '_ {
+        self.deks.iter().map(|envelope| envelope.context().dek_version)
+    }
+
+    /// The KEK from its provider, checked against both commitments.
+    ///
+    /// # Errors
+    /// [`Error::Provider`] as the provider reports; [`Error::WrongKey`] if it gave another key; [`Error::Bug`]
+    /// for a client-held ring.
+    pub fn unwrap_kek(&self, provider: &dyn KekProvider) -> Result<Kek> {
+        let envelope = self.kek.as_ref().ok_or(Error::Bug("a client-held key ring has no provider to ask"))?;
+        let kek = envelope.unwrap_kek(provider)?;
+        self.check_kek(&kek)?;
+        Ok(kek)
+    }
+
+    /// Whether `kek` is this ring's, in constant time and without opening anything.
+    ///
+    /// # Errors
+    /// [`Error::WrongKey`], which says only that.
+    pub fn check_kek(&self, kek: &Kek) -> Result<()> {
+        self.commitment.check(&Commitment::of_kek(kek.expose(), &self.uuid))
+    }
+
+    /// Every key of the ring. The ring's commitment is checked first, then each envelope's.
+    ///
+    /// # Errors
+    /// [`Error::WrongKey`] whether the KEK is wrong or an envelope was altered: which, is nobody's business.
+    pub fn open(&self, kek: &Kek) -> Result<OpenRing> {
+        self.check_kek(kek)?;
+        Ok(OpenRing {
+            deks: self.deks.iter().map(|envelope| envelope.unwrap_dek(kek)).collect::<Result<_>>()?,
+            id_key: self.id_key.unwrap_id_key(kek)?,
+        })
+    }
+
+    /// Adds a fresh DEK, which seals new data from now on, and returns its version. Old data keeps its own.
+    ///
+    /// # Errors
+    /// [`Error::WrongKey`] if `kek` is not the ring's; [`Error::Bug`] at 4,096 versions.
+    pub fn add_dek(&mut self, kek: &Kek) -> Result<u32> {
+        self.check_kek(kek)?;
+        if self.deks.len() == DEK_VERSIONS_MAX {
+            return Err(Error::Bug("a key ring holds at most 4096 versions of its data key"));
+        }
+        let version = self.current_version().checked_add(1).ok_or(Error::Bug("DEK versions are used up"))?;
+        let dek = DekBytes::generate(version)?;
+        self.deks.push(Envelope::wrap_under_kek(kek, KeyContext::dek(self.uuid, version), dek.as_dek().expose())?);
+        Ok(version)
+    }
+
+    /// Moves every key under a new KEK, and so to another provider or client. Data is not touched; this ring is unchanged on an error.
+    ///
+    /// # Errors
+    /// [`Error::WrongKey`] if `old` is not the ring's, [`Error::Provider`] if the new provider fails.
+    pub fn rewrap(&mut self, old: &Kek, source: KekSource<'_>) -> Result<()> {
+        let open = self.open(old)?;
+        let (kek, envelope) = obtain(source, self.uuid)?;
+        let deks = open
+            .deks
+            .iter()
+            .map(|dek| Envelope::wrap_under_kek(&kek, KeyContext::dek(self.uuid, dek.as_dek().version()), dek.as_dek().expose()))
+            .collect::<Result<_>>()?;
+        let id_key = Envelope::wrap_under_kek(&kek, KeyContext::id_key(self.uuid), open.id_key.expose())?;
+        *self = Self { uuid: self.uuid, kek: envelope, deks, id_key, commitment: Commitment::of_kek(kek.expose(), &self.uuid) };
+        Ok(())
+    }
+
+    /// The whole ring as bytes, for the catalogue and for export.
+    ///
+    /// | offset | size | meaning |
+    /// |---|---|---|
+    /// | 0 | 4 | magic, `SVKR` |
+    /// | 4 | 1 | format version, 1 |
+    /// | 5 | 1 | 1 if a KEK envelope follows, 0 if the client holds the KEK |
+    /// | 6 | 2 | number n of DEK envelopes, 1 to 4,096 |
+    /// | 8 | 16 | ring UUID |
+    /// | 24 | 32 | commitment of the KEK |
+    /// | 56 | | envelopes: KEK if any, id key, n DEKs in ascending versions; each after its length in 2 bytes |
+    pub fn encode(&self) -> Vec<u8> {
+        let mut out = Vec::new();
+        out.extend_from_slice(MAGIC);
+        out.extend_from_slice(&[VERSION, u8::from(self.kek.is_some())]);
+        out.extend_from_slice(&(self.deks.len() as u16).to_le_bytes());
+        out.extend_from_slice(self.uuid.as_bytes());
+        out.extend_from_slice(self.commitment.as_bytes());
+        for envelope in self.kek.iter().chain([&self.id_key]).chain(&self.deks) {
+            let bytes = envelope.encode();
+            out.extend_from_slice(&(bytes.len() as u16).to_le_bytes());
+            out.extend_from_slice(&bytes);
+        }
+        out
+    }
+
+    /// Reads what [`encode`](Self::encode) wrote, to the last byte.
+    ///
+    /// # Errors
+    /// [`Error::Version`] for another format version, of the ring or of an envelope; [`Error::Malformed`] for
+    /// anything else that no build writes, such as an envelope of another ring.
+    pub fn decode(bytes: &[u8]) -> Result<Self> {
+        let mut reader = Reader { rest: bytes, what: WHAT };
+        if reader.array()? != *MAGIC {
+            return Err(MALFORMED);
+        }
+        let [version, has_kek] = reader.array()?;
+        if version != VERSION {
+            return Err(Error::Version { what: WHAT, found: version.into(), known: VERSION.into() });
+        }
+        let deks_len = usize::from(u16::from_le_bytes(reader.array()?));
+        let uuid = Uuid::from_bytes(reader.array()?);
+        if has_kek > 1 || !(1..=DEK_VERSIONS_MAX).contains(&deks_len) || uuid.number() == 0 {
+            return Err(MALFORMED);
+        }
+        let commitment = Commitment::from_bytes(reader.array()?);
+        let mut envelope = |purpose: Purpose| {
+            let len = u16::from_le_bytes(reader.array()?);
+            let envelope = Envelope::decode(reader.take(len.into())?)?;
+            let fits = envelope.context().purpose == purpose && envelope.context().ring == uuid;
+            if fits { Ok(envelope) } else { Err(MALFORMED) }
+        };
+        let kek = if has_kek == 1 { Some(envelope(Purpose::Kek)?) } else { None };
+        let id_key = envelope(Purpose::IdKey)?;
+        let deks = (0..deks_len).map(|_| envelope(Purpose::Dek)).collect::<Result<Vec<_>>>()?;
+        let ring = Self { uuid, kek, deks, id_key, commitment };
+        if reader.rest.is_empty() && ring.versions().is_sorted_by(|a, b| a < b) { Ok(ring) } else { Err(MALFORMED) }
+    }
+}
+
+/// A KEK that was made here, or the client's, which is only lent.
+enum Obtained<'a> {
+    Owned(Kek),
+    Lent(&'a Kek),
+}
+
+impl std::ops::Deref for Obtained<'_> {
+    type Target = Kek;
+
+    fn deref(&self) -> &Kek {
+        match self {
+            Obtained::Owned(kek) => kek,
+            Obtained::Lent(kek) => kek,
+        }
+    }
+}
+
+fn obtain(source: KekSource<'_>, ring: Uuid) -> Result<(Obtained<'_>, Option<Envelope>)> {
+    match source {
+        KekSource::Provider(provider) => {
+            let (kek, envelope) = Envelope::generate_kek(ring, provider)?;
+            Ok((Obtained::Owned(kek), Some(envelope)))
+        }
+        KekSource::Client(kek) => Ok((Obtained::Lent(kek), None)),
+    }
+}
+
+/// A UUID whose number is neither 0 nor taken.
+fn draw_uuid(mut draw: impl FnMut() -> Result<Uuid>, is_taken: &mut impl FnMut(u32) -> bool) -> Result<Uuid> {
+    for _ in 0..DRAWS_MAX {
+        let uuid = draw()?;
+        if uuid.number() != 0 && !is_taken(uuid.number()) {
+            return Ok(uuid);
+        }
+    }
+    Err(Error::Bug("found no free key ring number; too many key rings in this database"))
+}
