@@ -1,7 +1,9 @@
 //! `cargo xtask`: the project's toolbox.
 
+mod data;
 mod pg;
 mod run;
+mod scan;
 mod tree;
 
 use clap::{Parser, Subcommand};
@@ -19,11 +21,20 @@ enum Task {
     /// Private clusters under target/ with the extension installed.
     #[command(subcommand)]
     Pg(pg::Pg),
+    Scan(scan::Scan),
+    /// Make tests/data from the full deb_10k data set.
+    #[command(hide = true)]
+    MakeData {
+        /// Directory laid out like deb_10k.
+        source: std::path::PathBuf,
+    },
 }
 
 fn main() -> std::process::ExitCode {
     let result = match Cli::parse().command {
         Task::Pg(pg) => pg.run(),
+        Task::Scan(scan) => scan.run(),
+        Task::MakeData { source } => data::make::make(&source),
     };
     match result {
         Ok(()) => std::process::ExitCode::SUCCESS,

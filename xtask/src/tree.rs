@@ -17,7 +17,10 @@ pub fn root() -> PathBuf {
         .map(PathBuf::from)
         .filter(|dir| dir.ends_with("xtask"))
         .unwrap_or_else(|| PathBuf::from(env!("CARGO_MANIFEST_DIR")));
-    manifest.parent().expect("xtask lies in the workspace").to_path_buf()
+    manifest
+        .parent()
+        .expect("xtask lies in the workspace")
+        .to_path_buf()
 }
 
 /// Cargo's target directory.
@@ -38,7 +41,8 @@ pub fn is_root() -> bool {
 /// could not reach it (a clone under /root) or a socket's path would be too long.
 pub fn clusters() -> Result<PathBuf> {
     let wanted = target().join("pg");
-    std::fs::create_dir_all(&wanted).with_context(|| format!("could not create {}", wanted.display()))?;
+    std::fs::create_dir_all(&wanted)
+        .with_context(|| format!("could not create {}", wanted.display()))?;
     if wanted.as_os_str().len() + SOCKET_TAIL < 107 && reachable(&wanted)? {
         return Ok(wanted);
     }
@@ -46,13 +50,24 @@ pub fn clusters() -> Result<PathBuf> {
     if !fallback.exists() {
         use std::os::unix::fs::DirBuilderExt;
         // create, not create_all: a directory that another user put there first is an error, not a home.
-        std::fs::DirBuilder::new().mode(0o755).create(&fallback).with_context(|| format!("could not create {}", fallback.display()))?;
-        eprintln!("note: user postgres cannot reach {}; clusters live in {}", wanted.display(), fallback.display());
+        std::fs::DirBuilder::new()
+            .mode(0o755)
+            .create(&fallback)
+            .with_context(|| format!("could not create {}", fallback.display()))?;
+        eprintln!(
+            "note: user postgres cannot reach {}; clusters live in {}",
+            wanted.display(),
+            fallback.display()
+        );
     }
     use std::os::unix::fs::MetadataExt;
     let owner = std::fs::symlink_metadata(&fallback)?.uid();
     let me = std::fs::metadata("/proc/self")?.uid();
-    anyhow::ensure!(owner == me, "{} belongs to another user: remove it, or move this tree to a shorter, reachable path", fallback.display());
+    anyhow::ensure!(
+        owner == me,
+        "{} belongs to another user: remove it, or move this tree to a shorter, reachable path",
+        fallback.display()
+    );
     Ok(fallback)
 }
 
@@ -63,19 +78,33 @@ fn reachable(dir: &Path) -> Result<bool> {
     if output_of(Command::new("id").args(["-u", "postgres"])).is_err() {
         return Ok(true); // the user comes with the package; `pg::server::ensure` runs first and asks again
     }
-    let status = Command::new("runuser").args(["-u", "postgres", "--", "test", "-x"]).arg(dir).current_dir("/").status();
+    let status = Command::new("runuser")
+        .args(["-u", "postgres", "--", "test", "-x"])
+        .arg(dir)
+        .current_dir("/")
+        .status();
     Ok(status.context("could not run runuser")?.success())
 }
 
 /// Standard output of a command that must succeed.
 pub fn output_of(command: &mut Command) -> Result<String> {
     let shown = format!("{command:?}");
-    let output = command.output().with_context(|| format!("could not run {shown}"))?;
-    anyhow::ensure!(output.status.success(), "{shown} failed:\n{}", String::from_utf8_lossy(&output.stderr).trim_end());
+    let output = command
+        .output()
+        .with_context(|| format!("could not run {shown}"))?;
+    anyhow::ensure!(
+        output.status.success(),
+        "{shown} failed:\n{}",
+        String::from_utf8_lossy(&output.stderr).trim_end()
+    );
     Ok(String::from_utf8_lossy(&output.stdout).into_owned())
 }
 
 /// FNV-1a: names the fallback directory; stable across runs and Rust versions.
 fn fnv(text: &OsStr) -> u64 {
-    text.as_encoded_bytes().iter().fold(0xcbf2_9ce4_8422_2325, |hash, &byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3))
+    text.as_encoded_bytes()
+        .iter()
+        .fold(0xcbf2_9ce4_8422_2325, |hash, &byte| {
+            (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
+        })
 }

@@ -103,7 +103,9 @@ impl Profile {
 }
 
 fn key_value(text: &str) -> Result<(String, String), String> {
-    let (key, value) = text.split_once('=').ok_or_else(|| format!("expected KEY=VALUE, not {text:?}"))?;
+    let (key, value) = text
+        .split_once('=')
+        .ok_or_else(|| format!("expected KEY=VALUE, not {text:?}"))?;
     Ok((key.trim().to_owned(), value.trim().to_owned()))
 }
 
@@ -112,7 +114,11 @@ impl Pg {
         match self {
             Pg::Start { which, how } => println!("{}", start(&which, &how)?.url()?),
             Pg::Stop { which, all, remove } => {
-                let clusters = if all { every_cluster()? } else { vec![Cluster::named(which.pg, &which.name)?] };
+                let clusters = if all {
+                    every_cluster()?
+                } else {
+                    vec![Cluster::named(which.pg, &which.name)?]
+                };
                 for cluster in clusters {
                     if !cluster.stop("fast")? {
                         eprintln!("  {} was not running", cluster.home.display());
@@ -125,16 +131,31 @@ impl Pg {
             Pg::Psql { which, arguments } => {
                 let cluster = running(&which)?;
                 let url = cluster.url()?;
-                let error = std::process::Command::new(cluster.programs()?.join("psql")).arg(url).args(arguments).exec();
+                let error = std::process::Command::new(cluster.programs()?.join("psql"))
+                    .arg(url)
+                    .args(arguments)
+                    .exec();
                 return Err(error).context("could not run psql");
             }
             Pg::Url { which } => println!("{}", Cluster::named(which.pg, &which.name)?.url()?),
             Pg::Status { which } => {
                 let cluster = Cluster::named(which.pg, &which.name)?;
                 let pid = cluster.running();
-                println!("state {}", if pid.is_some() { "running" } else if cluster.exists() { "stopped" } else { "absent" });
+                println!(
+                    "state {}",
+                    if pid.is_some() {
+                        "running"
+                    } else if cluster.exists() {
+                        "stopped"
+                    } else {
+                        "absent"
+                    }
+                );
                 if cluster.exists() {
-                    println!("pid {}", pid.map_or_else(|| String::from("-"), |pid| pid.to_string()));
+                    println!(
+                        "pid {}",
+                        pid.map_or_else(|| String::from("-"), |pid| pid.to_string())
+                    );
                     println!("url {}", cluster.url()?);
                     println!("port {}", cluster.port()?);
                     println!("bin {}", cluster.programs()?.display());
@@ -158,7 +179,10 @@ pub fn start(which: &Which, how: &How) -> Result<Cluster> {
     let lock = lock()?; // tests start several clusters at once, and all install into the same copy
     let server = server::private_copy(&toolchain, how.profile.name())?;
     let installed = if !extension::present() {
-        eprintln!("note: no sealvec.control and src/lib.rs in {}: starting without the extension", tree::root().display());
+        eprintln!(
+            "note: no sealvec.control and src/lib.rs in {}: starting without the extension",
+            tree::root().display()
+        );
         false
     } else {
         if !how.no_build {
@@ -197,10 +221,14 @@ fn make_root_key(cluster: &Cluster) -> Result<()> {
         admin.batch_execute(&format!("CREATE DATABASE {DATABASE}"))?;
         let made = (|| -> Result<()> {
             let mut client = cluster.connect(DATABASE)?;
-            client.batch_execute("CREATE EXTENSION sealvec").context("CREATE EXTENSION sealvec failed")?;
+            client
+                .batch_execute("CREATE EXTENSION sealvec")
+                .context("CREATE EXTENSION sealvec failed")?;
             match client.batch_execute("SELECT sealvec.init_root_key()") {
                 Err(error) if error.code() == Some(&SqlState::UNDEFINED_FUNCTION) => {
-                    eprintln!("note: this tree has no sealvec.init_root_key() yet: no root key made");
+                    eprintln!(
+                        "note: this tree has no sealvec.init_root_key() yet: no root key made"
+                    );
                     Ok(())
                 }
                 other => other.context("sealvec.init_root_key() failed"),
@@ -214,7 +242,11 @@ fn make_root_key(cluster: &Cluster) -> Result<()> {
 fn running(which: &Which) -> Result<Cluster> {
     let cluster = Cluster::named(which.pg, &which.name)?;
     if cluster.running().is_none() {
-        bail!("cluster {} of Postgres {} is not running: `cargo xtask pg start --pg {1} --name {0}` starts it", which.name, which.pg);
+        bail!(
+            "cluster {} of Postgres {} is not running: `cargo xtask pg start --pg {1} --name {0}` starts it",
+            which.name,
+            which.pg
+        );
     }
     Ok(cluster)
 }
