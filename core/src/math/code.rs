@@ -258,3 +258,94 @@ impl QueryCodes {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::math::kernels::all;
+    use crate::math::random::Random;
+
+    /// With these factors the estimate is the integer sum itself, so any difference between two sets shows.
+    #[test]
+    fn integer_sums_are_the_same_in_every_kernel_set() {
+        let mut random = Random::new(b"sums");
+        for p in [64, 128, 384, 960, 1536, 4096, 4160, 8192, 16000] {
+            for extreme in [false, true] {
+                let mut byte = || if extreme { 255 } else { random.next() as u8 };
+                let lut: Vec<u8> = (0..p * 4).map(|_| byte()).collect();
+                let codes: Vec<u8> = (0..p * 4).map(|_| byte()).collect();
+                let mut factors = vec![0u8; BLOCK_ROWS * FACTOR_BYTES];
+                for rescale in factors[128..192].chunks_exact_mut(2) {
+                    rescale.copy_from_slice(&f16::from_f32(-1.0).to_le_bytes());
+                }
+                let args = ScoreArgs {
+                    lut: &lut,
+                    codes: &codes,
+                    factors: &factors,
+                    scale: 1.0,
+                    delta: 1.0,
+                    bias: 0.0,
+                    base: 0.0,
+                    err: 0.0,
+                    lut_err: 0.0,
+                    slack: 0.0,
+                    floor: 0.0,
+                };
+                let mut want = [0u32; BLOCK_ROWS];
+                for (table, codes) in lut.chunks_exact(16).zip(codes.chunks_exact(16)) {
+                    for row in 0..BLOCK_ROWS {
+                        let nibble = codes[row % 16] >> (row / 16 * 4) & 15;
+                        want[row] += u32::from(table[usize::from(nibble)]);
+                    }
+                }
+                for set in all() {
+                    let (mut lower, mut estimate) = ([0f32; BLOCK_ROWS], [0f32; BLOCK_ROWS]);
+                    set.score(&args, &mut lower, &mut estimate);
+                    assert_eq!(estimate.map(|x| x as u32), want, "{} {p}", set.name);
+                    assert_eq!(lower, estimate, "{} {p}", set.name);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn bounds_and_estimates_agree_in_every_kernel_set() {
+        let mut random = Random::new(b"agree");
+        for dims in [3, 65, 384, 1536, 4200] {
+            let (rotation, layout) = (Rotation::new(dims, [1; 32]), BlockLayout::new(dims));
+            let mut vector = || {
+                let mut out = vec![0f32; layout.padded()];
+                rotation.apply(&(0..dims).map(|_| random.normal()).collect::<Vec<_>>(), &mut out);
+                out
+            };
+            let centroid = vector();
+            let rows: Vec<f32> = (0..BLOCK_ROWS).flat_map(|_| vector()).collect();
+            let mut block = vec![0u8; layout.block_bytes()];
+            encode_block(&layout, Metric::L2, &centroid, &rows, &mut block);
+            let (codes, rest) = block.split_at(layout.padded * 4);
+            let lut: Vec<u8> = (0..layout.padded * 4).map(|i| (i * 37 % 251) as u8).collect();
+            let args = ScoreArgs {
+                lut: &lut,
+                codes,
+                factors: &rest[..256],
+                scale: 0.75,
+                delta: 0.01,
+                bias: -3.5,
+                base: 9.0,
+                err: 1.5,
+                lut_err: 0.02,
+                slack: 1e-6,
+                floor: 0.0,
+            };
+            let (mut lower, mut estimate) = ([0f32; BLOCK_ROWS], [0f32; BLOCK_ROWS]);
+            all()[0].score(&args, &mut lower, &mut estimate);
+            for set in all() {
+                let (mut low, mut value) = ([0f32; BLOCK_ROWS], [0f32; BLOCK_ROWS]);
+                set.score(&args, &mut low, &mut value);
+                for (got, want) in low.iter().chain(&value).zip(lower.iter().chain(&estimate)) {
+                    assert!((got - want).abs() <= 1e-4 * (1.0 + want.abs()), "{} {dims}: {got} is not {want}", set.name);
+                }
+            }
+        }
+    }
+}

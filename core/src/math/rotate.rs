@@ -57,22 +57,11 @@ impl Rotation {
         // Scaled in every round, so that sums grow by at most sqrt(T) before they shrink again.
         let scale = (self.window as f32).sqrt().recip();
         for (round, flips) in self.flips.chunks_exact(self.padded).enumerate() {
-            for (x, flip) in out.iter_mut().zip(flips) {
-                *x = f32::from_bits(x.to_bits() ^ flip);
-            }
+            kernels.flip(out, flips);
             let start = if round % 2 == 0 { 0 } else { self.padded - self.window };
-            let window = &mut out[start..start + self.window];
-            kernels.hadamard(window);
-            for x in window {
-                *x *= scale;
-            }
+            kernels.hadamard(&mut out[start..start + self.window], scale);
             if self.window < self.padded {
-                let (low, high) = out.split_at_mut(self.padded / 2);
-                for (a, b) in low.iter_mut().zip(high) {
-                    let (sum, difference) = (*a + *b, *a - *b);
-                    *a = sum * std::f32::consts::FRAC_1_SQRT_2;
-                    *b = difference * std::f32::consts::FRAC_1_SQRT_2;
-                }
+                kernels.halves(out);
             }
         }
     }
@@ -132,10 +121,10 @@ mod tests {
         for len in [64, 128, 256, 512, 1024, 8192] {
             let x: Vec<f32> = (0..len).map(|_| random.normal()).collect();
             let mut want = x.clone();
-            all()[0].hadamard(&mut want);
+            all()[0].hadamard(&mut want, 0.5);
             for set in all() {
                 let mut got = x.clone();
-                set.hadamard(&mut got);
+                set.hadamard(&mut got, 0.5);
                 for (got, want) in got.iter().zip(&want) {
                     assert!((got - want).abs() < 1e-3, "{} {len}: {got} is not {want}", set.name);
                 }

@@ -5,6 +5,10 @@
 
 #![allow(unsafe_code)]
 
+#[cfg(target_arch = "x86_64")]
+mod avx2;
+#[cfg(target_arch = "x86_64")]
+mod avx512;
 mod portable;
 
 use std::sync::OnceLock;
@@ -29,7 +33,9 @@ pub(super) struct Kernels {
     dot_f16le: Compare<u8>,
     encode_f16: unsafe fn(&[f32], &mut [u8]),
     decode_f16: unsafe fn(&[u8], &mut [f32]),
-    hadamard: unsafe fn(&mut [f32]),
+    flip: unsafe fn(&mut [f32], &[u32]),
+    hadamard: unsafe fn(&mut [f32], f32),
+    halves: unsafe fn(&mut [f32]),
     score: unsafe fn(&ScoreArgs<'_>, &mut [f32; BLOCK_ROWS], &mut [f32; BLOCK_ROWS]),
     tile: unsafe fn(&[f32], &[f32], &mut [f32; TILE_POINTS * PANEL]),
 }
@@ -65,7 +71,13 @@ pub(super) fn table() -> &'static Kernels {
 
 /// Every set this CPU can run, slowest first.
 pub(super) fn all() -> Vec<&'static Kernels> {
-    vec![&portable::KERNELS]
+    let mut sets = vec![&portable::KERNELS];
+    #[cfg(target_arch = "x86_64")]
+    {
+        sets.extend(avx2::detected().then_some(&avx2::KERNELS));
+        sets.extend(avx512::detected().then_some(&avx512::KERNELS));
+    }
+    sets
 }
 
 impl Kernels {
@@ -117,11 +129,25 @@ impl Kernels {
         unsafe { (self.decode_f16)(bytes, out) }
     }
 
-    /// Unscaled Walsh-Hadamard transform in place.
-    pub(super) fn hadamard(&self, x: &mut [f32]) {
+    /// XORs each element's bits with `flips`: sign bits.
+    pub(super) fn flip(&self, x: &mut [f32], flips: &[u32]) {
+        assert_eq!(x.len(), flips.len());
+        // SAFETY: equal lengths, and the CPU features were detected.
+        unsafe { (self.flip)(x, flips) }
+    }
+
+    /// Walsh-Hadamard transform in place, times `scale`.
+    pub(super) fn hadamard(&self, x: &mut [f32], scale: f32) {
         assert!(x.len().is_power_of_two() && x.len() >= 64);
         // SAFETY: a power of two of at least 64 elements, and the CPU features were detected.
-        unsafe { (self.hadamard)(x) }
+        unsafe { (self.hadamard)(x, scale) }
+    }
+
+    /// Sum and difference, over the root of two, of each element and the one half the length further.
+    pub(super) fn halves(&self, x: &mut [f32]) {
+        assert!(x.len().is_multiple_of(2));
+        // SAFETY: two equal halves, and the CPU features were detected.
+        unsafe { (self.halves)(x) }
     }
 
     /// Lower bound and estimate of the score of all 32 rows of a block.

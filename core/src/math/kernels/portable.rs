@@ -15,7 +15,9 @@ pub(super) static KERNELS: Kernels = Kernels {
     dot_f16le: |q, x| accumulate(q, |i| f16_at(x, i), product),
     encode_f16,
     decode_f16,
+    flip,
     hadamard,
+    halves,
     score,
     tile,
 };
@@ -60,19 +62,39 @@ pub(super) fn f16_at(bytes: &[u8], i: usize) -> f32 {
     f16::from_le_bytes([bytes[i * 2], bytes[i * 2 + 1]]).to_f32()
 }
 
-fn encode_f16(x: &[f32], out: &mut [u8]) {
+pub(super) fn encode_f16(x: &[f32], out: &mut [u8]) {
     for (x, out) in x.iter().zip(out.chunks_exact_mut(2)) {
         out.copy_from_slice(&f16::from_f32(*x).to_le_bytes());
     }
 }
 
-fn decode_f16(bytes: &[u8], out: &mut [f32]) {
+pub(super) fn decode_f16(bytes: &[u8], out: &mut [f32]) {
     for (i, out) in out.iter_mut().enumerate() {
         *out = f16_at(bytes, i);
     }
 }
 
-fn hadamard(x: &mut [f32]) {
+#[inline(always)]
+pub(super) fn flip(x: &mut [f32], flips: &[u32]) {
+    for (x, flip) in x.iter_mut().zip(flips) {
+        *x = f32::from_bits(x.to_bits() ^ flip);
+    }
+}
+
+#[inline(always)]
+pub(super) fn halves(x: &mut [f32]) {
+    let (low, high) = x.split_at_mut(x.len() / 2);
+    for (a, b) in low.iter_mut().zip(high) {
+        let (sum, difference) = (*a + *b, *a - *b);
+        *a = sum * std::f32::consts::FRAC_1_SQRT_2;
+        *b = difference * std::f32::consts::FRAC_1_SQRT_2;
+    }
+}
+
+fn hadamard(x: &mut [f32], scale: f32) {
+    for x in x.iter_mut() {
+        *x *= scale;
+    }
     let mut half = 1;
     while half < x.len() {
         for pair in x.chunks_exact_mut(half * 2) {

@@ -1,0 +1,297 @@
+//! Kernels for x86-64 with AVX-512 F, BW, DQ and VL: 16 floats or 64 bytes at a time.
+
+use std::arch::x86_64::*;
+
+use super::{Kernels, PANEL, ScoreArgs, TILE_POINTS, portable};
+use crate::math::code::BLOCK_ROWS;
+
+/// All of these were detected before this set is used.
+pub(super) fn detected() -> bool {
+    is_x86_feature_detected!("avx512f")
+        && is_x86_feature_detected!("avx512bw")
+        && is_x86_feature_detected!("avx512dq")
+        && is_x86_feature_detected!("avx512vl")
+        && is_x86_feature_detected!("fma")
+}
+
+pub(super) static KERNELS: Kernels = Kernels {
+    name: "avx512",
+    l2_squared,
+    dot,
+    l2_squared_f32le,
+    dot_f32le,
+    l2_squared_f16le,
+    dot_f16le,
+    encode_f16,
+    decode_f16,
+    flip,
+    hadamard,
+    halves,
+    score,
+    tile,
+};
+
+/// Defines a comparison of `q` with stored elements: `$load` reads 16 of them, `$load_some` the masked rest as zeros.
+macro_rules! compare {
+    ($name:ident, $stored:ty, $bytes:expr, $load:ident, $load_some:ident, $difference:expr) => {
+        #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,fma")]
+        fn $name(q: &[f32], x: &[$stored]) -> f32 {
+            let (n, q, x) = (q.len(), q.as_ptr(), x.as_ptr().cast::<u8>());
+            let step = |at: usize, sum: __m512| {
+                // SAFETY: the caller gave as many stored elements as `q` has, and at + 16 <= n.
+                let (a, b) = unsafe { (_mm512_loadu_ps(q.add(at)), $load(x.add(at * $bytes))) };
+                let a = if $difference { _mm512_sub_ps(a, b) } else { a };
+                _mm512_fmadd_ps(a, if $difference { a } else { b }, sum)
+            };
+            let mut sums = [_mm512_setzero_ps(); 4];
+            let mut at = 0;
+            while at + 64 <= n {
+                sums[0] = step(at, sums[0]);
+                sums[1] = step(at + 16, sums[1]);
+                sums[2] = step(at + 32, sums[2]);
+                sums[3] = step(at + 48, sums[3]);
+                at += 64;
+            }
+            while at + 16 <= n {
+                sums[0] = step(at, sums[0]);
+                at += 16;
+            }
+            if at < n {
+                let mask = (1u16 << (n - at)) - 1;
+                // SAFETY: the mask keeps both loads to the n - at elements that are left.
+                let (a, b) = unsafe { (_mm512_maskz_loadu_ps(mask, q.add(at)), $load_some(mask, x.add(at * $bytes))) };
+                let a = if $difference { _mm512_sub_ps(a, b) } else { a };
+                sums[1] = _mm512_fmadd_ps(a, if $difference { a } else { b }, sums[1]);
+            }
+            let sum = _mm512_add_ps(_mm512_add_ps(sums[0], sums[1]), _mm512_add_ps(sums[2], sums[3]));
+            _mm512_reduce_add_ps(sum)
+        }
+    };
+}
+
+compare!(l2_squared, f32, 4, load_f32, load_some_f32, true);
+compare!(dot, f32, 4, load_f32, load_some_f32, false);
+compare!(l2_squared_f32le, u8, 4, load_f32, load_some_f32, true);
+compare!(dot_f32le, u8, 4, load_f32, load_some_f32, false);
+compare!(l2_squared_f16le, u8, 2, load_f16, load_some_f16, true);
+compare!(dot_f16le, u8, 2, load_f16, load_some_f16, false);
+
+/// Caller: 64 bytes can be read at `x`. x86 is little-endian, and the load needs no alignment.
+#[inline]
+#[target_feature(enable = "avx512f")]
+unsafe fn load_f32(x: *const u8) -> __m512 {
+    // SAFETY: the caller's promise.
+    unsafe { _mm512_loadu_ps(x.cast()) }
+}
+
+/// Caller: 4 bytes can be read at `x` for each bit of `mask`.
+#[inline]
+#[target_feature(enable = "avx512f")]
+unsafe fn load_some_f32(mask: u16, x: *const u8) -> __m512 {
+    // SAFETY: the caller's promise.
+    unsafe { _mm512_maskz_loadu_ps(mask, x.cast()) }
+}
+
+/// Caller: 32 bytes can be read at `x`.
+#[inline]
+#[target_feature(enable = "avx512f")]
+unsafe fn load_f16(x: *const u8) -> __m512 {
+    // SAFETY: the caller's promise.
+    unsafe { _mm512_cvtph_ps(_mm256_loadu_si256(x.cast())) }
+}
+
+/// Caller: 2 bytes can be read at `x` for each bit of `mask`.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512vl")]
+unsafe fn load_some_f16(mask: u16, x: *const u8) -> __m512 {
+    // SAFETY: the caller's promise.
+    unsafe { _mm512_cvtph_ps(_mm256_maskz_loadu_epi16(mask, x.cast())) }
+}
+
+#[target_feature(enable = "avx512f,avx512bw,avx512vl")]
+fn encode_f16(x: &[f32], out: &mut [u8]) {
+    for (x, out) in x.chunks(16).zip(out.chunks_mut(32)) {
+        let mask = (0xFFFFu32 >> (16 - x.len())) as u16;
+        // SAFETY: the mask has a bit for each element of the chunk, which has two bytes in `out`.
+        unsafe {
+            let x = _mm512_maskz_loadu_ps(mask, x.as_ptr());
+            let halves = _mm512_cvtps_ph::<{ _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC }>(x);
+            _mm256_mask_storeu_epi16(out.as_mut_ptr().cast(), mask, halves);
+        }
+    }
+}
+
+#[target_feature(enable = "avx512f,avx512bw,avx512vl")]
+fn decode_f16(bytes: &[u8], out: &mut [f32]) {
+    for (bytes, out) in bytes.chunks(32).zip(out.chunks_mut(16)) {
+        let mask = (0xFFFFu32 >> (16 - out.len())) as u16;
+        // SAFETY: the mask has a bit for each element of the chunk, which has two bytes in `bytes`.
+        unsafe { _mm512_mask_storeu_ps(out.as_mut_ptr(), mask, load_some_f16(mask, bytes.as_ptr())) };
+    }
+}
+
+// The two loops around the transform are simple enough for the compiler, given the instructions.
+
+#[target_feature(enable = "avx512f,avx512dq")]
+fn flip(x: &mut [f32], flips: &[u32]) {
+    portable::flip(x, flips);
+}
+
+#[target_feature(enable = "avx512f")]
+fn halves(x: &mut [f32]) {
+    portable::halves(x);
+}
+
+#[target_feature(enable = "avx512f,avx512dq")]
+fn hadamard(x: &mut [f32], scale: f32) {
+    // Up to 256 elements fit the registers; longer transforms are made of those and of passes over memory.
+    match x.len() {
+        64 => hadamard_registers::<4>(x, scale),
+        128 => hadamard_registers::<8>(x, scale),
+        len => {
+            for part in x.chunks_exact_mut(256) {
+                hadamard_registers::<16>(part, scale);
+            }
+            let mut half = 256;
+            while half < len {
+                for pair in x.chunks_exact_mut(half * 2) {
+                    let (low, high) = pair.split_at_mut(half);
+                    for (a, b) in low.iter_mut().zip(high) {
+                        (*a, *b) = (*a + *b, *a - *b);
+                    }
+                }
+                half *= 2;
+            }
+        }
+    }
+}
+
+/// Scaled transform of 16 N elements.
+#[inline]
+#[target_feature(enable = "avx512f,avx512dq")]
+fn hadamard_registers<const N: usize>(x: &mut [f32], scale: f32) {
+    assert_eq!(x.len(), 16 * N);
+    let scale = _mm512_set1_ps(scale);
+    // Plus for the lanes that take a sum, minus for those that take a difference.
+    let signs = |half: u16| {
+        let minus = match half {
+            1 => 0xAAAA,
+            2 => 0xCCCC,
+            4 => 0xF0F0,
+            _ => 0xFF00,
+        };
+        _mm512_mask_blend_ps(minus, _mm512_set1_ps(1.0), _mm512_set1_ps(-1.0))
+    };
+    let (one, two, four, eight) = (signs(1), signs(2), signs(4), signs(8));
+    let mut v = [_mm512_setzero_ps(); N];
+    for (i, v) in v.iter_mut().enumerate() {
+        // SAFETY: x has 16 N elements.
+        let y = _mm512_mul_ps(unsafe { _mm512_loadu_ps(x.as_ptr().add(16 * i)) }, scale);
+        let y = _mm512_fmadd_ps(y, one, _mm512_permute_ps::<0b10_11_00_01>(y));
+        let y = _mm512_fmadd_ps(y, two, _mm512_permute_ps::<0b01_00_11_10>(y));
+        let y = _mm512_fmadd_ps(y, four, _mm512_shuffle_f32x4::<0b10_11_00_01>(y, y));
+        *v = _mm512_fmadd_ps(y, eight, _mm512_shuffle_f32x4::<0b01_00_11_10>(y, y));
+    }
+    let mut half = 1;
+    while half < N {
+        for i in 0..N {
+            if i & half == 0 {
+                let (a, b) = (v[i], v[i + half]);
+                v[i] = _mm512_add_ps(a, b);
+                v[i + half] = _mm512_sub_ps(a, b);
+            }
+        }
+        half *= 2;
+    }
+    for (i, v) in v.iter().enumerate() {
+        // SAFETY: x has 16 N elements.
+        unsafe { _mm512_storeu_ps(x.as_mut_ptr().add(16 * i), *v) };
+    }
+}
+
+/// Sums of 16 rows from accumulators whose 16-bit lanes hold (even row + 256 odd row) and (odd row), for four groups.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl")]
+fn widen(both: __m512i, odd: __m512i) -> __m512i {
+    let even = _mm512_sub_epi16(both, _mm512_slli_epi16::<8>(odd));
+    // Rows 0..8 and 8..16 of each 128-bit lane, in order; the four lanes are then summed as 32-bit numbers.
+    let (first, last) = (_mm512_unpacklo_epi16(even, odd), _mm512_unpackhi_epi16(even, odd));
+    let sum = |v: __m512i| {
+        let low = _mm512_cvtepu16_epi32(_mm512_castsi512_si256(v));
+        let high = _mm512_cvtepu16_epi32(_mm512_extracti64x4_epi64::<1>(v));
+        let lanes = _mm512_add_epi32(low, high);
+        _mm256_add_epi32(_mm512_castsi512_si256(lanes), _mm512_extracti64x4_epi64::<1>(lanes))
+    };
+    _mm512_inserti64x4::<1>(_mm512_castsi256_si512(sum(first)), sum(last))
+}
+
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,fma")]
+fn score(args: &ScoreArgs<'_>, lower: &mut [f32; BLOCK_ROWS], estimate: &mut [f32; BLOCK_ROWS]) {
+    let nibble = _mm512_set1_epi8(15);
+    let mut sums = [_mm512_setzero_si512(); 2];
+    // A 16-bit lane takes one entry of at most 255 for each of its 64-byte steps: 256 of them fit.
+    for (lut, codes) in args.lut.chunks(64 * 256).zip(args.codes.chunks(64 * 256)) {
+        let mut acc = [_mm512_setzero_si512(); 4];
+        for (lut, codes) in lut.chunks_exact(64).zip(codes.chunks_exact(64)) {
+            // SAFETY: both chunks have 64 bytes.
+            let (lut, codes) =
+                unsafe { (_mm512_loadu_si512(lut.as_ptr().cast()), _mm512_loadu_si512(codes.as_ptr().cast())) };
+            let first = _mm512_shuffle_epi8(lut, _mm512_and_si512(codes, nibble));
+            let last = _mm512_shuffle_epi8(lut, _mm512_and_si512(_mm512_srli_epi16::<4>(codes), nibble));
+            acc[0] = _mm512_add_epi16(acc[0], first);
+            acc[1] = _mm512_add_epi16(acc[1], _mm512_srli_epi16::<8>(first));
+            acc[2] = _mm512_add_epi16(acc[2], last);
+            acc[3] = _mm512_add_epi16(acc[3], _mm512_srli_epi16::<8>(last));
+        }
+        sums[0] = _mm512_add_epi32(sums[0], widen(acc[0], acc[1]));
+        sums[1] = _mm512_add_epi32(sums[1], widen(acc[2], acc[3]));
+    }
+
+    let all = |x: f32| _mm512_set1_ps(x);
+    for (half, sums) in sums.into_iter().enumerate() {
+        let at = args.factors.as_ptr();
+        // SAFETY: the factors are 32 f32 and twice 32 f16; this reads the 16 of each that belong to this half.
+        let (add, rescale, error) = unsafe {
+            (load_f32(at.add(half * 64)), load_f16(at.add(128 + half * 32)), load_f16(at.add(192 + half * 32)))
+        };
+        let scale = all(args.scale);
+        let (rescale, error) = (_mm512_mul_ps(rescale, scale), _mm512_mul_ps(error, scale));
+        let inner = _mm512_fmadd_ps(all(args.delta), _mm512_cvtepi32_ps(sums), all(args.bias));
+        let product = _mm512_mul_ps(rescale, inner);
+        let base = all(args.base);
+        let value = _mm512_sub_ps(_mm512_add_ps(base, add), product);
+        let sizes = _mm512_add_ps(_mm512_add_ps(_mm512_abs_ps(base), _mm512_abs_ps(add)), _mm512_abs_ps(product));
+        let bound = _mm512_fnmadd_ps(all(args.err), error, value);
+        let bound = _mm512_fnmadd_ps(all(args.lut_err), rescale, bound);
+        let bound = _mm512_fnmadd_ps(all(args.slack), sizes, bound);
+        let floor = all(args.floor);
+        // The second operand wins over a NaN in the first: what overflowed is bounded by the floor.
+        let (bound, value) = (_mm512_max_ps(bound, floor), _mm512_max_ps(value, floor));
+        // SAFETY: both outputs have 32 elements.
+        unsafe {
+            _mm512_storeu_ps(lower.as_mut_ptr().add(half * 16), bound);
+            _mm512_storeu_ps(estimate.as_mut_ptr().add(half * 16), value);
+        }
+    }
+}
+
+#[target_feature(enable = "avx512f,fma")]
+fn tile(points: &[f32], panel: &[f32], out: &mut [f32; TILE_POINTS * PANEL]) {
+    let mut acc = [[_mm512_setzero_ps(); 2]; TILE_POINTS];
+    for (points, panel) in points.chunks_exact(TILE_POINTS).zip(panel.chunks_exact(PANEL)) {
+        // SAFETY: the chunk has 32 elements.
+        let (low, high) = unsafe { (_mm512_loadu_ps(panel.as_ptr()), _mm512_loadu_ps(panel.as_ptr().add(16))) };
+        for (point, acc) in points.iter().zip(&mut acc) {
+            let point = _mm512_set1_ps(*point);
+            acc[0] = _mm512_fmadd_ps(point, low, acc[0]);
+            acc[1] = _mm512_fmadd_ps(point, high, acc[1]);
+        }
+    }
+    for (out, acc) in out.chunks_exact_mut(PANEL).zip(acc) {
+        // SAFETY: the chunk has 32 elements.
+        unsafe {
+            _mm512_storeu_ps(out.as_mut_ptr(), acc[0]);
+            _mm512_storeu_ps(out.as_mut_ptr().add(16), acc[1]);
+        }
+    }
+}
