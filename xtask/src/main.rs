@@ -4,6 +4,7 @@ mod data;
 mod pg;
 mod run;
 mod scan;
+mod test;
 mod tree;
 
 use clap::{Parser, Subcommand};
@@ -21,6 +22,9 @@ enum Task {
     /// Private clusters under target/ with the extension installed.
     #[command(subcommand)]
     Pg(pg::Pg),
+    Test(test::Test),
+    /// Run what CI runs: .ci/run, which installs what is missing and ends in `cargo xtask test`.
+    Ci,
     Scan(scan::Scan),
     /// Make tests/data from the full deb_10k data set.
     #[command(hide = true)]
@@ -33,6 +37,8 @@ enum Task {
 fn main() -> std::process::ExitCode {
     let result = match Cli::parse().command {
         Task::Pg(pg) => pg.run(),
+        Task::Test(test) => test.run(),
+        Task::Ci => test::ci(),
         Task::Scan(scan) => scan.run(),
         Task::MakeData { source } => data::make::make(&source),
     };

@@ -1,6 +1,8 @@
 //! Running commands and saying so: every step that may take over a second shows its name, and its time when done.
 
+use std::fs::File;
 use std::io::{IsTerminal, Write};
+use std::path::Path;
 use std::process::{Command, Stdio};
 use std::sync::mpsc::{RecvTimeoutError, channel};
 use std::thread;
@@ -83,6 +85,27 @@ pub fn quiet(command: &mut Command) -> Result<String> {
         bail!("`{shown}` failed ({}):\n{}", output.status, tail(&text, 60));
     }
     Ok(text)
+}
+
+/// Like [`quiet`], with the output in a file as well, for commands whose whole log is wanted later.
+pub fn logged(command: &mut Command, log: &Path) -> Result<()> {
+    let shown = shown(command);
+    let file = File::create(log).with_context(|| format!("could not create {}", log.display()))?;
+    let status = command
+        .stdin(Stdio::null())
+        .stdout(file.try_clone()?)
+        .stderr(file)
+        .status()
+        .with_context(|| format!("could not run `{shown}`"))?;
+    if !status.success() {
+        let text = String::from_utf8_lossy(&std::fs::read(log)?).into_owned();
+        bail!(
+            "`{shown}` failed ({status}); whole output in {}\n{}",
+            log.display(),
+            tail(&text, 80)
+        );
+    }
+    Ok(())
 }
 
 /// A command as a person would type it.

@@ -16,6 +16,7 @@ use postgres::error::SqlState;
 use crate::run::step;
 use crate::tree;
 pub use cluster::Cluster;
+pub use server::Server;
 
 #[derive(Subcommand)]
 pub enum Pg {
@@ -173,26 +174,34 @@ impl Pg {
     }
 }
 
-/// Brings a cluster up with the extension installed and the root key made.
-pub fn start(which: &Which, how: &How) -> Result<Cluster> {
-    let toolchain = server::toolchain(which.pg)?;
-    let lock = lock()?; // tests start several clusters at once, and all install into the same copy
-    let server = server::private_copy(&toolchain, how.profile.name())?;
-    let installed = if !extension::present() {
+/// Builds the extension and puts it into the private copy of the server.
+pub fn install(version: u32, profile: Profile) -> Result<Server> {
+    prepare(version, profile, true).map(|(server, _)| server)
+}
+
+/// The private copy, and whether the extension is in it.
+fn prepare(version: u32, profile: Profile, build: bool) -> Result<(Server, bool)> {
+    let toolchain = server::toolchain(version)?;
+    let _lock = lock()?; // tests start several clusters at once, and all install into the same copy
+    let server = server::private_copy(&toolchain, profile.name())?;
+    if !extension::present() {
         eprintln!(
             "note: no sealvec.control and src/lib.rs in {}: starting without the extension",
             tree::root().display()
         );
-        false
-    } else {
-        if !how.no_build {
-            let library = extension::build(&toolchain, how.profile.name())?;
-            extension::install(&server, &library)?;
-        }
-        server.lib.join("sealvec.so").exists()
-    };
-    drop(lock);
+        return Ok((server, false));
+    }
+    if build {
+        let library = extension::build(&toolchain, profile.name())?;
+        extension::install(&server, &library)?;
+    }
+    let installed = server.lib.join("sealvec.so").exists();
+    Ok((server, installed))
+}
 
+/// Brings a cluster up with the extension installed and the root key made.
+pub fn start(which: &Which, how: &How) -> Result<Cluster> {
+    let (server, installed) = prepare(which.pg, how.profile, !how.no_build)?;
     let cluster = Cluster::named(which.pg, &which.name)?;
     if how.fresh {
         cluster.remove()?;
