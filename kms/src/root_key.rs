@@ -279,8 +279,10 @@ fn encode(root: &RootKey) -> Zeroizing<Vec<u8>> {
 fn decode(path: &Path, bytes: &[u8]) -> Result<RootKey, RootKeyError> {
     let malformed = |what| RootKeyError::Malformed { path: path.to_owned(), what };
     let Some(rest) = bytes.strip_prefix(HEADER) else {
-        return Err(match bytes.strip_prefix(HEADER_ANY) {
-            Some([first, ..]) if first.is_ascii_digit() => RootKeyError::Version(path.to_owned()),
+        let line = bytes.split(|byte| *byte == b'\n').next().and_then(|line| line.strip_prefix(HEADER_ANY));
+        let is_version = |number: &[u8]| number != b"1" && number.len() <= 5 && !number.is_empty() && number.iter().all(u8::is_ascii_digit);
+        return Err(match line {
+            Some(number) if is_version(number) => RootKeyError::Version(path.to_owned()),
             _ => malformed("line 1 is not \"sealvec root key 1\""),
         });
     };
