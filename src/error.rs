@@ -10,6 +10,7 @@ use pgrx::PgSqlErrorCode::{self, *};
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
 use sealvec_core::Error;
+use sealvec_kms::RootKeyError;
 
 /// An error on its way to the client.
 #[derive(Debug)]
@@ -102,5 +103,19 @@ impl From<Error> for SqlError {
             // ---- our bug --------------------------------------------------------------------
             _ => Self::new(ERRCODE_INTERNAL_ERROR, message).hint("This is a bug in sealvec; please report it."),
         }
+    }
+}
+
+/// What is wrong with the root-key file of the `local` provider.
+impl From<RootKeyError> for SqlError {
+    fn from(error: RootKeyError) -> Self {
+        let sqlstate = match error {
+            RootKeyError::Missing(_) => ERRCODE_UNDEFINED_FILE,
+            RootKeyError::Exists(_) => ERRCODE_DUPLICATE_FILE,
+            RootKeyError::Io { .. } => ERRCODE_IO_ERROR,
+            RootKeyError::Random(_) => ERRCODE_SYSTEM_ERROR,
+            _ => ERRCODE_CONFIG_FILE_ERROR,
+        };
+        Self::new(sqlstate, error.to_string()).hint(error.hint())
     }
 }

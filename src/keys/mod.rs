@@ -1,16 +1,20 @@
 //! Keys in the backend: which rings exist, who may open them, and the DEKs open right now.
 //!
-//! The seam for `datatype` and `index`: [`generation`], and once `core::keys` stands, `ring_by_name`, `ring_by_number`,
-//! `with_dek`, `is_open`, `with_session_key`.
+//! `datatype` and `index` use what is re-exported here and nothing below it.
 
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+mod arena;
+mod catalog;
+mod export;
+mod functions;
+mod provider;
+mod session;
+mod table;
+mod watch;
 
-static GENERATION: AtomicU64 = AtomicU64::new(1);
+pub use catalog::{RingInfo, ring_by_name, ring_by_number};
+pub use session::{generation, is_open, with_dek, with_session_key};
 
 /// Called once per backend from `_PG_init`.
-pub fn init() {}
-
-/// Changes whenever any DEK is dropped: whatever was derived under an older number is stale.
-pub fn generation() -> u64 {
-    GENERATION.load(Relaxed)
+pub fn init() {
+    watch::init();
 }

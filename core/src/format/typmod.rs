@@ -11,8 +11,7 @@ use crate::{Error, Result};
 const DIMS_BITS: u32 = 14;
 const RING_BITS: u32 = 17;
 
-/// The most dimensions that a sealed vector may have.
-pub const DIMS_MAX: usize = 16_000;
+pub use super::value::MAX_DIMS as DIMS_MAX;
 /// The greatest key ring number: 17 bits, of which 0 is reserved.
 pub const RING_MAX: u32 = (1 << RING_BITS) - 1;
 

@@ -1,0 +1,41 @@
+-- Catalogs of key rings. They hold envelopes, never a key that is not wrapped, and go into dumps.
+-- src/keys/catalog.rs addresses columns by number: upgrades may only append.
+
+CREATE TABLE sealvec.key_ring (
+    number      integer NOT NULL CHECK (number BETWEEN 1 AND 131071),
+    uuid        uuid    NOT NULL,
+    name        name    NOT NULL,
+    owner       name    NOT NULL,           -- by name, as in pg_hba.conf: a dump restores where OIDs differ
+    provider    text    NOT NULL,
+    dek_version integer NOT NULL,
+    epoch       bigint  NOT NULL,           -- raised to close the ring in every session
+    record      bytea   NOT NULL,           -- sealvec_core::keys::ring::RingRecord
+    PRIMARY KEY (number),
+    UNIQUE (name)
+);
+COMMENT ON TABLE sealvec.key_ring IS 'key rings of sealvec: one row each, keys only wrapped';
+
+CREATE TABLE sealvec.ring_grant (
+    number integer NOT NULL,
+    role   name    NOT NULL,
+    PRIMARY KEY (number, role)
+);
+COMMENT ON TABLE sealvec.ring_grant IS 'roles that may open a key ring besides its owner';
+
+REVOKE ALL ON sealvec.key_ring, sealvec.ring_grant FROM PUBLIC;
+
+SELECT pg_catalog.pg_extension_config_dump('sealvec.key_ring', '');
+SELECT pg_catalog.pg_extension_config_dump('sealvec.ring_grant', '');
+
+-- Whoever writes to them by hand, a restore included, is heard in every session.
+
+CREATE FUNCTION sealvec.key_ring_changed() RETURNS trigger
+    AS 'MODULE_PATHNAME', 'sealvec_key_ring_changed_wrapper' LANGUAGE c;
+REVOKE ALL ON FUNCTION sealvec.key_ring_changed() FROM PUBLIC;
+
+CREATE TRIGGER key_ring_changed AFTER INSERT OR UPDATE OR DELETE OR TRUNCATE ON sealvec.key_ring
+    FOR EACH STATEMENT EXECUTE FUNCTION sealvec.key_ring_changed();
+CREATE TRIGGER ring_grant_changed AFTER INSERT OR UPDATE OR DELETE OR TRUNCATE ON sealvec.ring_grant
+    FOR EACH STATEMENT EXECUTE FUNCTION sealvec.key_ring_changed();
+ALTER TABLE sealvec.key_ring ENABLE ALWAYS TRIGGER key_ring_changed;
+ALTER TABLE sealvec.ring_grant ENABLE ALWAYS TRIGGER ring_grant_changed;

@@ -1,0 +1,67 @@
+-- Functions on key rings. None is STRICT: a null argument is an error that names it, not a silent null.
+-- Those that make, change or open a ring are PARALLEL UNSAFE: they write, or keep keys in this one backend.
+
+-- Making rings. Not for PUBLIC: GRANT EXECUTE to those who may.
+
+CREATE FUNCTION sealvec.init_root_key() RETURNS text
+    AS 'MODULE_PATHNAME', 'sealvec_init_root_key_wrapper' LANGUAGE c VOLATILE PARALLEL UNSAFE;
+COMMENT ON FUNCTION sealvec.init_root_key() IS 'make the root key of the local key provider, once; returns its file';
+REVOKE ALL ON FUNCTION sealvec.init_root_key() FROM PUBLIC;
+
+CREATE FUNCTION sealvec.create_key_ring(name text, kek bytea DEFAULT NULL, provider text DEFAULT NULL) RETURNS uuid
+    AS 'MODULE_PATHNAME', 'sealvec_create_key_ring_wrapper' LANGUAGE c VOLATILE PARALLEL UNSAFE;
+COMMENT ON FUNCTION sealvec.create_key_ring(text, bytea, text) IS 'make a key ring: kept by provider local, or by the client that passes its 32-byte kek';
+REVOKE ALL ON FUNCTION sealvec.create_key_ring(text, bytea, text) FROM PUBLIC;
+
+CREATE FUNCTION sealvec.import_ring(export bytea) RETURNS uuid
+    AS 'MODULE_PATHNAME', 'sealvec_import_ring_wrapper' LANGUAGE c VOLATILE PARALLEL UNSAFE;
+COMMENT ON FUNCTION sealvec.import_ring(bytea) IS 'bring over a key ring that export_ring gave; it belongs to the caller';
+REVOKE ALL ON FUNCTION sealvec.import_ring(bytea) FROM PUBLIC;
+
+-- For the owner of a ring.
+
+CREATE FUNCTION sealvec.export_ring(ring text) RETURNS bytea
+    AS 'MODULE_PATHNAME', 'sealvec_export_ring_wrapper' LANGUAGE c STABLE PARALLEL RESTRICTED;
+COMMENT ON FUNCTION sealvec.export_ring(text) IS 'a key ring as bytes, its keys wrapped, for import_ring in another database';
+
+CREATE FUNCTION sealvec.drop_key_ring(name text) RETURNS void
+    AS 'MODULE_PATHNAME', 'sealvec_drop_key_ring_wrapper' LANGUAGE c VOLATILE PARALLEL UNSAFE;
+COMMENT ON FUNCTION sealvec.drop_key_ring(text) IS 'delete a key ring that no column uses';
+
+CREATE FUNCTION sealvec.grant_ring(ring text, role text) RETURNS void
+    AS 'MODULE_PATHNAME', 'sealvec_grant_ring_wrapper' LANGUAGE c VOLATILE PARALLEL UNSAFE;
+COMMENT ON FUNCTION sealvec.grant_ring(text, text) IS 'let a role open a key ring';
+
+CREATE FUNCTION sealvec.revoke_ring(ring text, role text) RETURNS void
+    AS 'MODULE_PATHNAME', 'sealvec_revoke_ring_wrapper' LANGUAGE c VOLATILE PARALLEL UNSAFE;
+COMMENT ON FUNCTION sealvec.revoke_ring(text, text) IS 'take back grant_ring';
+
+CREATE FUNCTION sealvec.set_ring_owner(ring text, role text) RETURNS void
+    AS 'MODULE_PATHNAME', 'sealvec_set_ring_owner_wrapper' LANGUAGE c VOLATILE PARALLEL UNSAFE;
+COMMENT ON FUNCTION sealvec.set_ring_owner(text, text) IS 'give a key ring to another role';
+
+CREATE FUNCTION sealvec.rotate_kek(ring text, kek bytea DEFAULT NULL, new_kek bytea DEFAULT NULL, provider text DEFAULT NULL) RETURNS void
+    AS 'MODULE_PATHNAME', 'sealvec_rotate_kek_wrapper' LANGUAGE c VOLATILE PARALLEL UNSAFE;
+COMMENT ON FUNCTION sealvec.rotate_kek(text, bytea, bytea, text) IS 'wrap the keys of a ring under a new KEK; no data is rewritten';
+
+CREATE FUNCTION sealvec.add_data_key(ring text, kek bytea DEFAULT NULL) RETURNS integer
+    AS 'MODULE_PATHNAME', 'sealvec_add_data_key_wrapper' LANGUAGE c VOLATILE PARALLEL UNSAFE;
+COMMENT ON FUNCTION sealvec.add_data_key(text, bytea) IS 'add a DEK to a ring: what is written from now on is sealed under it; returns its version';
+
+-- For everybody; who may open what is checked inside.
+
+CREATE FUNCTION sealvec.unlock(ring text, kek bytea DEFAULT NULL) RETURNS void
+    AS 'MODULE_PATHNAME', 'sealvec_unlock_wrapper' LANGUAGE c VOLATILE PARALLEL UNSAFE;
+COMMENT ON FUNCTION sealvec.unlock(text, bytea) IS 'open a key ring in this session';
+
+CREATE FUNCTION sealvec.lock(ring text, everywhere boolean DEFAULT false) RETURNS void
+    AS 'MODULE_PATHNAME', 'sealvec_lock_wrapper' LANGUAGE c VOLATILE PARALLEL UNSAFE;
+COMMENT ON FUNCTION sealvec.lock(text, boolean) IS 'close a key ring in this session; its owner can close it in all';
+
+CREATE FUNCTION sealvec.lock_all() RETURNS void
+    AS 'MODULE_PATHNAME', 'sealvec_lock_all_wrapper' LANGUAGE c VOLATILE PARALLEL UNSAFE;
+COMMENT ON FUNCTION sealvec.lock_all() IS 'close every key ring in this session';
+
+CREATE FUNCTION sealvec.ring_is_open(number integer) RETURNS boolean
+    AS 'MODULE_PATHNAME', 'sealvec_ring_is_open_wrapper' LANGUAGE c STABLE STRICT PARALLEL RESTRICTED;
+COMMENT ON FUNCTION sealvec.ring_is_open(integer) IS 'whether the current user could use the key ring in this session right now';

@@ -1,0 +1,357 @@
+//! Key rings as the catalog has them: look-up by name and number, creation, change, grants.
+
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::ffi::CStr;
+use std::rc::Rc;
+
+use pgrx::PgSqlErrorCode::*;
+use pgrx::pg_sys;
+use sealvec_core::keys::Uuid;
+use sealvec_core::keys::ring::RingRecord;
+
+use super::table::{self, Key, Name, Row, Table, value};
+use super::watch;
+use crate::error::SqlError;
+
+const RING_TABLE: &CStr = c"key_ring";
+const RING_BY_NUMBER: &CStr = c"key_ring_pkey";
+const RING_BY_NAME: &CStr = c"key_ring_name_key";
+const GRANT_TABLE: &CStr = c"ring_grant";
+const GRANT_BY_RING: &CStr = c"ring_grant_pkey";
+
+/// Columns of sealvec.key_ring, as sql/10_key_ring.sql numbers them.
+mod ring_column {
+    pub const NUMBER: usize = 1;
+    pub const NAME: usize = 3;
+    pub const OWNER: usize = 4;
+    pub const PROVIDER: usize = 5;
+    pub const DEK_VERSION: usize = 6;
+    pub const EPOCH: usize = 7;
+    pub const RECORD: usize = 8;
+}
+
+/// Columns of sealvec.ring_grant.
+mod grant_column {
+    pub const NUMBER: usize = 1;
+    pub const ROLE: usize = 2;
+}
+
+/// What anyone may know of a ring; no key is needed for it.
+#[derive(Clone, Debug)]
+pub struct RingInfo {
+    /// Top 17 bits of the UUID: what values and typmods carry.
+    pub number: u32,
+    /// What sealed bytes are bound to.
+    pub uuid: Uuid,
+    /// What the user calls it.
+    pub name: String,
+    /// The DEK that seals new data.
+    pub dek_version: u32,
+}
+
+/// A ring with all that opening it takes.
+pub struct Ring {
+    /// The public part.
+    pub info: RingInfo,
+    /// Name of the role that owns it. A name, because a dump has to restore into another cluster.
+    pub owner: String,
+    /// Raised to close the ring in every session.
+    pub epoch: i64,
+    /// Envelopes and commitment.
+    pub record: RingRecord,
+}
+
+thread_local! {
+    /// Rings seen since the last invalidation. A ring that is missing is not remembered.
+    static KNOWN: RefCell<HashMap<u32, Rc<RingInfo>>> = RefCell::default();
+}
+
+/// The ring called `name`.
+///
+/// # Errors
+/// 42704 if there is none in this database.
+pub fn ring_by_name(name: &str) -> Result<RingInfo, SqlError> {
+    find_info(name).map(|info| (*info).clone())
+}
+
+/// The ring with this number.
+///
+/// # Errors
+/// 42704 if there is none in this database.
+pub fn ring_by_number(number: u32) -> Result<RingInfo, SqlError> {
+    info(number).map(|info| (*info).clone())
+}
+
+/// As [`ring_by_number`], shared.
+pub fn info(number: u32) -> Result<Rc<RingInfo>, SqlError> {
+    forget_if_stale();
+    if let Some(info) = KNOWN.with_borrow(|known| known.get(&number).cloned()) {
+        return Ok(info);
+    }
+    let info = open_rings(pg_sys::AccessShareLock)?
+        .find(RING_BY_NUMBER, Key::int4(ring_column::NUMBER, number), read_info)?
+        .ok_or_else(|| unknown_number(number))??;
+    Ok(remember(info))
+}
+
+fn find_info(name: &str) -> Result<Rc<RingInfo>, SqlError> {
+    forget_if_stale();
+    if let Some(info) = KNOWN.with_borrow(|known| known.values().find(|info| info.name == name).cloned()) {
+        return Ok(info);
+    }
+    let key = Name::new(name).ok_or_else(|| unknown_name(name))?;
+    let info = open_rings(pg_sys::AccessShareLock)?
+        .find(RING_BY_NAME, Key::name(ring_column::NAME, &key), read_info)?
+        .ok_or_else(|| unknown_name(name))??;
+    Ok(remember(info))
+}
+
+fn remember(info: RingInfo) -> Rc<RingInfo> {
+    let info = Rc::new(info);
+    KNOWN.with_borrow_mut(|known| known.insert(info.number, info.clone()));
+    info
+}
+
+fn forget_if_stale() {
+    if watch::take(watch::CATALOG_CACHE) {
+        KNOWN.with_borrow_mut(HashMap::clear);
+    }
+}
+
+/// Everything about the ring with this number, read now.
+pub fn ring(number: u32) -> Result<Ring, SqlError> {
+    open_rings(pg_sys::AccessShareLock)?
+        .find(RING_BY_NUMBER, Key::int4(ring_column::NUMBER, number), read_ring)?
+        .ok_or_else(|| unknown_number(number))?
+}
+
+/// Everything about the ring called `name`, read now.
+pub fn ring_named(name: &str) -> Result<Ring, SqlError> {
+    let key = Name::new(name).ok_or_else(|| unknown_name(name))?;
+    open_rings(pg_sys::AccessShareLock)?
+        .find(RING_BY_NAME, Key::name(ring_column::NAME, &key), read_ring)?
+        .ok_or_else(|| unknown_name(name))?
+}
+
+/// Whether a ring has this number.
+pub fn number_is_taken(number: u32) -> Result<bool, SqlError> {
+    let table = open_rings(pg_sys::AccessShareLock)?;
+    Ok(table.find(RING_BY_NUMBER, Key::int4(ring_column::NUMBER, number), |_| ())?.is_some())
+}
+
+/// Whether `role` may open the ring: its owner, a role it was granted to, a member of one of these, a superuser.
+pub fn may_open(ring: &Ring, role: pg_sys::Oid) -> Result<bool, SqlError> {
+    if owns(ring, role) {
+        return Ok(true);
+    }
+    let mut granted = false;
+    Table::open(GRANT_TABLE, pg_sys::AccessShareLock)?.scan(
+        Some(GRANT_BY_RING),
+        &[Key::int4(grant_column::NUMBER, ring.info.number)],
+        |row| {
+            granted = has_privileges_of(role, &row.name(grant_column::ROLE));
+            !granted
+        },
+    )?;
+    Ok(granted)
+}
+
+/// Whether `role` has the rights of the ring's owner.
+pub fn owns(ring: &Ring, role: pg_sys::Oid) -> bool {
+    // SAFETY: a catalog look-up by OID.
+    let is_superuser = unsafe { pg_sys::superuser_arg(role) };
+    is_superuser || has_privileges_of(role, &ring.owner)
+}
+
+fn has_privileges_of(role: pg_sys::Oid, of: &str) -> bool {
+    // SAFETY: two OIDs of roles; membership counts as for any privilege.
+    table::role_oid(of).is_some_and(|of| unsafe { pg_sys::has_privs_of_role(role, of) })
+}
+
+/// Keeps every other writer out until the end of the transaction. Before reading a ring that is to be changed:
+/// two that read the same row would both write it, and one DEK would be lost.
+pub fn hold_for_change() -> Result<(), SqlError> {
+    open_rings(pg_sys::ShareRowExclusiveLock).map(drop)
+}
+
+/// Adds a ring owned by the role `owner`.
+///
+/// # Errors
+/// 42710 if the name or the UUID is already there.
+pub fn insert(name: &str, owner: &str, record: &RingRecord) -> Result<(), SqlError> {
+    let (Some(key), Some(owner)) = (Name::new(name), Name::new(owner)) else {
+        return Err(SqlError::new(ERRCODE_INVALID_NAME, "a key ring's name has 1 to 63 bytes"));
+    };
+    let table = open_rings(pg_sys::RowExclusiveLock)?;
+    if table.find(RING_BY_NAME, Key::name(ring_column::NAME, &key), |_| ())?.is_some() {
+        return Err(SqlError::new(ERRCODE_DUPLICATE_OBJECT, format!("key ring \"{name}\" already exists")));
+    }
+    if let Some(other) =
+        table.find(RING_BY_NUMBER, Key::int4(ring_column::NUMBER, record.number()), |row| row.name(ring_column::NAME))?
+    {
+        return Err(SqlError::new(ERRCODE_DUPLICATE_OBJECT, "a key ring with this number already exists")
+            .detail(format!("Key ring \"{other}\" has number {}.", record.number())));
+    }
+    table.insert(&[
+        value(record.number() as i32),
+        value(pgrx::Uuid::from_bytes(*record.uuid().as_bytes())),
+        Some(key.datum()),
+        Some(owner.datum()),
+        value(record.provider()),
+        value(record.current_version() as i32),
+        value(0i64),
+        value(record.encode()),
+    ]);
+    Ok(())
+}
+
+/// Stores another record for the ring of the same number: a new KEK, or one more DEK. Every session drops the ring.
+pub fn replace(record: &RingRecord) -> Result<(), SqlError> {
+    change(record.number(), |epoch| {
+        vec![
+            (ring_column::PROVIDER, value(record.provider())),
+            (ring_column::DEK_VERSION, value(record.current_version() as i32)),
+            (ring_column::EPOCH, value(epoch + 1)),
+            (ring_column::RECORD, value(record.encode())),
+        ]
+    })
+}
+
+/// Makes every session drop the ring when this transaction commits.
+pub fn close_everywhere(number: u32) -> Result<(), SqlError> {
+    change(number, |epoch| vec![(ring_column::EPOCH, value(epoch + 1))])
+}
+
+/// Gives the ring to the role `owner`.
+pub fn set_owner(number: u32, owner: &str) -> Result<(), SqlError> {
+    let owner = Name::new(owner).expect("a role's name is a name");
+    change(number, |epoch| vec![(ring_column::OWNER, Some(owner.datum())), (ring_column::EPOCH, value(epoch + 1))])
+}
+
+fn change(number: u32, changes: impl Fn(i64) -> Vec<(usize, table::Value)>) -> Result<(), SqlError> {
+    let table = open_rings(pg_sys::ShareRowExclusiveLock)?;
+    table
+        .find(RING_BY_NUMBER, Key::int4(ring_column::NUMBER, number), |row| {
+            let epoch = row.get::<i64>(ring_column::EPOCH).unwrap_or(0);
+            table.update(row, &changes(epoch));
+        })?
+        .ok_or_else(|| unknown_number(number))
+}
+
+/// Deletes the ring and its grants. Nothing can be opened under it again.
+pub fn delete(number: u32) -> Result<(), SqlError> {
+    let grants = Table::open(GRANT_TABLE, pg_sys::ShareRowExclusiveLock)?;
+    grants.scan(Some(GRANT_BY_RING), &[Key::int4(grant_column::NUMBER, number)], |row| {
+        grants.delete(row);
+        true
+    })?;
+    let rings = open_rings(pg_sys::ShareRowExclusiveLock)?;
+    rings.find(RING_BY_NUMBER, Key::int4(ring_column::NUMBER, number), |row| rings.delete(row))?;
+    Ok(())
+}
+
+/// Lets the role `role` open the ring; false if it could already by this very grant.
+pub fn grant(number: u32, role: &str) -> Result<bool, SqlError> {
+    let table = Table::open(GRANT_TABLE, pg_sys::ShareRowExclusiveLock)?;
+    if find_grant(&table, number, role, |_| ())? {
+        return Ok(false);
+    }
+    let role = Name::new(role).expect("a role's name is a name");
+    table.insert(&[value(number as i32), Some(role.datum())]);
+    close_cached()?;
+    Ok(true)
+}
+
+/// Takes the grant back; false if there was none.
+pub fn revoke(number: u32, role: &str) -> Result<bool, SqlError> {
+    let table = Table::open(GRANT_TABLE, pg_sys::ShareRowExclusiveLock)?;
+    let found = find_grant(&table, number, role, |row| table.delete(row))?;
+    close_cached()?;
+    Ok(found)
+}
+
+fn find_grant(table: &Table, number: u32, role: &str, mut found: impl FnMut(&Row)) -> Result<bool, SqlError> {
+    let mut any = false;
+    table.scan(Some(GRANT_BY_RING), &[Key::int4(grant_column::NUMBER, number)], |row| {
+        let this = row.name(grant_column::ROLE) == role;
+        if this {
+            found(row);
+            any = true;
+        }
+        !this
+    })?;
+    Ok(any)
+}
+
+/// Tells every backend that something about rings changed: also this one, at its next command.
+pub fn close_cached() -> Result<(), SqlError> {
+    let table = open_rings(pg_sys::AccessShareLock)?;
+    // SAFETY: the OID of an existing table.
+    unsafe { pg_sys::CacheInvalidateRelcacheByRelid(table.oid()) };
+    Ok(())
+}
+
+/// sealvec.key_ring, whose changes this backend hears of from now on.
+fn open_rings(lock: u32) -> Result<Table, SqlError> {
+    let table = Table::open(RING_TABLE, lock)?;
+    watch::relation(table.oid());
+    Ok(table)
+}
+
+fn read_info(row: &Row) -> Result<RingInfo, SqlError> {
+    let record = read_record(row)?;
+    Ok(info_of(row, &record))
+}
+
+fn read_ring(row: &Row) -> Result<Ring, SqlError> {
+    let record = read_record(row)?;
+    Ok(Ring {
+        info: info_of(row, &record),
+        owner: row.name(ring_column::OWNER),
+        epoch: row.get(ring_column::EPOCH).unwrap_or(0),
+        record,
+    })
+}
+
+fn read_record(row: &Row) -> Result<RingRecord, SqlError> {
+    let bytes: Vec<u8> = row.get(ring_column::RECORD).unwrap_or_default();
+    let record = RingRecord::decode(&bytes)?;
+    // The other columns repeat the record for views and indexes. The record decides; a row that disagrees was edited.
+    if row.get::<i32>(ring_column::NUMBER) != Some(record.number() as i32) {
+        return Err(SqlError::new(ERRCODE_DATA_CORRUPTED, "key ring record does not belong to its row")
+            .detail(format!("Row of key ring \"{}\".", row.name(ring_column::NAME))));
+    }
+    Ok(record)
+}
+
+fn info_of(row: &Row, record: &RingRecord) -> RingInfo {
+    RingInfo {
+        number: record.number(),
+        uuid: record.uuid(),
+        name: row.name(ring_column::NAME),
+        dek_version: record.current_version(),
+    }
+}
+
+impl Table {
+    /// What `read` makes of the one row with `key`, if there is one.
+    fn find<R>(&self, index: &CStr, key: Key, mut read: impl FnMut(&Row) -> R) -> Result<Option<R>, SqlError> {
+        let mut found = None;
+        self.scan(Some(index), &[key], |row| {
+            found = Some(read(row));
+            false
+        })?;
+        Ok(found)
+    }
+}
+
+fn unknown_name(name: &str) -> SqlError {
+    SqlError::new(ERRCODE_UNDEFINED_OBJECT, format!("key ring \"{name}\" does not exist"))
+        .hint("The view sealvec.key_rings lists them; sealvec.create_key_ring() makes one.")
+}
+
+fn unknown_number(number: u32) -> SqlError {
+    SqlError::new(ERRCODE_UNDEFINED_OBJECT, format!("key ring number {number} does not exist in this database"))
+        .hint("Bring it over with sealvec.export_ring() there and sealvec.import_ring() here.")
+}

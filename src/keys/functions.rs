@@ -1,0 +1,317 @@
+//! The SQL functions of schema `sealvec` that deal with keys, as `sql/20_keys.sql` declares them.
+
+use pgrx::PgSqlErrorCode::*;
+use pgrx::prelude::*;
+use sealvec_core::keys::{Kek, KekSource, RingRecord};
+use sealvec_kms::ClientProvider;
+
+use super::catalog::{self, Ring};
+use super::{export, provider, session, table};
+use crate::error::{OrRaise, SqlError};
+
+/// `init_root_key() → text`: the file of the local provider's root key, made if there is none.
+#[pg_extern(sql = false)]
+fn sealvec_init_root_key() -> String {
+    let (file, made) = require_superuser("make the root key").and_then(|()| provider::init_root_key()).or_raise();
+    let file = file.display().to_string();
+    match made {
+        true => notice!("keep a copy of \"{file}\" apart from every backup of this database: without it no key ring of provider \"local\" opens"),
+        false => notice!("root-key file \"{file}\" exists already and is used as it is"),
+    }
+    file
+}
+
+/// `create_key_ring(name, kek, provider) → uuid`
+#[pg_extern(sql = false)]
+fn sealvec_create_key_ring(name: Option<&str>, kek: Option<&[u8]>, provider: Option<&str>) -> pgrx::Uuid {
+    create(name, kek, provider).or_raise()
+}
+
+fn create(name: Option<&str>, kek: Option<&[u8]>, provider: Option<&str>) -> Result<pgrx::Uuid, SqlError> {
+    let name = required(name, "name")?;
+    check_name(name)?;
+    let kek = kek.map(ClientProvider::kek).transpose()?;
+    let record = with_source(kek.as_ref(), provider.unwrap_or(if kek.is_some() { "client" } else { "local" }), |source| {
+        let mut failed = None;
+        let record = RingRecord::create(source, |number| {
+            catalog::number_is_taken(number).unwrap_or_else(|error| {
+                failed = Some(error);
+                false
+            })
+        });
+        failed.map_or(record.map_err(SqlError::from), Err)
+    })??;
+    catalog::insert(name, &current_user_name()?, &record)?;
+    Ok(pgrx::Uuid::from_bytes(*record.uuid().as_bytes()))
+}
+
+/// `drop_key_ring(name)`: refused while a column uses it, because nothing sealed under it can be opened again.
+#[pg_extern(sql = false)]
+fn sealvec_drop_key_ring(name: Option<&str>) {
+    (|| {
+        catalog::hold_for_change()?;
+        let ring = owned(required(name, "name")?)?;
+        let users = columns_of(ring.info.number)?;
+        if !users.is_empty() {
+            return Err(SqlError::new(
+                ERRCODE_DEPENDENT_OBJECTS_STILL_EXIST,
+                format!("cannot drop key ring \"{}\" because columns are sealed under it", ring.info.name),
+            )
+            .detail(format!("Columns: {}.", users.join(", ")))
+            .hint("Drop these columns or tables first. Export the ring beforehand if any backup of them is to be read again."));
+        }
+        catalog::delete(ring.info.number)
+    })()
+    .or_raise()
+}
+
+/// `grant_ring(ring, role)`
+#[pg_extern(sql = false)]
+fn sealvec_grant_ring(ring: Option<&str>, role: Option<&str>) {
+    (|| {
+        let ring = owned(required(ring, "ring")?)?;
+        let role = existing_role(role)?;
+        if ring.record.is_client_held() {
+            return Err(SqlError::new(
+                ERRCODE_WRONG_OBJECT_TYPE,
+                format!("key ring \"{}\" opens for whoever shows its key, not by grant", ring.info.name),
+            )
+            .hint("Give the key itself to those who may open it."));
+        }
+        if !catalog::grant(ring.info.number, &role)? {
+            notice!("role \"{role}\" may open key ring \"{}\" already", ring.info.name);
+        }
+        Ok(())
+    })()
+    .or_raise()
+}
+
+/// `revoke_ring(ring, role)`: also of a role that is gone by now.
+#[pg_extern(sql = false)]
+fn sealvec_revoke_ring(ring: Option<&str>, role: Option<&str>) {
+    (|| {
+        let ring = owned(required(ring, "ring")?)?;
+        let role = required(role, "role")?;
+        if !catalog::revoke(ring.info.number, role)? {
+            notice!("role \"{role}\" had no grant on key ring \"{}\"", ring.info.name);
+        }
+        Ok::<_, SqlError>(())
+    })()
+    .or_raise()
+}
+
+/// `set_ring_owner(ring, role)`: superusers, and the owner in favour of a role that he is a member of.
+#[pg_extern(sql = false)]
+fn sealvec_set_ring_owner(ring: Option<&str>, role: Option<&str>) {
+    (|| {
+        let ring = owned(required(ring, "ring")?)?;
+        let role = existing_role(role)?;
+        let oid = table::role_oid(&role).expect("existing_role found it");
+        // SAFETY: two OIDs of roles.
+        if !unsafe { pg_sys::is_member_of_role(pg_sys::GetUserId(), oid) } {
+            return Err(SqlError::new(ERRCODE_INSUFFICIENT_PRIVILEGE, format!("must be member of role \"{role}\"")));
+        }
+        catalog::set_owner(ring.info.number, &role)
+    })()
+    .or_raise()
+}
+
+/// `unlock(ring, kek)`
+#[pg_extern(sql = false)]
+fn sealvec_unlock(ring: Option<&str>, kek: Option<&[u8]>) {
+    (|| {
+        let ring = catalog::ring_named(required(ring, "ring")?)?;
+        match old_kek(&ring, kek)? {
+            Some(kek) => session::unlock_with(&ring, &kek),
+            None => session::unlock(&ring),
+        }
+    })()
+    .or_raise()
+}
+
+/// `lock(ring, everywhere)`
+#[pg_extern(sql = false)]
+fn sealvec_lock(ring: Option<&str>, everywhere: Option<bool>) {
+    (|| {
+        let name = required(ring, "ring")?;
+        let number = catalog::ring_by_name(name)?.number;
+        session::lock(number);
+        if everywhere == Some(true) {
+            owned(name)?;
+            catalog::close_everywhere(number)?;
+        }
+        Ok::<_, SqlError>(())
+    })()
+    .or_raise()
+}
+
+/// `lock_all()`
+#[pg_extern(sql = false)]
+fn sealvec_lock_all() {
+    session::lock_all();
+}
+
+/// `rotate_kek(ring, kek, new_kek, provider)`: re-wraps the DEKs; data is not touched.
+#[pg_extern(sql = false)]
+fn sealvec_rotate_kek(ring: Option<&str>, kek: Option<&[u8]>, new_kek: Option<&[u8]>, provider: Option<&str>) {
+    (|| {
+        catalog::hold_for_change()?;
+        let mut ring = owned(required(ring, "ring")?)?;
+        let old = kek_of(&ring, kek)?;
+        let new = new_kek.map(ClientProvider::kek).transpose()?;
+        let to = match (provider, &new) {
+            (Some(provider), _) => provider,
+            (None, Some(_)) => "client",
+            (None, None) => ring.record.provider(),
+        }
+        .to_owned();
+        let rewrapped = with_source(new.as_ref(), &to, |source| ring.record.rewrap(&old, source))?;
+        rewrapped.map_err(|error| session::naming(&ring, error))?;
+        catalog::replace(&ring.record)
+    })()
+    .or_raise()
+}
+
+/// `add_data_key(ring, kek) → integer`: a new DEK, which seals from now on what is written; old data keeps its own.
+#[pg_extern(sql = false)]
+fn sealvec_add_data_key(ring: Option<&str>, kek: Option<&[u8]>) -> i32 {
+    (|| {
+        catalog::hold_for_change()?;
+        let mut ring = owned(required(ring, "ring")?)?;
+        let kek = kek_of(&ring, kek)?;
+        let version = ring.record.add_dek(&kek).map_err(|error| session::naming(&ring, error))?;
+        catalog::replace(&ring.record)?;
+        Ok::<_, SqlError>(version as i32)
+    })()
+    .or_raise()
+}
+
+/// `export_ring(ring) → bytea`
+#[pg_extern(sql = false)]
+fn sealvec_export_ring(ring: Option<&str>) -> Vec<u8> {
+    required(ring, "ring").and_then(owned).map(|ring| export::encode(&ring.info.name, &ring.record)).or_raise()
+}
+
+/// `import_ring(export) → uuid`: the ring's name, UUID and keys; it belongs to whoever imports it.
+#[pg_extern(sql = false)]
+fn sealvec_import_ring(exported: Option<&[u8]>) -> pgrx::Uuid {
+    (|| {
+        let (name, record) = export::decode(required(exported, "export")?)?;
+        check_name(name)?;
+        catalog::insert(name, &current_user_name()?, &record)?;
+        Ok::<_, SqlError>(pgrx::Uuid::from_bytes(*record.uuid().as_bytes()))
+    })()
+    .or_raise()
+}
+
+/// `ring_is_open(number) → boolean`, for the view.
+#[pg_extern(sql = false)]
+fn sealvec_ring_is_open(number: i32) -> bool {
+    u32::try_from(number).is_ok_and(session::is_open)
+}
+
+/// Trigger on the two catalogs: whoever writes to them by hand, restore included, is heard everywhere.
+#[pg_extern(sql = false)]
+fn sealvec_key_ring_changed() {
+    catalog::close_cached().or_raise()
+}
+
+// ---- arguments --------------------------------------------------------------------------
+
+fn required<T>(value: Option<T>, argument: &str) -> Result<T, SqlError> {
+    value.ok_or_else(|| SqlError::new(ERRCODE_NULL_VALUE_NOT_ALLOWED, format!("argument \"{argument}\" must not be null")))
+}
+
+/// A name that a column's type modifier can carry, and that its output, the ring's number, is never taken for.
+fn check_name(name: &str) -> Result<(), SqlError> {
+    let fits = (1..=63).contains(&name.len())
+        && !name.starts_with(|first: char| first.is_ascii_digit())
+        && !name.contains(char::is_control);
+    if fits {
+        return Ok(());
+    }
+    Err(SqlError::new(ERRCODE_INVALID_NAME, "invalid name for a key ring")
+        .hint("A name has 1 to 63 bytes, no control characters, and does not start with a digit."))
+}
+
+/// The ring, if the current user has the rights of its owner.
+fn owned(name: &str) -> Result<Ring, SqlError> {
+    let ring = catalog::ring_named(name)?;
+    // SAFETY: only reads a variable of the backend.
+    if catalog::owns(&ring, unsafe { pg_sys::GetUserId() }) {
+        return Ok(ring);
+    }
+    Err(SqlError::new(ERRCODE_INSUFFICIENT_PRIVILEGE, format!("must be owner of key ring \"{name}\"")))
+}
+
+fn existing_role(role: Option<&str>) -> Result<String, SqlError> {
+    let role = required(role, "role")?;
+    match table::role_oid(role) {
+        Some(_) => Ok(role.to_owned()),
+        None => Err(SqlError::new(ERRCODE_UNDEFINED_OBJECT, format!("role \"{role}\" does not exist"))),
+    }
+}
+
+fn current_user_name() -> Result<String, SqlError> {
+    // SAFETY: only reads a variable of the backend.
+    let user = unsafe { pg_sys::GetUserId() };
+    table::role_name(user).ok_or_else(|| SqlError::new(ERRCODE_UNDEFINED_OBJECT, "the current role was dropped"))
+}
+
+fn require_superuser(what: &str) -> Result<(), SqlError> {
+    // SAFETY: a catalog look-up.
+    if unsafe { pg_sys::superuser() } {
+        return Ok(());
+    }
+    Err(SqlError::new(ERRCODE_INSUFFICIENT_PRIVILEGE, format!("must be superuser to {what}")))
+}
+
+/// The KEK that the caller shows for a client-held ring; `None` for a KMS-backed one, for which none may be shown.
+fn old_kek(ring: &Ring, kek: Option<&[u8]>) -> Result<Option<Kek>, SqlError> {
+    let name = &ring.info.name;
+    match (ring.record.is_client_held(), kek) {
+        (true, Some(kek)) => Ok(Some(ClientProvider::kek(kek)?)),
+        (true, None) => Err(SqlError::new(ERRCODE_NULL_VALUE_NOT_ALLOWED, format!("key ring \"{name}\" needs its key"))
+            .hint("Its key is held by the client: pass the 32 bytes as a bound bytea parameter.")),
+        (false, None) => Ok(None),
+        (false, Some(_)) => Err(SqlError::new(
+            ERRCODE_INVALID_PARAMETER_VALUE,
+            format!("key ring \"{name}\" takes no key from the client"),
+        )
+        .detail(format!("Its key is kept by provider \"{}\".", ring.record.provider()))),
+    }
+}
+
+/// The ring's KEK: shown by the caller, or from its provider.
+fn kek_of(ring: &Ring, kek: Option<&[u8]>) -> Result<Kek, SqlError> {
+    match old_kek(ring, kek)? {
+        Some(kek) => Ok(kek),
+        None => session::unwrap_kek(ring),
+    }
+}
+
+/// Lends the source of a new KEK to `make`: the client's key, or the provider of that name.
+fn with_source<R>(kek: Option<&Kek>, provider: &str, make: impl FnOnce(KekSource<'_>) -> R) -> Result<R, SqlError> {
+    match (provider, kek) {
+        ("client", Some(kek)) => Ok(make(KekSource::Client(kek))),
+        ("client", None) => Err(SqlError::new(ERRCODE_NULL_VALUE_NOT_ALLOWED, "a client-held key ring needs its key")
+            .hint("Pass the 32 bytes that only the client keeps as a bound bytea parameter.")),
+        (_, None) => provider::with(provider, |provider| make(KekSource::Provider(provider))),
+        (_, Some(_)) => Err(SqlError::new(
+            ERRCODE_INVALID_PARAMETER_VALUE,
+            format!("key provider \"{provider}\" takes no key from the client"),
+        )
+        .hint("Leave the provider out for a key ring whose key only the client holds.")),
+    }
+}
+
+/// Columns, domains and composite attributes sealed under the ring in this database; three at most.
+fn columns_of(number: u32) -> Result<Vec<String>, SqlError> {
+    const QUERY: &str = "SELECT pg_catalog.concat_ws('.', pg_catalog.quote_ident(c.schema), pg_catalog.quote_ident(c.\"table\"), pg_catalog.quote_ident(c.\"column\"))
+        FROM sealvec.columns c WHERE c.ring_number OPERATOR(pg_catalog.=) $1 LIMIT 3";
+    Spi::connect(|client| {
+        let rows = client.select(QUERY, None, &[(number as i32).into()])?;
+        rows.map(|row| Ok(row.get::<String>(1)?.unwrap_or_default())).collect::<Result<Vec<_>, _>>()
+    })
+    .map_err(|error: pgrx::spi::Error| SqlError::new(ERRCODE_INTERNAL_ERROR, format!("could not read sealvec.columns: {error}")))
+}

@@ -1,0 +1,97 @@
+//! Who keeps the KEK of a KMS-backed ring: finds the provider by name, so that the caller can ask it.
+//!
+//! Only `local` runs in the server. A network provider needs a key agent beside it: a backend never speaks
+//! to a key service itself.
+
+use std::ffi::{CStr, OsStr};
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::DirBuilderExt;
+use std::path::{Path, PathBuf};
+use std::{fs, io};
+
+use pgrx::PgSqlErrorCode::*;
+use pgrx::pg_sys;
+use sealvec_core::keys::KekProvider;
+use sealvec_kms::local::LOCAL_PROVIDER;
+use sealvec_kms::{LocalProvider, RootKeyError, RootKeyFile};
+
+use crate::error::SqlError;
+use crate::guc;
+
+/// Whether asking this provider never waits.
+pub fn is_local(name: &str) -> bool {
+    name == LOCAL_PROVIDER
+}
+
+/// Lends the provider called `name` to `ask`.
+///
+/// # Errors
+/// 42704 for a provider that this server does not have; for `local`, whatever is wrong with the root-key file.
+pub fn with<R>(name: &str, ask: impl FnOnce(&dyn KekProvider) -> R) -> Result<R, SqlError> {
+    if !is_local(name) {
+        return Err(SqlError::new(ERRCODE_UNDEFINED_OBJECT, format!("key provider \"{name}\" is not available in this server"))
+            .hint("Key rings here belong to provider \"local\", or to a client that passes kek => $1."));
+    }
+    let root = RootKeyFile::load(&root_key_file()?, &forbidden_dirs())?;
+    Ok(ask(&LocalProvider::new(root.expose())))
+}
+
+/// Makes the root key if there is none yet. Returns its file, and whether it was made.
+pub fn init_root_key() -> Result<(PathBuf, bool), SqlError> {
+    let path = root_key_file()?;
+    if guc::local_root_key_file().is_empty() {
+        // The default's own directory; any other is the administrator's to make.
+        let dir = path.parent().expect("the default path has a directory");
+        match fs::DirBuilder::new().mode(0o700).create(dir) {
+            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
+                return Err(SqlError::new(ERRCODE_IO_ERROR, format!("could not make directory \"{}\": {error}", dir.display()))
+                    .hint("Set sealvec.local_root_key_file to a file in a directory that only the server's user can write."));
+            }
+            _ => {}
+        }
+    }
+    match RootKeyFile::create(&path, &forbidden_dirs()) {
+        Ok(_) => Ok((path, true)),
+        Err(RootKeyError::Exists(_)) => {
+            RootKeyFile::load(&path, &forbidden_dirs())?;
+            Ok((path, false))
+        }
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// `sealvec.local_root_key_file`, or `.sealvec/root.key` in the home directory of the user that the server runs as.
+fn root_key_file() -> Result<PathBuf, SqlError> {
+    let set = guc::local_root_key_file();
+    if !set.is_empty() {
+        return Ok(path_of(&set).to_owned());
+    }
+    home().map(|home| home.join(".sealvec/root.key")).ok_or_else(|| {
+        SqlError::new(ERRCODE_CONFIG_FILE_ERROR, "the server's operating-system user has no home directory for the root key")
+            .hint("Set sealvec.local_root_key_file in postgresql.conf.")
+    })
+}
+
+/// From the user database, not from HOME, which whoever starts the server sets.
+fn home() -> Option<PathBuf> {
+    // SAFETY: getpwuid returns null or a record that stays valid until the next such call in this one thread.
+    unsafe {
+        let user = libc::getpwuid(libc::geteuid());
+        let home = (!user.is_null()).then(|| path_of(CStr::from_ptr((*user).pw_dir)).to_owned())?;
+        home.is_absolute().then_some(home)
+    }
+}
+
+/// What a base backup copies: the data directory, WAL kept elsewhere, tablespaces.
+fn forbidden_dirs() -> Vec<PathBuf> {
+    // SAFETY: set once at server start, before any backend runs.
+    let data = path_of(unsafe { CStr::from_ptr(pg_sys::DataDir) }).to_owned();
+    let tablespaces = fs::read_dir(data.join("pg_tblspc")).into_iter().flatten().flatten().map(|entry| entry.path());
+    let mut dirs: Vec<PathBuf> = tablespaces.collect();
+    dirs.extend([data.join("pg_wal"), data]);
+    dirs
+}
+
+fn path_of(path: &CStr) -> &Path {
+    Path::new(OsStr::from_bytes(path.to_bytes()))
+}

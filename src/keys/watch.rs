@@ -1,0 +1,168 @@
+//! What takes keys away without being asked: changed catalogs, RESET ALL, DISCARD ALL, the end of the process.
+//!
+//! Callbacks only raise flags and, where no key is in use, wipe. They run in the middle of anything, also of
+//! aborts, so they allocate nothing and report nothing.
+
+use std::ffi::c_void;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering::Relaxed};
+
+use pgrx::guc::{GucContext, GucFlags, GucRegistry, GucSetting};
+use pgrx::prelude::*;
+
+use super::session;
+
+/// The catalog cache is out of date.
+pub const CATALOG_CACHE: u32 = 1;
+/// Open rings have to be compared with the catalog.
+pub const OPEN_RINGS: u32 = 2;
+/// Every key has to go.
+pub const DROP_ALL: u32 = 4;
+/// And what the user locked by hand may open on demand again.
+pub const RESET: u32 = 8;
+
+/// What happened since somebody looked. A static, because callbacks have no other way to leave word.
+static HAPPENED: AtomicU32 = AtomicU32::new(0);
+
+/// OID of sealvec.key_ring as last opened; 0 before that, when nothing is cached either.
+static RELATION: AtomicU32 = AtomicU32::new(0);
+/// Our own call of set_config_option is under way.
+static ARMING: AtomicBool = AtomicBool::new(false);
+
+/// Set while keys are open, so that RESET ALL and DISCARD ALL, and an abort of the transaction that
+/// set it, reach [`marker_assigned`]. Its value means nothing to users.
+static MARKER: GucSetting<bool> = GucSetting::<bool>::new(false);
+const MARKER_NAME: &std::ffi::CStr = c"sealvec.keys_in_session";
+
+/// Whether anything happened; one load.
+#[inline]
+pub fn anything() -> bool {
+    HAPPENED.load(Relaxed) & (OPEN_RINGS | DROP_ALL | RESET) != 0
+}
+
+/// Whether `what` happened since the last such call.
+pub fn take(what: u32) -> bool {
+    HAPPENED.load(Relaxed) & what != 0 && HAPPENED.fetch_and(!what, Relaxed) & what != 0
+}
+
+/// A check of `what` under way; if an ERROR ends it, it is still to be done.
+pub struct Check(u32);
+
+impl Check {
+    /// Starts one if `what` happened.
+    pub fn start(what: u32) -> Option<Self> {
+        take(what).then_some(Self(what))
+    }
+
+    /// The check is complete.
+    pub fn done(self) {
+        std::mem::forget(self);
+    }
+}
+
+impl Drop for Check {
+    fn drop(&mut self) {
+        HAPPENED.fetch_or(self.0, Relaxed);
+    }
+}
+
+/// From now on, changes of this relation count.
+pub fn relation(oid: pg_sys::Oid) {
+    RELATION.store(oid.to_u32(), Relaxed);
+}
+
+/// Registers the callbacks; once per backend.
+pub fn init() {
+    // SAFETY: the callbacks live as long as the library, which Postgres never unloads; all are guarded.
+    unsafe {
+        pg_sys::CacheRegisterRelcacheCallback(Some(relation_changed), pg_sys::Datum::null());
+        for cache in [pg_sys::SysCacheIdentifier::AUTHOID, pg_sys::SysCacheIdentifier::AUTHMEMROLEMEM] {
+            pg_sys::CacheRegisterSyscacheCallback(cache as i32, Some(role_changed), pg_sys::Datum::null());
+        }
+        pg_sys::on_proc_exit(Some(process_exits), pg_sys::Datum::null());
+        GucRegistry::define_bool_guc_with_hooks(
+            MARKER_NAME,
+            c"Set by sealvec while keys are open in the session.",
+            c"RESET ALL and DISCARD ALL close every key ring through it.",
+            &MARKER,
+            GucContext::Suset,
+            GucFlags::NO_SHOW_ALL | GucFlags::DISALLOW_IN_FILE,
+            None,
+            Some(marker_assigned),
+            None,
+        );
+    }
+}
+
+/// Makes sure that RESET ALL will be noticed; before any key is kept.
+pub fn arm() {
+    if MARKER.get() {
+        return;
+    }
+    // A parallel query forbids SET, but not a value saved until the end of the transaction: keys opened
+    // inside one go when it ends, and open again on demand.
+    // SAFETY: C strings that live for the program; an ERROR becomes a panic and no key is kept.
+    unsafe {
+        let action = match pg_sys::IsInParallelMode() {
+            true => pg_sys::GucAction::GUC_ACTION_SAVE,
+            false => pg_sys::GucAction::GUC_ACTION_SET,
+        };
+        let _arming = Arming::start();
+        pg_sys::set_config_option(
+            MARKER_NAME.as_ptr(),
+            c"on".as_ptr(),
+            pg_sys::GucContext::PGC_SUSET,
+            pg_sys::GucSource::PGC_S_SESSION,
+            action,
+            true,
+            0,
+            false,
+        );
+    }
+}
+
+/// While it lives, [`marker_assigned`] knows that the call is ours; also when an ERROR ends it.
+struct Arming;
+
+impl Arming {
+    fn start() -> Self {
+        ARMING.store(true, Relaxed);
+        Self
+    }
+}
+
+impl Drop for Arming {
+    fn drop(&mut self) {
+        ARMING.store(false, Relaxed);
+    }
+}
+
+/// RESET ALL, DISCARD ALL, or a rollback past the moment of the first unlock.
+#[pg_guard]
+unsafe extern "C-unwind" fn marker_assigned(_value: bool, _extra: *mut c_void) {
+    if ARMING.load(Relaxed) {
+        return;
+    }
+    // SAFETY: only reads the transaction's state. A rollback runs outside of any; RESET ALL inside one.
+    let by_command = unsafe { pg_sys::IsTransactionState() };
+    HAPPENED.fetch_or(if by_command { DROP_ALL | RESET } else { DROP_ALL }, Relaxed);
+    session::close_if_idle();
+}
+
+/// Any relation's entry was invalidated; InvalidOid means all of them.
+#[pg_guard]
+unsafe extern "C-unwind" fn relation_changed(_arg: pg_sys::Datum, relation: pg_sys::Oid) {
+    if relation == pg_sys::InvalidOid || relation.to_u32() == RELATION.load(Relaxed) {
+        HAPPENED.fetch_or(CATALOG_CACHE | OPEN_RINGS, Relaxed);
+    }
+}
+
+/// A role or a membership changed, and with it perhaps who may open what.
+#[pg_guard]
+unsafe extern "C-unwind" fn role_changed(_arg: pg_sys::Datum, _cache: i32, _hash: u32) {
+    HAPPENED.fetch_or(OPEN_RINGS, Relaxed);
+}
+
+#[pg_guard]
+unsafe extern "C-unwind" fn process_exits(_code: i32, _arg: pg_sys::Datum) {
+    session::wipe_for_exit();
+}
