@@ -1,5 +1,6 @@
 //! `cargo xtask`: the project's toolbox.
 
+mod bench;
 mod data;
 mod pg;
 mod run;
@@ -25,6 +26,7 @@ enum Task {
     Test(test::Test),
     /// Run what CI runs: .ci/run, which installs what is missing and ends in `cargo xtask test`.
     Ci,
+    Bench(bench::Bench),
     Scan(scan::Scan),
     /// Make tests/data from the full deb_10k data set.
     #[command(hide = true)]
@@ -39,6 +41,7 @@ fn main() -> std::process::ExitCode {
         Task::Pg(pg) => pg.run(),
         Task::Test(test) => test.run(),
         Task::Ci => test::ci(),
+        Task::Bench(bench) => bench.run(),
         Task::Scan(scan) => scan.run(),
         Task::MakeData { source } => data::make::make(&source),
     };

@@ -28,7 +28,7 @@ pub fn step<T>(name: &str, work: impl FnOnce() -> Result<T>) -> Result<T> {
                     eprint!("\r\x1b[K  {name} … {} s", ticks / 2);
                 } else if ticks == 1 {
                     eprintln!("  {name} …");
-                } else if ticks % 120 == 0 {
+                } else if ticks.is_multiple_of(120) {
                     eprintln!("  {name} … {} s", ticks / 2);
                 }
             }

@@ -63,7 +63,7 @@ pub enum Pg {
 /// Which cluster.
 #[derive(Args, Clone)]
 pub struct Which {
-    /// Major version of Postgres: 15 is Debian 12's, 16 comes from a wheel on PyPI, 17 and 18 from Debian chroots.
+    /// Major version of Postgres: 15 is Debian 12's, 16 and 18 come from a wheel on PyPI, 17 from Debian 13.
     #[arg(long, value_name = "VERSION", default_value_t = 15, value_parser = clap::value_parser!(u32).range(15..=18))]
     pub pg: u32,
     /// Name of the cluster. Several may run at once.

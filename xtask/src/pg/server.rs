@@ -9,6 +9,7 @@ use std::process::Command;
 
 use anyhow::{Context, Result, bail, ensure};
 
+use super::wheel::LIBRARIES;
 use crate::run::{quiet, step};
 use crate::tree;
 
@@ -67,10 +68,12 @@ pub fn as_server_user(program: &Path) -> Command {
 
 /// Finds what builds and runs version `version`, installing what is missing when we are root.
 pub fn toolchain(version: u32) -> Result<Toolchain> {
+    // Whatever the version: user postgres, gcc, and the libclang that bindgen reads headers with.
+    let debian = debian_15()?;
     let pg_config = match version {
-        15 => debian_15()?,
-        16 => super::wheel::pg_config()?,
-        17 | 18 => super::chroot::pg_config(version)?,
+        15 => debian,
+        16 | 18 => super::wheel::pg_config(version)?,
+        17 => super::chroot::pg_config(version)?,
         _ => bail!("expected Postgres 15, 16, 17 or 18, not {version}"),
     };
     Ok(Toolchain { version, pg_config })
@@ -110,12 +113,8 @@ pub fn private_copy(toolchain: &Toolchain, profile: &str) -> Result<Server> {
                 &home.join(&source.share_tail),
                 &["man", "doc"],
             )?;
-            for (from, to) in &source.more {
-                copy_tree(
-                    from,
-                    &home.join(to),
-                    &["postgresql", "pgxs", "pkgconfig", "bitcode"],
-                )?;
+            if let Some((from, to)) = &source.more {
+                copy_tree(from, &home.join(to), &[])?;
             }
             fs::write(&stamp, &wanted)?;
             Ok(())
@@ -132,8 +131,8 @@ struct Layout {
     bin_tail: PathBuf,
     lib_tail: PathBuf,
     share_tail: PathBuf,
-    /// Further directories that the programs need (a wheel's own shared libraries).
-    more: Vec<(PathBuf, PathBuf)>,
+    /// A further directory that the programs need: a wheel's own shared libraries.
+    more: Option<(PathBuf, PathBuf)>,
 }
 
 impl Layout {
@@ -144,24 +143,18 @@ impl Layout {
             ))
         };
         let (bin, lib, share) = (ask("--bindir")?, ask("--pkglibdir")?, ask("--sharedir")?);
-        let prefix = bin
+        // A wheel's programs look for its libraries beside the directory that holds the server.
+        let wheel = bin.ancestors().find(|dir| dir.join(LIBRARIES).is_dir());
+        let common = bin
             .ancestors()
-            .find(|dir| lib.starts_with(dir) && share.starts_with(dir))
-            .unwrap_or(Path::new("/"));
+            .find(|dir| lib.starts_with(dir) && share.starts_with(dir));
+        let prefix = wheel.or(common).unwrap_or(Path::new("/"));
         let tail = |path: &Path| {
             path.strip_prefix(prefix)
                 .map(Path::to_path_buf)
                 .context("server directories share no prefix")
         };
-        let mut more = Vec::new();
-        let libdir = ask("--libdir")?;
-        if prefix != Path::new("/usr")
-            && libdir != lib
-            && libdir.starts_with(prefix)
-            && !prefix.ends_with("usr")
-        {
-            more.push((libdir.clone(), tail(&libdir)?));
-        }
+        let more = wheel.map(|dir| (dir.join(LIBRARIES), PathBuf::from(LIBRARIES)));
         Ok(Self {
             bin_tail: tail(&bin)?,
             lib_tail: tail(&lib)?,

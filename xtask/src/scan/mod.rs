@@ -320,7 +320,7 @@ pub fn add_key(patterns: &mut Patterns, source: usize, key: &[u8]) -> Result<()>
 
 fn from_hex(text: &str) -> Result<Vec<u8>> {
     ensure!(
-        text.len() % 2 == 0 && text.is_ascii(),
+        text.len().is_multiple_of(2) && text.is_ascii(),
         "expected an even number of hexadecimal digits"
     );
     (0..text.len())

@@ -9,6 +9,9 @@ use half::f16;
 /// Windows taken from each vector, spread over its length.
 const WINDOWS: usize = 6;
 
+/// How one element looks in a form.
+type Encode<T> = fn(f32) -> T;
+
 /// One byte pattern and what it stands for.
 pub struct Pattern {
     pub bytes: Vec<u8>,
@@ -44,7 +47,7 @@ impl Patterns {
     }
 
     fn add_scaled(&mut self, source: usize, vector: &[f32], prefix: &str) {
-        let binary: [(&str, usize, fn(f32) -> Vec<u8>); 6] = [
+        let binary: [(&str, usize, Encode<Vec<u8>>); 6] = [
             ("f32 little-endian", 4, |x| x.to_le_bytes().to_vec()),
             ("f32 big-endian", 4, |x| x.to_be_bytes().to_vec()),
             ("f16 little-endian", 8, |x| {
@@ -64,7 +67,7 @@ impl Patterns {
                 self.add_bytes(source, &format!("{prefix}{name}"), &bytes);
             }
         }
-        let decimal: [(&str, fn(f32) -> String); 2] = [
+        let decimal: [(&str, Encode<String>); 2] = [
             ("decimal", |x| format!("{x}")),
             ("decimal of f64", |x| format!("{}", f64::from(x))),
         ];

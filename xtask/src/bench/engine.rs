@@ -1,0 +1,144 @@
+//! The index methods that are compared: how each is made, asked and tuned.
+
+use super::truth::{K, Metric};
+
+/// OID of real[].
+const REAL_ARRAY: u32 = 1021;
+const REAL: u32 = 700;
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Engine {
+    /// sealed_ivf over a sealvec column
+    Sealed,
+    /// pgvector's ivfflat, 250 lists
+    Ivfflat,
+    /// pgvector's hnsw, m 16, ef_construction 64
+    Hnsw,
+}
+
+impl Engine {
+    pub fn name(self) -> &'static str {
+        match self {
+            Engine::Sealed => "sealed_ivf",
+            Engine::Ivfflat => "ivfflat",
+            Engine::Hnsw => "hnsw",
+        }
+    }
+
+    pub fn column(self, dims: usize) -> String {
+        match self {
+            Engine::Sealed => format!("sealvec({dims}, bench)"),
+            Engine::Ivfflat | Engine::Hnsw => format!("vector({dims})"),
+        }
+    }
+
+    pub fn create_index(self, index: &str, table: &str, metric: Metric, precision: &str) -> String {
+        let metric = metric.name();
+        let definition = match self {
+            Engine::Sealed => format!(
+                "sealed_ivf (embedding sealvec_{metric}_ops) WITH (storage_precision = '{precision}')"
+            ),
+            Engine::Ivfflat => {
+                format!("ivfflat (embedding vector_{metric}_ops) WITH (lists = 250)")
+            }
+            Engine::Hnsw => {
+                format!("hnsw (embedding vector_{metric}_ops) WITH (m = 16, ef_construction = 64)")
+            }
+        };
+        format!("CREATE INDEX {index} ON {table} USING {definition}")
+    }
+
+    pub fn query(self, table: &str, metric: Metric) -> String {
+        format!(
+            "SELECT id FROM {table} ORDER BY embedding {} $1 LIMIT {K}",
+            metric.operator()
+        )
+    }
+
+    /// Type of the query's parameter: what a client of each extension would bind in binary.
+    pub fn parameter_type(self, vector_oid: u32) -> u32 {
+        match self {
+            Engine::Sealed => REAL_ARRAY, // floats become a sealvec by the implicit cast; its own binary form is sealed
+            Engine::Ivfflat | Engine::Hnsw => vector_oid,
+        }
+    }
+
+    pub fn parameter(self, vector: &[f32]) -> Vec<u8> {
+        let dims = vector.len() as u32;
+        let mut bytes = Vec::with_capacity(20 + 8 * vector.len());
+        match self {
+            Engine::Sealed => {
+                for word in [1, 0, REAL, dims, 1] {
+                    bytes.extend(word.to_be_bytes()); // dimensions, no nulls, element type, length, lower bound
+                }
+                for x in vector {
+                    bytes.extend(4_u32.to_be_bytes());
+                    bytes.extend(x.to_be_bytes());
+                }
+            }
+            Engine::Ivfflat | Engine::Hnsw => {
+                bytes.extend((dims as u16).to_be_bytes());
+                bytes.extend([0; 2]);
+                bytes.extend(vector.iter().flat_map(|x| x.to_be_bytes()));
+            }
+        }
+        bytes
+    }
+
+    /// Settings to try, each as (name, SQL). The first of `sealed_ivf` is what a user gets who sets nothing.
+    pub fn settings(self) -> Vec<(String, Vec<String>)> {
+        let sweep = |name: &str, guc: &str, values: &[u32]| -> Vec<(String, Vec<String>)> {
+            values
+                .iter()
+                .map(|value| {
+                    (
+                        format!("{name} {value}"),
+                        vec![format!("SET {guc} = {value}")],
+                    )
+                })
+                .collect()
+        };
+        match self {
+            Engine::Sealed => {
+                let mut all = vec![(
+                    String::from("nothing set"),
+                    vec![
+                        String::from("RESET sealvec.probes"),
+                        String::from("RESET sealvec.target_recall"),
+                    ],
+                )];
+                for target in ["0.90", "0.97", "0.98", "0.99", "0.995"] {
+                    all.push((
+                        format!("target {target}"),
+                        vec![
+                            String::from("RESET sealvec.probes"),
+                            format!("SET sealvec.target_recall = {target}"),
+                        ],
+                    ));
+                }
+                all.extend(sweep(
+                    "probes",
+                    "sealvec.probes",
+                    &[
+                        1, 4, 8, 12, 16, 20, 24, 28, 32, 40, 48, 56, 64, 80, 96, 128, 192, 256,
+                    ],
+                ));
+                all
+            }
+            Engine::Ivfflat => sweep(
+                "probes",
+                "ivfflat.probes",
+                &[
+                    4, 8, 12, 14, 16, 18, 20, 24, 28, 32, 36, 40, 48, 56, 64, 80, 96, 128,
+                ],
+            ),
+            Engine::Hnsw => sweep(
+                "ef_search",
+                "hnsw.ef_search",
+                &[
+                    10, 20, 30, 40, 50, 60, 80, 100, 120, 160, 200, 260, 320, 400, 600, 800,
+                ],
+            ),
+        }
+    }
+}

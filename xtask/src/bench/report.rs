@@ -1,0 +1,228 @@
+//! What the benchmark prints: tables for a person, and the same as JSON.
+
+use std::fs;
+
+use anyhow::Result;
+use serde::Serialize;
+
+use super::Bench;
+use super::measure::{Build, Ground, Sweep, Wal};
+
+/// Recall levels at which methods are compared, each at its best setting.
+const LEVELS: [f64; 3] = [0.95, 0.98, 0.99];
+
+#[derive(Serialize)]
+pub struct Results {
+    machine: String,
+    server: String,
+    data: String,
+    rows: usize,
+    dims: usize,
+    queries: usize,
+    metric: &'static str,
+    precision: String,
+    pub builds: Vec<Build>,
+    pub sweeps: Vec<Sweep>,
+    pub filled: Option<Filled>,
+    pub wal: Vec<Wal>,
+    pub minutes: f64,
+}
+
+#[derive(Serialize)]
+pub struct Filled {
+    pub seconds: f64,
+    pub index_bytes: i64,
+    pub sweep: Sweep,
+}
+
+impl Results {
+    pub fn new(bench: &Bench, ground: &Ground) -> Result<Self> {
+        let server = ground
+            .cluster
+            .connect("postgres")?
+            .query_one("SHOW server_version", &[])?
+            .get(0);
+        Ok(Self {
+            machine: machine(),
+            server,
+            data: bench
+                .data
+                .file_name()
+                .map_or_else(String::new, |name| name.to_string_lossy().into_owned()),
+            rows: ground.vectors.rows(),
+            dims: ground.vectors.dims,
+            queries: ground.queries.rows(),
+            metric: ground.metric.name(),
+            precision: ground.precision.to_owned(),
+            builds: Vec::new(),
+            sweeps: Vec::new(),
+            filled: None,
+            wal: Vec::new(),
+            minutes: 0.0,
+        })
+    }
+
+    pub fn print(&self) {
+        println!(
+            "{} rows of {} dimensions ({}), {} queries, {}, sealed index in {}",
+            self.rows, self.dims, self.data, self.queries, self.metric, self.precision
+        );
+        println!(
+            "Postgres {}; {}; {:.1} minutes",
+            self.server, self.machine, self.minutes
+        );
+
+        for sweep in self
+            .sweeps
+            .iter()
+            .chain(self.filled.as_ref().map(|filled| &filled.sweep))
+        {
+            println!("\n{} on table {}", sweep.engine, sweep.table);
+            println!(
+                "  {:14} {:>9} {:>9} {:>9} {:>9}",
+                "setting", "recall@10", "QPS", "p50 µs", "p99 µs"
+            );
+            for point in &sweep.points {
+                println!(
+                    "  {:14} {:9.4} {:9.0} {:9.0} {:9.0}",
+                    point.setting, point.recall, point.qps, point.p50_us, point.p99_us
+                );
+            }
+            println!(
+                "  backend memory: peak {} MB with shared buffers, {} MB its own",
+                sweep.peak_kb / 1024,
+                sweep.private_kb / 1024
+            );
+        }
+
+        println!(
+            "\n  {:12} {:>9} {:>11} {:>17} {:>9}",
+            "index", "build s", "index MB", "build peak MB", "(own MB)"
+        );
+        for build in &self.builds {
+            println!(
+                "  {:12} {:9.1} {:11.1} {:17} {:9}",
+                build.engine,
+                build.seconds,
+                megabytes(build.index_bytes),
+                build.peak_kb / 1024,
+                build.private_kb / 1024
+            );
+        }
+        if let Some(filled) = &self.filled {
+            println!(
+                "  {:12} {:9.1} {:11.1}   (made empty, then filled)",
+                "sealed_ivf",
+                filled.seconds,
+                megabytes(filled.index_bytes)
+            );
+        }
+
+        println!(
+            "\n  {:12} {:>10} {:>16} {:>16} {:>10}",
+            "inserts", "rows", "index WAL B/row", "table WAL B/row", "rows/s"
+        );
+        for wal in &self.wal {
+            println!(
+                "  {:12} {:10} {:16.0} {:16.0} {:10.0}",
+                wal.engine,
+                wal.rows,
+                wal.index_bytes_per_row,
+                wal.table_bytes_per_row,
+                wal.inserts_per_second
+            );
+        }
+
+        println!("\nbest QPS at recall@10 of at least");
+        print!("  {:24}", "");
+        LEVELS.iter().for_each(|level| print!(" {level:>18.2}"));
+        println!();
+        let filled = self
+            .filled
+            .as_ref()
+            .map(|filled| (String::from("sealed_ivf, filled"), &filled.sweep));
+        let all: Vec<(String, &Sweep)> = self
+            .sweeps
+            .iter()
+            .map(|sweep| (sweep.engine.to_owned(), sweep))
+            .chain(filled)
+            .collect();
+        for (name, sweep) in &all {
+            let cells = LEVELS.map(|level| {
+                sweep.best(level).map_or_else(
+                    || String::from("not reached"),
+                    |best| format!("{:.0} ({})", best.qps, best.setting),
+                )
+            });
+            println!(
+                "  {name:24} {}",
+                cells
+                    .iter()
+                    .map(|cell| format!("{cell:>18}"))
+                    .collect::<Vec<_>>()
+                    .join(" ")
+            );
+        }
+        let Some((_, ours)) = all.first() else { return };
+        for (name, other) in &all[1..] {
+            let cells = LEVELS.map(|level| match (ours.best(level), other.best(level)) {
+                (Some(ours), Some(other)) if name.ends_with("filled") => {
+                    format!("{:.2} x", other.qps / ours.qps)
+                }
+                (Some(ours), Some(other)) => format!("{:.2} x", ours.qps / other.qps),
+                _ => String::from("-"),
+            });
+            let label = if name.ends_with("filled") {
+                String::from("filled / fresh")
+            } else {
+                format!("sealed_ivf / {name}")
+            };
+            println!(
+                "  {label:24} {}",
+                cells
+                    .iter()
+                    .map(|cell| format!("{cell:>18}"))
+                    .collect::<Vec<_>>()
+                    .join(" ")
+            );
+        }
+        let sealed = self
+            .builds
+            .iter()
+            .find(|build| build.engine == "sealed_ivf");
+        for rival in self
+            .builds
+            .iter()
+            .filter(|build| build.engine != "sealed_ivf")
+        {
+            if let Some(sealed) = sealed {
+                println!(
+                    "  sealed_ivf / {}: {:.2} x index bytes, {:.2} x build time",
+                    rival.engine,
+                    sealed.index_bytes as f64 / rival.index_bytes as f64,
+                    sealed.seconds / rival.seconds
+                );
+            }
+        }
+    }
+}
+
+fn megabytes(bytes: i64) -> f64 {
+    bytes as f64 / 1e6
+}
+
+fn machine() -> String {
+    let info = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+    let model = info.lines().find_map(|line| {
+        line.strip_prefix("model name")?
+            .split_once(':')
+            .map(|(_, name)| name.trim().to_owned())
+    });
+    let load = fs::read_to_string("/proc/loadavg").unwrap_or_default();
+    format!(
+        "{}, {} cores, load {}",
+        model.unwrap_or_else(|| String::from("unknown CPU")),
+        std::thread::available_parallelism().map_or(1, usize::from),
+        load.split(' ').next().unwrap_or("?")
+    )
+}
