@@ -90,7 +90,7 @@ pub struct Deriver(Prk);
 impl Deriver {
     /// Takes `key` in; the caller keeps, and wipes, its own copy.
     pub fn new(key: &[u8; KEY_LEN]) -> Self {
-        Self(Salt::new(HKDF_SHA256, SALT).extract(key))
+        Self(extract(SALT, key))
     }
 
     /// The key for `label` in the context of one ring or index.
@@ -107,17 +107,8 @@ impl Deriver {
         info[1] = &[0];
         info[2..2 + context.len()].copy_from_slice(context);
 
-        struct Length;
-        impl KeyType for Length {
-            fn len(&self) -> usize {
-                KEY_LEN
-            }
-        }
         let mut out = Zeroizing::new([0; KEY_LEN]);
-        self.0
-            .expand(&info, Length)
-            .and_then(|okm| okm.fill(&mut out[..]))
-            .expect("32 bytes are within HKDF's limit of 255 blocks");
+        expand(&self.0, &info, &mut out[..]);
         out
     }
 }
@@ -126,6 +117,24 @@ impl std::fmt::Debug for Deriver {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str("Deriver([redacted])")
     }
+}
+
+/// HKDF-Extract.
+pub(super) fn extract(salt: &[u8], key: &[u8]) -> Prk {
+    Salt::new(HKDF_SHA256, salt).extract(key)
+}
+
+/// HKDF-Expand, to the length of `out`.
+pub(super) fn expand(prk: &Prk, info: &[&[u8]], out: &mut [u8]) {
+    struct Length(usize);
+    impl KeyType for Length {
+        fn len(&self) -> usize {
+            self.0
+        }
+    }
+    prk.expand(info, Length(out.len()))
+        .and_then(|okm| okm.fill(out))
+        .expect("nothing here asks for more than HKDF's 255 blocks");
 }
 
 #[cfg(test)]

@@ -8,6 +8,8 @@ pub mod aad;
 pub mod aead;
 pub mod commit;
 pub mod kdf;
+#[cfg(test)]
+mod known_answers;
 pub mod nonce;
 pub mod xaes;
 

@@ -95,14 +95,15 @@ impl XaesKey {
         self.open_at(aad.encode().as_ref(), sealed, out)
     }
 
-    fn seal_at(&self, nonce: [u8; NONCE24_LEN], aad: &[u8], plain: &[u8], out: &mut [u8]) -> Result<()> {
+    /// The nonce must come from [`nonce`]; known-answer tests bring their own.
+    pub(super) fn seal_at(&self, nonce: [u8; NONCE24_LEN], aad: &[u8], plain: &[u8], out: &mut [u8]) -> Result<()> {
         let (head, rest) = out.split_at_mut(NONCE24_LEN);
         let nonce = self.derive(&nonce).seal_at(nonce, aad, plain, rest)?;
         head.copy_from_slice(&nonce);
         Ok(())
     }
 
-    fn open_at(&self, aad: &[u8], sealed: &[u8], out: &mut [u8]) -> Result<()> {
+    pub(super) fn open_at(&self, aad: &[u8], sealed: &[u8], out: &mut [u8]) -> Result<()> {
         let opened = match sealed.split_first_chunk::<NONCE24_LEN>() {
             Some((nonce, rest)) => {
                 let tail = nonce.last_chunk().expect("24 bytes end in 12");
@@ -118,7 +119,7 @@ impl XaesKey {
     }
 
     /// Steps 3 to 5 of the specification: two CMAC inputs of one block each, with counters 1 and 2.
-    fn derive_bytes(&self, nonce: &[u8; NONCE24_LEN]) -> Zeroizing<[u8; KEY_LEN]> {
+    pub(super) fn derive_bytes(&self, nonce: &[u8; NONCE24_LEN]) -> Zeroizing<[u8; KEY_LEN]> {
         let mut key = Zeroizing::new([0; KEY_LEN]);
         for (counter, message) in (1u8..).zip(key.chunks_exact_mut(16)) {
             message[..4].copy_from_slice(&[0, counter, b'X', 0]);
