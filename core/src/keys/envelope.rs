@@ -259,3 +259,199 @@ impl<'a> Reader<'a> {
         Ok(std::str::from_utf8(field).map_err(|_| Error::Malformed { what: self.what })?.to_owned())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const RING: Uuid = Uuid::from_bytes([0x5a; 16]);
+
+    fn kek() -> Kek {
+        Kek::from_slice(&[1; 32]).unwrap()
+    }
+
+    fn dek_envelope() -> Envelope {
+        Envelope::wrap_under_kek(&kek(), KeyContext::dek(RING, 7), &[2; 32]).unwrap()
+    }
+
+    /// Answers as it is told to.
+    struct Service {
+        name: &'static str,
+        key_reference: String,
+        wrapped: Vec<u8>,
+    }
+
+    impl Service {
+        fn good() -> Self {
+            Self { name: "aws-kms", key_reference: "arn:aws:kms:eu-west-1:1:key/ä".into(), wrapped: vec![9; 184] }
+        }
+
+        fn envelope(&self) -> Result<Envelope> {
+            Envelope::generate_kek(RING, self).map(|(_, envelope)| envelope)
+        }
+    }
+
+    impl KekProvider for Service {
+        fn name(&self) -> &str {
+            self.name
+        }
+
+        fn key_reference(&self) -> &str {
+            &self.key_reference
+        }
+
+        fn wrap(&self, _: &KeyContext, _: &Kek) -> Result<Vec<u8>> {
+            Ok(self.wrapped.clone())
+        }
+
+        fn unwrap(&self, _: &KeyContext, _: &str, _: &[u8]) -> Result<Kek> {
+            Ok(kek())
+        }
+    }
+
+    /// An envelope of format version 1: it must unwrap for ever.
+    const GOLDEN: &str = concat!(
+        "5356454e",                         // magic
+        "01010200",                         // version 1, AES-256-GCM, DEK
+        "5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a", // ring
+        "07000000",                         // DEK version
+        "0472696e67",                       // "ring"
+        "0000",                             // no key reference
+        "3c00",                             // 60 bytes:
+        "562ac9ad7d290f4756ecd32a7a84462249c0ff1d57c7baec3bfa3af81ad03749f78ce40f489078c5051f1d8f2c8d4c2a8a4f5e62cf0b6a3f8f6e455d",
+        "89a4ece27a5356b919f8b9a06a564b9f01bdb809aed23fdcc79da79e82f8d72e",
+    );
+
+    #[test]
+    fn golden_envelope_unwraps() {
+        let bytes = hex::decode(GOLDEN).unwrap();
+        let envelope = Envelope::decode(&bytes).unwrap();
+        assert_eq!(envelope.unwrap_dek(&kek()).unwrap().as_dek().expose(), &[2; 32]);
+        assert_eq!(*envelope.context(), KeyContext::dek(RING, 7));
+        assert_eq!(envelope.encode(), bytes);
+    }
+
+    #[test]
+    fn golden_provider_envelope_decodes() {
+        let envelope = Service::good().envelope().unwrap();
+        let bytes = envelope.encode();
+        let front = concat!("5356454e", "01020100", "5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a", "00000000", "076177732d6b6d73", "1e00");
+        assert_eq!(hex::encode(&bytes[..front.len() / 2]), front);
+        let back = Envelope::decode(&bytes).unwrap();
+        assert_eq!((back.provider(), back.key_reference(), back.wrapped()), ("aws-kms", "arn:aws:kms:eu-west-1:1:key/ä", &[9; 184][..]));
+        assert_eq!(back.encode(), bytes);
+    }
+
+    #[test]
+    fn the_longest_envelope_fits() {
+        let longest = Service { name: "abcdefghijklmnopqrstuvwxyz-01234", key_reference: "k".repeat(2_048), wrapped: vec![1; 4_096] };
+        let bytes = longest.envelope().unwrap().encode();
+        assert_eq!(bytes.len(), ENVELOPE_LEN_MAX);
+        assert!(Envelope::decode(&bytes).is_ok());
+    }
+
+    #[test]
+    fn what_no_envelope_can_hold_is_refused_when_made() {
+        for (why, bad) in [
+            ("name too long", Service { name: "abcdefghijklmnopqrstuvwxyz-012345", ..Service::good() }),
+            ("no name", Service { name: "", ..Service::good() }),
+            ("the ring's own name", Service { name: "ring", ..Service::good() }),
+            ("upper case", Service { name: "AWS", ..Service::good() }),
+            ("space", Service { name: "aws kms", ..Service::good() }),
+            ("reference too long", Service { key_reference: "k".repeat(2_049), ..Service::good() }),
+            ("control character", Service { key_reference: "a\nb".into(), ..Service::good() }),
+            ("nothing wrapped", Service { wrapped: vec![], ..Service::good() }),
+            ("too much wrapped", Service { wrapped: vec![0; 4_097], ..Service::good() }),
+        ] {
+            assert!(matches!(bad.envelope(), Err(Error::Provider(_))), "{why}");
+        }
+    }
+
+    #[test]
+    fn bad_bytes_are_refused() {
+        let good = dek_envelope().encode();
+        let set = |at: usize, with: &[u8]| {
+            let mut bad = good.clone();
+            bad[at..at + with.len()].copy_from_slice(with);
+            bad
+        };
+        assert!(Envelope::decode(&good).is_ok());
+        for (why, bad) in [
+            ("magic", set(0, b"SVEM")),
+            ("algorithm 0", set(5, &[0])),
+            ("algorithm 3", set(5, &[3])),
+            ("a DEK wrapped by a provider", set(5, &[2])),
+            ("purpose 0", set(6, &[0])),
+            ("purpose 4", set(6, &[4])),
+            ("a KEK wrapped by its ring", set(6, &[1])),
+            ("an id key with a version", set(6, &[3])),
+            ("reserved byte", set(7, &[1])),
+            ("DEK version 0", set(24, &[0, 0, 0, 0])),
+            ("no provider", set(28, &[0])),
+            ("provider past the end", set(28, &[255])),
+            ("another provider", set(29, b"rinh")),
+            ("provider not ASCII", set(29, &[0xff])),
+            ("provider upper case", set(29, b"R")),
+            ("reference past the end", set(33, &[0xff, 0xff])),
+            ("a key reference", set(33, &[1, 0])),
+            ("wrapped key shorter", set(35, &[59, 0])),
+            ("wrapped key longer", set(35, &[61, 0])),
+            ("wrapped key past the end", set(35, &[0xff, 0xff])),
+            ("a byte too many", [&good[..], &[0]].concat()),
+        ] {
+            assert!(matches!(Envelope::decode(&bad), Err(Error::Malformed { .. })), "{why}");
+        }
+        for version in [0, 2, 255] {
+            assert!(matches!(Envelope::decode(&set(4, &[version])), Err(Error::Version { known: 1, .. })));
+        }
+        for len in 0..good.len() {
+            assert!(Envelope::decode(&good[..len]).is_err(), "{len} bytes");
+        }
+    }
+
+    #[test]
+    fn damage_inside_unwraps_nothing() {
+        let good = dek_envelope().encode();
+        for at in 37..good.len() {
+            let mut bad = good.clone();
+            bad[at] ^= 1;
+            let envelope = Envelope::decode(&bad).unwrap();
+            assert!(matches!(envelope.unwrap_dek(&kek()), Err(Error::WrongKey)), "byte {at}");
+        }
+    }
+
+    #[test]
+    fn only_its_own_provider_is_asked() {
+        let envelope = Service::good().envelope().unwrap();
+        let Err(Error::Provider(text)) = envelope.unwrap_kek(&Service { name: "local", ..Service::good() }) else { panic!() };
+        assert!(text.contains("aws-kms") && text.contains("local"), "{text}");
+        // The right name with the wrong key: the KEK that comes back is not the one committed to.
+        assert!(matches!(envelope.unwrap_kek(&Service::good()), Err(Error::WrongKey)));
+    }
+
+    #[test]
+    fn wrapping_twice_gives_other_bytes() {
+        assert_ne!(dek_envelope().wrapped(), dek_envelope().wrapped());
+    }
+
+    proptest! {
+        #[test]
+        fn any_bytes_decode_or_fail(tail in prop::collection::vec(any::<u8>(), 0..200), kind in 0u8..4, purpose in 0u8..5) {
+            let bytes = [&b"SVEN\x01"[..], &[kind, purpose, 0], &tail].concat();
+            if let Ok(envelope) = Envelope::decode(&bytes) {
+                prop_assert_eq!(envelope.encode(), bytes);
+            }
+        }
+
+        #[test]
+        fn any_damage_decodes_or_fails(at in 0usize..129, byte in any::<u8>()) {
+            let mut bytes = dek_envelope().encode();
+            bytes[at] = byte;
+            if let Ok(envelope) = Envelope::decode(&bytes) {
+                prop_assert_eq!(envelope.encode(), bytes);
+            }
+        }
+    }
+}

@@ -258,3 +258,7 @@ fn draw_uuid(mut draw: impl FnMut() -> Result<Uuid>, is_taken: &mut impl FnMut(u
     }
     Err(Error::Bug("found no free key ring number; too many key rings in this database"))
 }
+
+#[cfg(test)]
+#[path = "ring_tests.rs"]
+mod tests;
