@@ -7,8 +7,8 @@
 //!
 //! `sealed = nonce (24) ‖ ciphertext ‖ tag (16)`
 
-use aws_lc_rs::cipher::{AES_256, EncryptingKey, UnboundCipherKey};
-use zeroize::{Zeroize, Zeroizing};
+use aws_lc_rs::cmac::{AES_256, Key as CmacKey, sign_to_buffer};
+use zeroize::Zeroizing;
 
 use super::aad::{Aad, Algorithm};
 use super::aead::AeadKey;
@@ -42,21 +42,15 @@ impl std::fmt::Debug for Sealed24 {
     }
 }
 
-/// A key of XAES-256-GCM: an AES-256 schedule and its CMAC subkey. Wiped on drop.
-pub struct XaesKey {
-    block: EncryptingKey,
-    k1: Zeroizing<[u8; 16]>,
-}
+/// A key of XAES-256-GCM: an AES-256-CMAC key on aws-lc's heap, which cleanses what it frees.
+///
+/// CMAC and not aws-lc's bare AES: that key is a value, and each move of it leaves a schedule on the stack.
+pub struct XaesKey(CmacKey);
 
 impl XaesKey {
     /// Expands `key`; the caller keeps, and wipes, its own copy.
     pub fn new(key: &[u8; KEY_LEN]) -> Self {
-        let key = UnboundCipherKey::new(&AES_256, key).expect("the length is in the type");
-        let block = EncryptingKey::ecb(key).expect("AES-256 has an ECB mode");
-        let mut k1 = Zeroizing::new([0; 16]);
-        encrypt_block(&block, &mut k1[..]);
-        double(&mut k1);
-        Self { block, k1 }
+        Self(CmacKey::new(AES_256, key).expect("the length is in the type"))
     }
 
     /// A key that was never written anywhere: it lives and dies with its owner.
@@ -118,15 +112,14 @@ impl XaesKey {
         AeadKey::new(&self.derive_bytes(nonce))
     }
 
-    /// Steps 3 to 5 of the specification: two CMAC inputs of one block each, with counters 1 and 2.
+    /// The key derivation of the specification, in its terms of SP 800-108r1: two CMACs of one block each.
     pub(super) fn derive_bytes(&self, nonce: &[u8; NONCE24_LEN]) -> Zeroizing<[u8; KEY_LEN]> {
         let mut key = Zeroizing::new([0; KEY_LEN]);
-        for (counter, message) in (1u8..).zip(key.chunks_exact_mut(16)) {
-            message[..4].copy_from_slice(&[0, counter, b'X', 0]);
+        for (counter, half) in (1u8..).zip(key.chunks_exact_mut(16)) {
+            let mut message = [0, counter, b'X', 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
             message[4..].copy_from_slice(&nonce[..12]);
-            message.iter_mut().zip(self.k1.iter()).for_each(|(byte, mask)| *byte ^= mask);
+            sign_to_buffer(&self.0, &message, half).expect("a tag has 16 bytes");
         }
-        encrypt_block(&self.block, &mut key[..]);
         key
     }
 }
@@ -135,18 +128,4 @@ impl std::fmt::Debug for XaesKey {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str("XaesKey([redacted])")
     }
-}
-
-/// Encrypts each 16-byte block of `blocks` by itself: the raw block cipher, never a mode for data.
-fn encrypt_block(key: &EncryptingKey, blocks: &mut [u8]) {
-    key.encrypt(blocks).expect("whole blocks");
-}
-
-/// Doubling in GF(2^128) of CMAC (SP 800-38B 6.1), without a branch on the secret bit.
-fn double(block: &mut [u8; 16]) {
-    let mut value = u128::from_be_bytes(*block);
-    let mut carry = (value >> 127).wrapping_neg() & 0x87;
-    *block = ((value << 1) ^ carry).to_be_bytes();
-    value.zeroize();
-    carry.zeroize();
 }

@@ -1,0 +1,134 @@
+//! Dropped keys are gone from the process: its whole memory is searched, stacks and aws-lc's heap included.
+//!
+//! The needle is kept masked, so that the search does not find itself. Every search runs while the key is
+//! alive too and must find it then: a scanner that finds nothing proves nothing.
+#![cfg(target_os = "linux")]
+
+use std::fs::{self, File};
+use std::hint::black_box;
+use std::os::unix::fs::FileExt;
+
+use sealvec_core::crypto::kdf::{Deriver, Label};
+use sealvec_core::crypto::{ChunkAad, ValueAad, XaesKey};
+use sealvec_core::keys::{DekBytes, IndexKeys, KekSource, RingRecord, Uuid};
+
+const MASK: u8 = 0xc3;
+const INDEX: Uuid = Uuid::from_bytes([9; 16]);
+
+/// A key as this test may keep it.
+struct Needle([u8; 32]);
+
+impl Needle {
+    #[inline(never)]
+    fn new(key: &[u8; 32]) -> Self {
+        let mut masked = [0; 32];
+        for (out, byte) in masked.iter_mut().zip(key) {
+            *out = black_box(*byte) ^ MASK; // byte by byte: a vector register would be spilled whole
+        }
+        Self(masked)
+    }
+
+    fn starts(&self, window: &[u8]) -> bool {
+        window.iter().zip(&self.0).all(|(byte, masked)| byte ^ MASK == *masked)
+    }
+
+    /// Places in this process's writable memory that hold the key.
+    fn count(&self) -> usize {
+        let memory = File::open("/proc/self/mem").unwrap();
+        let maps = fs::read_to_string("/proc/self/maps").unwrap();
+        let mut page = vec![0; 1 << 16];
+        let mut found = 0;
+        for line in maps.lines().filter(|line| line.contains(" rw")) {
+            let (start, end) = line.split_once(' ').unwrap().0.split_once('-').unwrap();
+            let (mut at, end) = (u64::from_str_radix(start, 16).unwrap(), u64::from_str_radix(end, 16).unwrap());
+            let own = page.as_ptr() as u64;
+            while at < end {
+                let len = page.len().min((end - at) as usize);
+                let Ok(read) = memory.read_at(&mut page[..len], at) else { break };
+                for offset in 0..read.saturating_sub(31) {
+                    let here = at + offset as u64;
+                    if self.starts(&page[offset..offset + 32]) && !(own..own + (1 << 16)).contains(&here) {
+                        found += 1;
+                    }
+                }
+                page.fill(0);
+                if read <= 31 {
+                    break;
+                }
+                at += read as u64 - 31; // windows that cross the seam
+            }
+        }
+        found
+    }
+}
+
+/// `make` builds what holds keys and names them, the first `living` of which it still holds: those must be
+/// found while it lives, and none when it is dropped.
+#[inline(never)]
+fn check<T>(what: &str, living: usize, make: impl FnOnce() -> (T, Vec<Needle>)) {
+    let (holder, needles) = make();
+    for needle in &needles[..living] {
+        assert!(needle.count() > 0, "{what}: a living key is found");
+    }
+    drop(holder);
+    for (place, needle) in needles.iter().enumerate() {
+        assert_eq!(needle.count(), 0, "{what}: key {place} outlives its owner");
+    }
+}
+
+/// One test, because threads of others would share the memory that is searched.
+#[test]
+fn dropped_keys_leave_no_copy() {
+    // The control: a plain Box is not wiped, and the scanner sees that.
+    let (plain, needle) = {
+        let dek = DekBytes::generate(1).unwrap();
+        (Box::new(*dek.as_dek().expose()), Needle::new(dek.as_dek().expose()))
+    };
+    let copies = needle.count();
+    assert!(copies > 0, "the scanner works");
+    drop(black_box(plain));
+
+    check("DEK", 1, || {
+        let dek = DekBytes::generate(1).unwrap();
+        let needle = Needle::new(dek.as_dek().expose());
+        (dek, vec![needle])
+    });
+
+    check("index keys", 3, || {
+        let dek = DekBytes::generate(1).unwrap();
+        let mut keys = IndexKeys::new(&dek.as_dek(), INDEX);
+        let aad = ChunkAad { index: INDEX, dek_version: 1, list: 5, epoch: 1, ordinal: 0, block: 0 };
+        let sealed = keys.list(5).seal(&aad, &[1; 100]).unwrap();
+        keys.list(5).open(&aad, sealed.as_bytes()).unwrap();
+        // AES-256's schedule starts with the key itself, so a schedule that survives is found.
+        let deriver = Deriver::new(dek.as_dek().expose());
+        let list = Needle::new(&deriver.derive(Label::IndexList, &[INDEX.as_bytes(), &5u64.to_le_bytes()]));
+        let meta = Needle::new(&deriver.subkey(Label::IndexMeta, &INDEX));
+        let dek_needle = Needle::new(dek.as_dek().expose());
+        ((dek, keys, deriver), vec![dek_needle, list, meta])
+    });
+
+    check("value key", 2, || {
+        let dek = DekBytes::generate(1).unwrap();
+        let key: XaesKey = dek.as_dek().value_key(&INDEX);
+        let aad = ValueAad { ring: INDEX, dek_version: 1, dims: 3 };
+        let sealed = key.seal(&aad, &[1; 12]).unwrap();
+        key.open(&aad, sealed.as_bytes()).unwrap();
+        let needle = Needle::new(&Deriver::new(dek.as_dek().expose()).subkey(Label::ColumnValue, &INDEX));
+        let dek_needle = Needle::new(dek.as_dek().expose());
+        ((key, dek.as_dek().value_key(&INDEX), dek), vec![needle, dek_needle])
+    });
+
+    check("open ring", 4, || {
+        let kek = sealvec_core::keys::Kek::generate().unwrap();
+        let mut ring = RingRecord::create(KekSource::Client(&kek), |_| false).unwrap();
+        ring.add_dek(&kek).unwrap();
+        let open = ring.open(&kek).unwrap();
+        let mut needles: Vec<_> = open.deks.iter().map(|dek| Needle::new(dek.as_dek().expose())).collect();
+        needles.push(Needle::new(open.id_key.expose()));
+        needles.push(Needle::new(kek.expose()));
+        // Not held by anyone: it lived for the length of each unwrapping.
+        needles.push(Needle::new(&Deriver::new(kek.expose()).subkey(Label::Wrap, &ring.uuid())));
+        ((kek, open), needles)
+    });
+}
