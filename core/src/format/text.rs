@@ -7,17 +7,11 @@
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 
+use super::typmod::DIMS_MAX;
 use crate::Error;
-
-/// Most dimensions a vector may have.
-const MAX_DIMS: usize = 16_000;
 
 /// What every sealed value starts with in text; the digit is the version of the value format.
 pub const SEALED_PREFIX: &str = "sealvec1.";
-
-/// Longest number this parser reads. The shortest text of an `f32` has at most 15 bytes and the exact
-/// decimal expansion of the smallest one has 151, so nothing a program prints is refused.
-const NUMBER_LEN_MAX: usize = 1_024;
 
 /// Why a vector in text was refused. Carries places, never what stood there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -69,7 +63,7 @@ pub enum TextError {
     #[error("a vector has at least 1 dimension")]
     Empty,
     /// More elements than a vector may have.
-    #[error("a vector has at most {MAX_DIMS} dimensions")]
+    #[error("a vector has at most {DIMS_MAX} dimensions")]
     TooMany,
 }
 
@@ -78,7 +72,7 @@ impl From<TextError> for Error {
         match e {
             TextError::NotFinite { what, .. } => Error::NotFinite(what),
             TextError::Empty => Error::DimensionsOutOfRange(0),
-            TextError::TooMany => Error::DimensionsOutOfRange(MAX_DIMS + 1),
+            TextError::TooMany => Error::DimensionsOutOfRange(DIMS_MAX + 1),
             _ => Error::Malformed { what: "vector" },
         }
     }
@@ -96,7 +90,7 @@ impl From<TextError> for Error {
 /// # Errors
 /// [`TextError`]; `out` may hold the elements read so far.
 pub fn parse<'a>(text: &[u8], out: &'a mut [f32]) -> Result<&'a [f32], TextError> {
-    let dims_max = out.len().min(MAX_DIMS);
+    let dims_max = out.len().min(DIMS_MAX);
     let mut at = skip_space(text, 0);
     let close = match text.get(at) {
         Some(b'[') => b']',
@@ -178,13 +172,14 @@ fn end(text: &[u8], at: usize, close: u8) -> Result<(), TextError> {
     if skip_space(text, at) == text.len() { Ok(()) } else { Err(TextError::Junk { close: close as char }) }
 }
 
-/// One element. Rust's parser rounds correctly, but also reads `inf` and `nan` and makes an infinity of
-/// what is too large, so those are told apart here.
-fn number(token: &[u8], ordinal: usize) -> Result<f32, TextError> {
+/// One element, whose place is `ordinal`: a decimal number that a finite `f32` can hold, rounded to nearest.
+///
+/// # Errors
+/// [`TextError`] `Number`, `Range` or `NotFinite`.
+// Rust's parser rounds correctly, but also reads `inf` and `nan` and makes an infinity of what is too
+// large, so those are told apart here.
+pub fn number(token: &[u8], ordinal: usize) -> Result<f32, TextError> {
     let bad = TextError::Number { ordinal };
-    if token.len() > NUMBER_LEN_MAX {
-        return Err(bad);
-    }
     let token = std::str::from_utf8(token).map_err(|_| bad)?;
     let digits = token.strip_prefix(['+', '-']).unwrap_or(token);
     if digits.eq_ignore_ascii_case("nan") {
@@ -303,9 +298,10 @@ mod tests {
     }
 
     #[test]
-    fn a_number_without_end_is_refused() {
-        assert_eq!(read(&format!("[{}]", "1".repeat(2_000))), Err(TextError::Number { ordinal: 1 }));
+    fn long_numbers_are_rounded() {
+        assert_eq!(read(&format!("[{}]", "1".repeat(2_000))), Err(TextError::Range { ordinal: 1 }));
         assert_eq!(read(&format!("[0.{}1]", "0".repeat(900))).unwrap(), [0.0]);
+        assert_eq!(read(&format!("[1{}.5e-20000]", "0".repeat(20_000))).unwrap(), [1.0]);
     }
 
     #[test]
