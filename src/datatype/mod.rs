@@ -1,4 +1,24 @@
 //! The SQL type `sealvec(dims, ring)`: input, output, typmod, casts, distances.
+//!
+//! A value is sealed before it becomes a Datum. One that has met no column yet is sealed under the
+//! session key ([`seal`]); the length coercion ([`coerce`]) reseals it under the column's ring. Values are
+//! opened into wiped memory of the backend ([`opened`]), never into a memory context.
+
+mod array;
+mod coerce;
+mod ddl;
+mod distance;
+mod errors;
+mod io;
+mod opened;
+mod seal;
+mod typmod;
+mod varlena;
+
+pub use opened::{with_pair, with_vector};
+pub use varlena::Value;
 
 /// Called once per backend from `_PG_init`.
-pub fn init() {}
+pub fn init() {
+    opened::init();
+}

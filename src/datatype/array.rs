@@ -1,0 +1,124 @@
+//! Reads a vector from a Postgres array, straight into the room that is wiped.
+
+use std::ffi::{CStr, c_int};
+use std::ptr;
+
+use pgrx::PgSqlErrorCode::*;
+use pgrx::pg_sys;
+use sealvec_core::format::text;
+use sealvec_core::format::typmod::{DIMS_MAX, Typmod};
+
+use super::varlena::ArrayArg;
+use super::{errors, seal};
+use crate::error::SqlError;
+
+/// Seals the elements of `array` for the column if there is one, else for the session.
+pub fn seal_array(typmod: Option<Typmod>, array: &ArrayArg<'_>) -> Result<Vec<u8>, SqlError> {
+    let elements = Elements::new(array)?;
+    seal_elements(typmod, elements.count(), elements.iter())
+}
+
+/// Seals `dims` elements, each of which may be refused with its place named.
+pub fn seal_elements(
+    typmod: Option<Typmod>,
+    dims: usize,
+    elements: impl Iterator<Item = Result<f32, SqlError>>,
+) -> Result<Vec<u8>, SqlError> {
+    if dims == 0 {
+        return Err(errors::empty());
+    }
+    if dims > DIMS_MAX {
+        return Err(errors::too_many());
+    }
+    seal::with_room(dims, |room| {
+        let mut count = 0;
+        for (ordinal, (place, element)) in (1..).zip(room.iter_mut().zip(elements)) {
+            let element = element?;
+            if !element.is_finite() {
+                return Err(errors::not_finite(ordinal, if element.is_nan() { "NaN" } else { "infinity" }));
+            }
+            *place = element;
+            count = ordinal;
+        }
+        assert_eq!(count, dims, "an array's header says how many elements follow");
+        seal::seal(typmod, room)
+    })
+}
+
+/// The elements of a one-dimensional array without NULLs, as Postgres holds them.
+struct Elements {
+    data: *const pg_sys::Datum,
+    count: usize,
+    kind: pg_sys::Oid,
+}
+
+impl Elements {
+    fn new(array: &ArrayArg<'_>) -> Result<Self, SqlError> {
+        let array = array.array.as_ptr();
+        // SAFETY: the argument is a detoasted array, so the header is there.
+        let (ndim, kind) = unsafe { ((*array).ndim, (*array).elemtype) };
+        if ndim > 1 {
+            return Err(SqlError::new(ERRCODE_DATA_EXCEPTION, "array must be one-dimensional")
+                .detail(format!("It has {ndim} dimensions.")));
+        }
+        let (length, by_value, align) = match kind {
+            pg_sys::FLOAT4OID | pg_sys::INT4OID => (4, true, b'i'),
+            pg_sys::FLOAT8OID => (8, true, b'd'),
+            pg_sys::NUMERICOID => (-1, false, b'i'),
+            _ => return Err(SqlError::new(ERRCODE_DATATYPE_MISMATCH, "cannot make a sealvec from an array of this type")),
+        };
+        let (mut data, mut nulls, mut count) = (ptr::null_mut(), ptr::null_mut(), 0 as c_int);
+        // SAFETY: length, passing and alignment are those of the array's element type.
+        unsafe { pg_sys::deconstruct_array(array, kind, length, by_value, align as _, &mut data, &mut nulls, &mut count) };
+        let count = count as usize;
+        // SAFETY: deconstruct_array made `count` flags, for an empty array none.
+        if (0..count).any(|i| unsafe { *nulls.add(i) }) {
+            return Err(SqlError::new(ERRCODE_NULL_VALUE_NOT_ALLOWED, "array must not contain nulls")
+                .detail("Every element of a vector is a number.")
+                .hint("Use NULL in place of a vector that is missing."));
+        }
+        Ok(Self { data, count, kind })
+    }
+
+    fn count(&self) -> usize {
+        self.count
+    }
+
+    fn iter(&self) -> impl Iterator<Item = Result<f32, SqlError>> {
+        (0..self.count).map(|i| {
+            // SAFETY: deconstruct_array made `count` Datums.
+            let datum = unsafe { *self.data.add(i) };
+            element(self.kind, datum, i + 1)
+        })
+    }
+}
+
+impl Drop for Elements {
+    /// The Datums of `real` and `double precision` are the elements themselves: wiped, not left to the memory context.
+    fn drop(&mut self) {
+        // SAFETY: as in `iter`; nobody else holds the pointer.
+        unsafe { ptr::write_bytes(self.data.cast_mut(), 0, self.count) };
+        std::sync::atomic::compiler_fence(std::sync::atomic::Ordering::SeqCst);
+    }
+}
+
+fn element(kind: pg_sys::Oid, datum: pg_sys::Datum, ordinal: usize) -> Result<f32, SqlError> {
+    match kind {
+        pg_sys::FLOAT4OID => Ok(f32::from_bits(datum.value() as u32)),
+        pg_sys::INT4OID => Ok(datum.value() as i32 as f32),
+        pg_sys::FLOAT8OID => {
+            let wide = f64::from_bits(datum.value() as u64);
+            let narrow = wide as f32;
+            if wide.is_finite() && !narrow.is_finite() { Err(errors::out_of_range(ordinal)) } else { Ok(narrow) }
+        }
+        // By way of text: Postgres' own cast to real quotes the number when it is out of range.
+        _ => unsafe {
+            // SAFETY: the Datum is a numeric, and numeric_out returns a C string.
+            let shown = pg_sys::OidOutputFunctionCall(pg_sys::Oid::from(pg_sys::F_NUMERIC_OUT), datum);
+            let number = text::number(CStr::from_ptr(shown).to_bytes(), ordinal).map_err(errors::text);
+            ptr::write_bytes(shown, 0, libc::strlen(shown));
+            pg_sys::pfree(shown.cast());
+            number
+        },
+    }
+}

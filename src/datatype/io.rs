@@ -1,0 +1,90 @@
+//! Input and output. Elements come in and are sealed at once; only sealed bytes go out.
+
+use std::ffi::CString;
+
+use pgrx::datum::Internal;
+use pgrx::prelude::*;
+use pgrx::pg_sys;
+use sealvec_core::format::text;
+use sealvec_core::format::value::ValueHeader;
+
+use super::varlena::{InputText, SealedDatum, Value};
+use super::{array, coerce, errors, seal, typmod};
+use crate::error::{OrRaise, SqlError};
+
+/// Text input: elements, or the sealed text that [`sealvec_out`] prints.
+#[pg_extern(sql = false)]
+fn sealvec_in(mut input: InputText<'_>, _type: pg_sys::Oid, typmod: i32) -> SealedDatum {
+    let result = read_text(input.bytes(), typmod);
+    if result.is_err() {
+        // COPY and Bind quote what they passed in the context of an error, and the log keeps that.
+        input.blank_digits();
+    }
+    SealedDatum::new(&result.or_raise())
+}
+
+/// Text output: always sealed, always valid input.
+#[pg_extern(sql = false)]
+fn sealvec_out(value: Value<'_>) -> CString {
+    CString::new(text::encode_sealed(value.bytes())).expect("base64 holds no zero byte")
+}
+
+/// Binary input: what [`sealvec_send`] wrote, or pgvector's layout.
+#[pg_extern(sql = false)]
+fn sealvec_recv(mut message: Internal, _type: pg_sys::Oid, typmod: i32) -> SealedDatum {
+    // SAFETY: Postgres passes a StringInfo with the rest of the message to every receive function, and
+    // wants its cursor at the end.
+    let bytes = unsafe {
+        let message = message.get_mut::<pg_sys::StringInfoData>().expect("receive functions are strict");
+        let (start, len) = (message.cursor as usize, message.len as usize);
+        message.cursor = message.len;
+        std::slice::from_raw_parts(message.data.cast::<u8>(), len).get(start..).unwrap_or_default()
+    };
+    SealedDatum::new(&read_binary(bytes, typmod).or_raise())
+}
+
+/// Binary output: the sealed bytes.
+#[pg_extern(sql = false)]
+fn sealvec_send(value: Value<'_>) -> Vec<u8> {
+    value.bytes().to_vec()
+}
+
+/// `typanalyze`: no statistics. ANALYZE could store nothing but sealed values, which are all different.
+#[pg_extern(sql = false)]
+fn sealvec_typanalyze(_stats: Internal) -> bool {
+    false
+}
+
+fn read_text(input: &[u8], typmod: i32) -> Result<Vec<u8>, SqlError> {
+    let typmod = typmod::decode(typmod)?;
+    if text::is_sealed(input) {
+        let sealed = text::decode_sealed(input).map_err(|_| errors::malformed(false))?;
+        let header = ValueHeader::decode(&sealed).map_err(|error| errors::header(error, false))?;
+        return coerce::accept(&header, sealed, typmod);
+    }
+    // An element takes two bytes at least: a digit and what ends it.
+    seal::with_room(input.len() / 2 + 1, |room| {
+        let elements = text::parse(input, room).map_err(errors::text)?;
+        seal::seal(typmod, elements)
+    })
+}
+
+/// Sealed bytes begin `01 kind dims`, dims little-endian and never 0; pgvector's layout is a big-endian count,
+/// two zero bytes and big-endian floats. So the third and fourth byte tell.
+fn read_binary(bytes: &[u8], typmod: i32) -> Result<Vec<u8>, SqlError> {
+    let typmod = typmod::decode(typmod)?;
+    match bytes {
+        [high, low, 0, 0, floats @ ..] => {
+            let dims = usize::from(u16::from_be_bytes([*high, *low]));
+            if floats.len() != dims * 4 {
+                return Err(errors::malformed(true));
+            }
+            let floats = floats.chunks_exact(4).map(|f| f32::from_be_bytes(f.try_into().expect("chunks of four bytes")));
+            array::seal_elements(typmod, dims, floats.map(Ok))
+        }
+        sealed => {
+            let header = ValueHeader::decode(sealed).map_err(|error| errors::header(error, true))?;
+            coerce::accept(&header, sealed.to_vec(), typmod)
+        }
+    }
+}

@@ -1,0 +1,162 @@
+//! Opens values for a moment: elements live in two wiped slots of the backend, never in a memory context.
+//!
+//! A query compares thousands of rows with one vector, so a slot whose value comes again keeps its
+//! elements. "Comes again" means the same sealed bytes, all of them: were only the nonce compared, a
+//! value with a flipped bit would pass as opened. The right to open is checked each time all the same.
+
+use std::cell::Cell;
+
+use pgrx::pg_sys;
+use pgrx::prelude::*;
+use sealvec_core::Error;
+use sealvec_core::format::value::{self, HEADER_LEN, ValueHeader, ValueKind};
+use zeroize::Zeroizing;
+
+use super::varlena::Value;
+use super::{errors, seal, typmod};
+use crate::error::SqlError;
+use crate::keys;
+
+/// Runs `f` on the elements of `value`; wrong bytes, a locked ring or a dead session are errors.
+pub fn with_vector<R>(value: Value<'_>, f: impl FnOnce(&[f32]) -> R) -> Result<R, SqlError> {
+    with_bytes(value.bytes(), f)
+}
+
+/// As [`with_vector`], for sealed bytes that are no Datum.
+pub fn with_bytes<R>(sealed: &[u8], f: impl FnOnce(&[f32]) -> R) -> Result<R, SqlError> {
+    let mut slots = SLOTS.take().unwrap_or_default();
+    let result = slots[0].fill(sealed).map(|()| f(slots[0].elements()));
+    SLOTS.set(Some(slots));
+    result
+}
+
+/// Runs `f` on the elements of both values, which must have equally many.
+pub fn with_pair<R>(left: Value<'_>, right: Value<'_>, f: impl FnOnce(&[f32], &[f32]) -> R) -> Result<R, SqlError> {
+    let mut slots = SLOTS.take().unwrap_or_default();
+    let result = fill_pair(&mut slots, left, right).map(|()| f(slots[0].elements(), slots[1].elements()));
+    SLOTS.set(Some(slots));
+    result
+}
+
+fn fill_pair(slots: &mut [Slot; 2], left: Value<'_>, right: Value<'_>) -> Result<(), SqlError> {
+    let (left_dims, right_dims) = (header(left.bytes())?.dims(), header(right.bytes())?.dims());
+    if left_dims != right_dims {
+        return Err(errors::different_dims(left_dims, right_dims));
+    }
+    slots[0].fill(left.bytes())?;
+    slots[1].fill(right.bytes())
+}
+
+/// The header of a stored value, whose length must agree with it.
+pub fn header(bytes: &[u8]) -> Result<ValueHeader, SqlError> {
+    ValueHeader::decode(bytes).map_err(|error| match error {
+        Error::Malformed { .. } => errors::corrupt(),
+        other => other.into(),
+    })
+}
+
+/// Opens `bytes` into the front of `out`, which has room for its dimensions.
+fn open_into(header: &ValueHeader, bytes: &[u8], out: &mut [f32]) -> Result<(), SqlError> {
+    match header.kind() {
+        ValueKind::Session => keys::with_session_key(|key, session| value::open_value(key, session, bytes, out))
+            .map_err(|error| if matches!(error, Error::Open) { errors::dead_session() } else { error.into() }),
+        ValueKind::Column => {
+            let opened = keys::with_dek(header.ring(), Some(header.dek_version()), |dek, ring| {
+                seal::with_value_key(dek, ring, |key| value::open_value(key, &ring.uuid, bytes, out))
+            })?;
+            opened.map_err(|error| match error {
+                Error::Open => SqlError::from(error)
+                    .detail(format!("It says that it was sealed by {}.", typmod::ring_name(header.ring()))),
+                other => other.into(),
+            })
+        }
+    }
+}
+
+/// Header and nonce: enough to tell that a value is another one.
+const FRONT_LEN: usize = HEADER_LEN + 24;
+
+/// One value and its elements.
+struct Slot {
+    /// The front of the value opened last; all zero if none is.
+    front: [u8; FRONT_LEN],
+    /// All of it, kept from the second time on: most values come once.
+    sealed: Vec<u8>,
+    elements: Zeroizing<Vec<f32>>,
+    dims: usize,
+    generation: u64,
+}
+
+impl Default for Slot {
+    fn default() -> Self {
+        Self { front: [0; FRONT_LEN], sealed: Vec::new(), elements: Zeroizing::new(Vec::new()), dims: 0, generation: 0 }
+    }
+}
+
+impl Slot {
+    fn elements(&self) -> &[f32] {
+        &self.elements[..self.dims]
+    }
+
+    fn fill(&mut self, bytes: &[u8]) -> Result<(), SqlError> {
+        let header = header(bytes)?;
+        let again = self.front == bytes[..FRONT_LEN];
+        if again && self.sealed == bytes && self.generation == keys::generation() {
+            return match header.kind() {
+                ValueKind::Session => Ok(()),
+                ValueKind::Column => keys::with_dek(header.ring(), Some(header.dek_version()), |_, _| ()),
+            };
+        }
+
+        self.forget();
+        self.dims = header.dims();
+        if self.elements.len() < self.dims {
+            // Not resized: that would leave a copy of the old elements behind.
+            self.elements = Zeroizing::new(vec![0.0; self.dims]);
+        }
+        let opened = open_into(&header, bytes, &mut self.elements[..self.dims]);
+        if let Err(error) = opened {
+            self.wipe();
+            return Err(error);
+        }
+        // After opening, which may itself have unlocked the ring.
+        self.generation = keys::generation();
+        self.front.copy_from_slice(&bytes[..FRONT_LEN]);
+        if again {
+            self.sealed.extend_from_slice(bytes);
+        }
+        Ok(())
+    }
+
+    /// Never matches again; elements are overwritten by what follows.
+    fn forget(&mut self) {
+        self.front = [0; FRONT_LEN];
+        self.sealed.clear();
+    }
+
+    fn wipe(&mut self) {
+        self.forget();
+        self.elements.iter_mut().for_each(|e| *e = 0.0);
+        self.dims = 0;
+    }
+}
+
+thread_local! {
+    // Taken out while in use, so opening a ring, which runs queries, can't meet a borrowed slot.
+    static SLOTS: Cell<Option<Box<[Slot; 2]>>> = const { Cell::new(None) };
+}
+
+/// Makes sure that no element, nor a key derived to open one, outlives its transaction.
+pub fn init() {
+    // SAFETY: the callback lives as long as the library, which Postgres never unloads.
+    unsafe { pg_sys::RegisterXactCallback(Some(at_transaction_end), std::ptr::null_mut()) };
+}
+
+#[pg_guard]
+unsafe extern "C-unwind" fn at_transaction_end(event: pg_sys::XactEvent::Type, _arg: *mut std::ffi::c_void) {
+    use pg_sys::XactEvent::*;
+    if matches!(event, XACT_EVENT_COMMIT | XACT_EVENT_ABORT | XACT_EVENT_PREPARE) {
+        drop(SLOTS.take()); // wiped by Zeroizing
+        seal::forget_keys();
+    }
+}
