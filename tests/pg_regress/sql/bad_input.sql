@@ -1,0 +1,84 @@
+-- Bad input is refused with SQLSTATE, message, detail and hint, leaves nothing half-written and quotes no element.
+\set SHOW_CONTEXT never
+DO $$ BEGIN PERFORM sealvec.create_key_ring('bad_a'); PERFORM sealvec.create_key_ring('bad_b');
+    PERFORM sealvec.create_key_ring('bad_client', kek => sha256('a key that only the client holds')); END $$;
+CREATE TABLE bad_input (id int, e sealvec(3, bad_a));
+CREATE TABLE bad_other (id int, e sealvec(3, bad_b));
+-- Runs a statement that must fail, and says how it did; a subtransaction, so all of it must be undone.
+CREATE FUNCTION refusal(statement text, OUT state text, OUT message text, OUT detail text, OUT hint text) LANGUAGE plpgsql AS $$
+BEGIN
+    EXECUTE statement;
+    message := 'accepted';
+EXCEPTION WHEN OTHERS THEN
+    GET STACKED DIAGNOSTICS state = RETURNED_SQLSTATE, message = MESSAGE_TEXT, detail = PG_EXCEPTION_DETAIL, hint = PG_EXCEPTION_HINT;
+END $$;
+\x on
+\t on
+-- text
+SELECT v, refusal.* FROM unnest(ARRAY['', '1,2,3', '[1,2,3', '[1,2,]', '[1,,3]', '[1,2,3]]', '[1,2,3}', '[1,2 3]', '[1,2,three]', '[1,2,0x3]',
+    '[1,2,"3"]', '[NaN,2,3]', '[1,Infinity,3]', '[1,2,-inf]', '[1,4e38,3]', '[]', '{}', '[1,2]', '[1,2,3,4]', 'sealvec1.AAAA', 'sealvec1.!']) v,
+    refusal(format('INSERT INTO bad_input VALUES (0, ''[1,1,1]''), (1, %L)', v));
+-- the limit
+SELECT refusal.* FROM refusal('INSERT INTO bad_input VALUES (1, ''[' || repeat('1,', 16000) || '1]'')');
+SELECT refusal.* FROM refusal('INSERT INTO bad_input SELECT 1, array_agg(i) FROM generate_series(1, 16001) i');
+-- arrays
+SELECT v, refusal.* FROM unnest(ARRAY['{1,2}', '{}', '{1,NULL,3}', '{{1,2,3}}', '{1,NaN,3}', '{1,2,-Infinity}']) v,
+    refusal(format('INSERT INTO bad_input VALUES (1, %L::real[])', v));
+SELECT v, refusal.* FROM unnest(ARRAY['{1,2}', '{}', '{1,NULL,3}', '{{1,2,3}}', '{1,NaN,3}', '{1,2,-Infinity}', '{1,4e38,3}']) v,
+    refusal(format('INSERT INTO bad_input VALUES (1, %L::float8[])', v));
+SELECT v, refusal.* FROM unnest(ARRAY['{1,NaN,3}', '{1,2,-Infinity}', '{1,4e38,3}']) v,
+    refusal(format('INSERT INTO bad_input VALUES (1, %L::numeric[])', v));
+-- type modifiers
+SELECT v, refusal.* FROM unnest(ARRAY['', '(3)', '(bad_a, 3)', '(0, bad_a)', '(-1, bad_a)', '(16001, bad_a)', '(3.5, bad_a)', '(3, no_such_ring)',
+    '(3, 0)', '(3, 131072)', '(3, bad_a, 1)', '(99999999999999999999, bad_a)']) v,
+    refusal(format('CREATE TABLE bad_new (e sealvec%s)', v));
+-- A ring that this database does not know yet is one that the restore brings later; until then nothing can be sealed for it.
+CREATE TABLE bad_unknown (e sealvec(3, 1));
+SELECT refusal.* FROM refusal($$INSERT INTO bad_unknown VALUES ('[1,2,3]')$$);
+SELECT refusal.message ~ '^expected a value sealed by key ring number 1, not by key ring "bad_a"$' AS refused, refusal.state
+    FROM refusal($$INSERT INTO bad_unknown SELECT '[1,2,3]'::sealvec(3, bad_a)$$);
+-- another ring, other dimensions
+INSERT INTO bad_other VALUES (1, '[1,2,3]');
+SELECT refusal.* FROM refusal('INSERT INTO bad_input SELECT * FROM bad_other');
+SELECT refusal.* FROM refusal('INSERT INTO bad_input SELECT 1, e::text::sealvec FROM bad_other');
+SELECT refusal.* FROM refusal('SELECT e::sealvec(4, bad_b) FROM bad_other');
+SELECT refusal.* FROM refusal('UPDATE bad_other SET e = ''[1,2]''');
+-- What the hint says works.
+INSERT INTO bad_input SELECT 9, sealvec.open(e) FROM bad_other RETURNING id, sealvec.open(e);
+-- a locked ring: what is sealed for it passes, anything else waits
+CREATE TABLE bad_locked (e sealvec(3, bad_client));
+SELECT sealvec.unlock('bad_client', sha256('a key that only the client holds')) IS NOT NULL;
+INSERT INTO bad_locked VALUES ('[1,2,3]');
+SELECT sealvec.lock('bad_client') IS NOT NULL;
+SELECT refusal.* FROM refusal($$INSERT INTO bad_locked VALUES ('[1,2,3]')$$);
+SELECT refusal.* FROM refusal($$SELECT sealvec.open(e) FROM bad_locked$$);
+SELECT refusal.* FROM refusal($$SELECT e <-> '[1,2,3]' FROM bad_locked$$);
+SELECT refusal.* FROM refusal($$INSERT INTO bad_locked SELECT * FROM bad_locked$$);
+SELECT refusal.* FROM refusal($$INSERT INTO bad_locked SELECT e::text::sealvec FROM bad_locked$$);
+\t off
+\x off
+SELECT id, sealvec.open(e) FROM bad_input ORDER BY id;
+SELECT count(*), sum(sealvec.dims(e)) FROM bad_locked;
+
+-- In COPY, too: nothing is kept, and the context shows the place with the digits blanked.
+\set SHOW_CONTEXT always
+COPY bad_input FROM stdin;
+1	[1,2,3]
+2	[31415,nan,27182]
+\.
+COPY bad_input FROM stdin;
+1	[1,2,3]
+2	[31415,27182]
+\.
+\set SHOW_CONTEXT never
+SELECT count(*) FROM bad_input;
+-- A cursor that was open before the mistake stays good.
+BEGIN;
+DECLARE c CURSOR FOR SELECT id, e <-> '[1,2,3]' AS distance FROM bad_other ORDER BY 2;
+SAVEPOINT s;
+SELECT '[1,2,x]'::sealvec;
+ROLLBACK TO s;
+FETCH ALL FROM c;
+COMMIT;
+DROP TABLE bad_input, bad_other, bad_unknown, bad_locked;
+DROP FUNCTION refusal(text);

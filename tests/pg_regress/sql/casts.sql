@@ -1,0 +1,46 @@
+-- Arrays become sealed vectors by themselves; nothing comes out but by open().
+\set SHOW_CONTEXT never
+DO $$ BEGIN PERFORM sealvec.create_key_ring('casts'); END $$;
+SELECT CASE castsource WHEN 'sealvec'::regtype THEN 'sealvec' ELSE castsource::regtype::text END AS source,
+    casttarget::regtype AS target, castfunc::regproc, castcontext AS context, castmethod AS method
+FROM pg_cast WHERE 'sealvec'::regtype IN (castsource, casttarget) ORDER BY castsource::regtype::text COLLATE "C";
+
+CREATE TABLE casts (id serial, e sealvec(3, casts));
+INSERT INTO casts (e) VALUES (ARRAY[1,2,3]), (ARRAY[1.5,2.5,3.5]), (ARRAY[0.1,0.2,0.3]::real[]), (ARRAY[0.1,0.2,0.3]::float8[]),
+    (ARRAY[16777217,2,3]), (ARRAY[1e-60,1e-46,-0.0]::numeric[]), (ARRAY[1e-60,1e-46,-0.0]::float8[]), ('{1,2,3}'::int[]);
+SELECT id, sealvec.open(e) FROM casts ORDER BY id;
+-- Rounded as Postgres rounds to real: once, to nearest.
+SELECT sealvec.open(ARRAY[n, n, n]::sealvec) = ARRAY[n, n, n]::real[] AS numeric_as_real,
+    sealvec.open(ARRAY[n, n, n]::float8[]::sealvec) = ARRAY[n, n, n]::float8[]::real[] AS float8_as_real
+FROM (VALUES (0.1::numeric), (1.00000005960464477539), (1.00000017881393432617), (3.4028234e38), (1.17549435e-38), (1e-45)) v (n);
+
+-- In an expression, as a parameter, as an operand
+SELECT id FROM casts WHERE e <-> ARRAY[1.5,2.5,3.5] = 0;
+SELECT ARRAY[1,2,3]::real[] <-> e AS distance FROM casts WHERE id = 1;
+SELECT sealvec.dims(ARRAY[1,2,3]::real[]);
+SELECT ARRAY[1,2,3]::sealvec(4, casts);
+SELECT sealvec.open(ARRAY[1,2,3]::sealvec(3, casts));
+PREPARE casts_real (real[]) AS SELECT id, e <-> $1 AS distance FROM casts ORDER BY e <-> $1, id LIMIT 2;
+EXECUTE casts_real ('{1,2,3}');
+
+-- Arrays that start elsewhere than at 1 are vectors too; several dimensions and NULLs are not.
+SELECT sealvec.open('[5:7]={1,2,3}'::real[]::sealvec);
+SELECT '{{1,2},{3,4}}'::real[]::sealvec IS NULL;
+SELECT ARRAY[1,NULL,3]::real[]::sealvec IS NULL;
+SELECT '{}'::real[]::sealvec IS NULL;
+SELECT NULL::real[]::sealvec IS NULL;
+
+-- Never the reverse.
+SELECT e::real[] FROM casts LIMIT 1;
+SELECT e::float8[] FROM casts LIMIT 1;
+SELECT array_length(e, 1) FROM casts LIMIT 1;
+SELECT e[1] FROM casts LIMIT 1;
+SELECT e::text LIKE 'sealvec1.%' FROM casts LIMIT 1;
+SELECT e::bytea FROM casts LIMIT 1;
+SELECT e::jsonb FROM casts LIMIT 1;
+SELECT to_jsonb(e)::text LIKE '"sealvec1.%"' FROM casts LIMIT 1;
+
+-- pgvector's types are an extra; without pgvector there is nothing to enable.
+SELECT sealvec.enable_pgvector_casts();
+DEALLOCATE casts_real;
+DROP TABLE casts;

@@ -1,0 +1,115 @@
+-- The event trigger refuses what would die with the session, and nothing else.
+\set SHOW_CONTEXT never
+DO $$ BEGIN PERFORM sealvec.create_key_ring('ddl'); END $$;
+SELECT evtname, evtevent, evtenabled FROM pg_event_trigger WHERE evtname LIKE 'sealvec%';
+SELECT '[1,2,3]'::sealvec(3, ddl)::text AS sealed \gset
+CREATE SCHEMA ddl;
+SET search_path = ddl, public;
+
+-- Columns without dimensions and ring
+CREATE TABLE bad (id int, e sealvec);
+CREATE TABLE bad (id int, e sealvec[]);
+CREATE TEMP TABLE bad (e sealvec);
+CREATE UNLOGGED TABLE bad (e sealvec);
+CREATE TABLE bad AS SELECT '[1,2,3]'::sealvec AS e;
+SELECT '[1,2,3]'::sealvec AS e INTO bad;
+CREATE MATERIALIZED VIEW bad AS SELECT ARRAY[1,2,3]::real[]::sealvec AS e;
+CREATE TYPE bad AS (id int, e sealvec);
+CREATE DOMAIN bad AS sealvec;
+CREATE DOMAIN bad AS sealvec[];
+CREATE FOREIGN DATA WRAPPER ddl_fdw;
+CREATE SERVER ddl_server FOREIGN DATA WRAPPER ddl_fdw;
+CREATE FOREIGN TABLE bad (e sealvec) SERVER ddl_server;
+CREATE TABLE bad (id int, e sealvec) PARTITION BY RANGE (id);
+CREATE SCHEMA bad CREATE TABLE t (e sealvec);
+CREATE TABLE good (id int, e sealvec(3, ddl), a sealvec(3, ddl)[]);
+ALTER TABLE good ADD f sealvec;
+ALTER TABLE good ALTER e TYPE sealvec;
+CREATE TYPE good_type AS (id int, e sealvec(3, ddl));
+ALTER TYPE good_type ADD ATTRIBUTE f sealvec;
+CREATE FOREIGN TABLE good_foreign (e sealvec(3, ddl)) SERVER ddl_server;
+ALTER FOREIGN TABLE good_foreign ADD f sealvec;
+-- Nothing of all that is left.
+SELECT relname, relkind FROM pg_class WHERE relnamespace = 'ddl'::regnamespace ORDER BY 1;
+
+-- Stored expressions with a literal
+ALTER TABLE good ALTER e SET DEFAULT '[1,2,3]';
+ALTER TABLE good ALTER a SET DEFAULT '{"[1,2,3]"}';
+CREATE TABLE bad (e sealvec(3, ddl) DEFAULT '[1,2,3]');
+CREATE TABLE bad (e sealvec(3, ddl) CHECK (e <-> '[1,2,3]' < 1));
+ALTER TABLE good ADD CONSTRAINT near CHECK (e <-> '[1,2,3]' < 1);
+CREATE TABLE bad (p good_type, f sealvec(3, ddl)[] DEFAULT ARRAY[ARRAY[1,2,3]::real[]::sealvec, '[1,2,3]']);
+CREATE DOMAIN bad AS sealvec(3, ddl) DEFAULT '[1,2,3]';
+CREATE DOMAIN bad AS sealvec(3, ddl) CHECK (VALUE <-> '[1,2,3]' < 1);
+CREATE DOMAIN good_domain AS sealvec(3, ddl);
+ALTER DOMAIN good_domain SET DEFAULT '[1,2,3]';
+ALTER DOMAIN good_domain ADD CONSTRAINT near CHECK (VALUE <-> '[1,2,3]' < 1);
+CREATE VIEW bad AS SELECT id FROM good ORDER BY e <-> '[1,2,3]';
+CREATE MATERIALIZED VIEW bad AS SELECT id FROM good ORDER BY e <-> '[1,2,3]';
+CREATE FUNCTION bad() RETURNS bigint BEGIN ATOMIC SELECT count(*) FROM good WHERE e <-> '[1,2,3]' < 1; END;
+CREATE PROCEDURE bad() BEGIN ATOMIC INSERT INTO good (e) VALUES ('[1,2,3]'); END;
+CREATE FUNCTION bad(q sealvec DEFAULT '[1,2,3]') RETURNS int LANGUAGE sql AS 'SELECT 1';
+CREATE POLICY bad ON good USING (e <-> '[1,2,3]' < 1);
+CREATE POLICY bad ON good WITH CHECK (e <-> '[1,2,3]' < 1);
+CREATE POLICY good_policy ON good USING (id > 0);
+ALTER POLICY good_policy ON good USING (e <-> '[1,2,3]' < 1);
+CREATE RULE bad AS ON INSERT TO good DO ALSO DELETE FROM good WHERE e <-> '[1,2,3]' < 1;
+CREATE FUNCTION noop() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NEW; END';
+CREATE TRIGGER bad BEFORE INSERT ON good FOR EACH ROW WHEN (NEW.e <-> '[1,2,3]' < 1) EXECUTE FUNCTION noop();
+
+-- A row's attribute has its ring already, so there the literal is sealed for good.
+ALTER TABLE good ADD f good_type DEFAULT '(1,"[1,2,3]")';
+
+-- With the sealed text of the ring they stand, and work.
+ALTER TABLE good ALTER e SET DEFAULT :'sealed';
+INSERT INTO good (id) VALUES (1) RETURNING sealvec.open(e);
+ALTER TABLE good ADD CONSTRAINT near CHECK (e <-> :'sealed' < 1);
+\set VERBOSITY terse
+INSERT INTO good VALUES (2, '[5,5,5]');
+\set VERBOSITY default
+CREATE VIEW good_view AS SELECT id, e <-> :'sealed' AS distance FROM good;
+SELECT * FROM good_view;
+CREATE FUNCTION good_function() RETURNS bigint BEGIN ATOMIC SELECT count(*) FROM good WHERE e <-> :'sealed' < 1; END;
+SELECT good_function();
+-- A function whose body is text reads its literals anew in each session.
+CREATE FUNCTION good_text_function() RETURNS bigint LANGUAGE sql STABLE AS $$ SELECT count(*) FROM ddl.good WHERE e <-> '[1,2,3]' < 1 $$;
+SELECT good_text_function();
+
+-- Statistics over what a value opens to
+CREATE STATISTICS bad ON (sealvec.open(e)), id FROM good;
+CREATE STATISTICS bad ON (e <-> :'sealed') FROM good;
+CREATE STATISTICS bad ON (sealvec.dims(e)) FROM good;
+CREATE STATISTICS good_statistics ON id, (id + 1) FROM good;
+CREATE STATISTICS bad ON id, e FROM good;
+
+-- Also where triggers are switched off, as restore and logical apply do
+SET session_replication_role = replica;
+CREATE TABLE bad (e sealvec);
+RESET session_replication_role;
+
+-- Someone without any right on sealvec can make tables as ever.
+CREATE ROLE ddl_stranger;
+GRANT CREATE, USAGE ON SCHEMA ddl TO ddl_stranger;
+REVOKE USAGE ON SCHEMA sealvec FROM PUBLIC;
+SET ROLE ddl_stranger;
+CREATE TABLE stranger (id int PRIMARY KEY DEFAULT 1, t text CHECK (t <> ''));
+CREATE INDEX ON stranger (t);
+CREATE VIEW stranger_view AS SELECT * FROM stranger;
+ALTER TABLE stranger ADD u uuid DEFAULT gen_random_uuid();
+CREATE FUNCTION stranger_function() RETURNS int BEGIN ATOMIC SELECT 1; END;
+DROP TABLE stranger CASCADE;
+DROP FUNCTION stranger_function;
+RESET ROLE;
+GRANT USAGE ON SCHEMA sealvec TO PUBLIC;
+REVOKE ALL ON SCHEMA ddl FROM ddl_stranger;
+DROP ROLE ddl_stranger;
+
+-- Braces and constants in somebody's text are no constants of ours.
+CREATE VIEW braces AS SELECT '{CONST :consttype 600 :constvalue 4 [ 1 2 3 4 ]}'::text AS t, B'0101'::bit(4) AS b, ARRAY[513,0,0,0,0,0,0,0,0,0,0,0,0,0,0,0]::int[] AS a;
+SELECT t FROM braces;
+
+SET client_min_messages = warning;
+DROP SCHEMA ddl CASCADE;
+DROP FOREIGN DATA WRAPPER ddl_fdw CASCADE;
+RESET client_min_messages;
+RESET search_path;
