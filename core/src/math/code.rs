@@ -27,6 +27,7 @@
 
 use half::f16;
 
+use super::candidates::least;
 use super::distance::norm;
 use super::kernels::{ScoreArgs, table};
 use super::rotate::{Rotation, padded};
@@ -219,7 +220,7 @@ impl QueryCodes {
     }
 
     /// Lower bounds and estimates of the scores of the first `rows` rows of a block; the others become infinite.
-    /// Both are finite for finite input, and never below 0 for squared distances.
+    /// Both are finite for finite input, and never below 0 for squared distances. Returns the least lower bound.
     pub fn score_block(
         &self,
         layout: &BlockLayout,
@@ -228,7 +229,7 @@ impl QueryCodes {
         rows: usize,
         lower: &mut [f32; BLOCK_ROWS],
         estimate: &mut [f32; BLOCK_ROWS],
-    ) {
+    ) -> f32 {
         assert_eq!(layout.padded * 4, self.lut.len());
         assert_eq!(block.len(), layout.block_bytes());
         let (codes, rest) = block.split_at(layout.padded * 4);
@@ -251,11 +252,13 @@ impl QueryCodes {
             slack: ROUNDING,
             floor,
         };
-        table().score(&args, lower, estimate);
-        if rows < BLOCK_ROWS {
-            lower[rows..].fill(f32::INFINITY);
-            estimate[rows..].fill(f32::INFINITY);
+        let least_of_all = table().score(&args, lower, estimate);
+        if rows >= BLOCK_ROWS {
+            return least_of_all;
         }
+        lower[rows..].fill(f32::INFINITY);
+        estimate[rows..].fill(f32::INFINITY);
+        least(lower)
     }
 }
 
@@ -300,7 +303,8 @@ mod tests {
                 }
                 for set in all() {
                     let (mut lower, mut estimate) = ([0f32; BLOCK_ROWS], [0f32; BLOCK_ROWS]);
-                    set.score(&args, &mut lower, &mut estimate);
+                    let min = set.score(&args, &mut lower, &mut estimate);
+                    assert_eq!(min, least(&lower));
                     assert_eq!(estimate.map(|x| x as u32), want, "{} {p}", set.name);
                     assert_eq!(lower, estimate, "{} {p}", set.name);
                 }

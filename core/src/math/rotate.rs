@@ -115,6 +115,26 @@ mod tests {
         }
     }
 
+    /// From an independent implementation of the definition above, in f64 with a dense Walsh-Hadamard matrix.
+    #[test]
+    fn the_rotation_is_golden() {
+        let seed: [u8; 32] = std::array::from_fn(|i| i as u8);
+        for (dims, first, last) in [
+            (3, [0.023438, 0.695312, 0.117188, -0.335938], [0.164062, -0.039062]),
+            (100, [0.15468, -0.972272, -0.022097, 0.662913], [-1.789864, -1.414214]),
+            (150, [1.248975, 3.473122, -0.548698, 0.681361], [-0.507782, -0.679614]),
+        ] {
+            let rotation = Rotation::new(dims, seed);
+            let x: Vec<f32> = (0..dims).map(|i| (i % 7) as f32 - 2.5).collect();
+            let mut out = vec![0f32; rotation.padded()];
+            rotation.apply(&x, &mut out);
+            let got = out[..4].iter().chain(&out[out.len() - 2..]);
+            for (got, want) in got.zip(first.iter().chain(&last)) {
+                assert!((got - want).abs() < 2e-6, "{dims}: {got} is not {want}");
+            }
+        }
+    }
+
     #[test]
     fn every_kernel_set_transforms_alike() {
         let mut random = Random::new(b"hadamard");

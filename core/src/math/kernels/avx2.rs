@@ -191,7 +191,7 @@ fn widen(both: __m256i, odd: __m256i) -> [__m256i; 2] {
 }
 
 #[target_feature(enable = "avx2,fma,f16c")]
-fn score(args: &ScoreArgs<'_>, lower: &mut [f32; BLOCK_ROWS], estimate: &mut [f32; BLOCK_ROWS]) {
+fn score(args: &ScoreArgs<'_>, lower: &mut [f32; BLOCK_ROWS], estimate: &mut [f32; BLOCK_ROWS]) -> f32 {
     let nibble = _mm256_set1_epi8(15);
     let mut sums = [_mm256_setzero_si256(); 4];
     // A 16-bit lane takes one entry of at most 255 for each of its 32-byte steps: 256 of them fit.
@@ -216,6 +216,7 @@ fn score(args: &ScoreArgs<'_>, lower: &mut [f32; BLOCK_ROWS], estimate: &mut [f3
     }
 
     let all = |x: f32| _mm256_set1_ps(x);
+    let mut least = all(f32::INFINITY);
     let abs = |x: __m256| _mm256_andnot_ps(_mm256_set1_ps(-0.0), x);
     for (part, sums) in sums.into_iter().enumerate() {
         let at = args.factors.as_ptr();
@@ -241,7 +242,11 @@ fn score(args: &ScoreArgs<'_>, lower: &mut [f32; BLOCK_ROWS], estimate: &mut [f3
             _mm256_storeu_ps(lower.as_mut_ptr().add(part * 8), bound);
             _mm256_storeu_ps(estimate.as_mut_ptr().add(part * 8), value);
         }
+        least = _mm256_min_ps(least, bound);
     }
+    let least = _mm_min_ps(_mm256_castps256_ps128(least), _mm256_extractf128_ps::<1>(least));
+    let least = _mm_min_ps(least, _mm_movehl_ps(least, least));
+    _mm_cvtss_f32(_mm_min_ss(least, _mm_movehdup_ps(least)))
 }
 
 #[target_feature(enable = "avx2,fma")]

@@ -226,7 +226,7 @@ fn widen(both: __m512i, odd: __m512i) -> __m512i {
 }
 
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,fma")]
-fn score(args: &ScoreArgs<'_>, lower: &mut [f32; BLOCK_ROWS], estimate: &mut [f32; BLOCK_ROWS]) {
+fn score(args: &ScoreArgs<'_>, lower: &mut [f32; BLOCK_ROWS], estimate: &mut [f32; BLOCK_ROWS]) -> f32 {
     let nibble = _mm512_set1_epi8(15);
     let mut sums = [_mm512_setzero_si512(); 2];
     // A 16-bit lane takes one entry of at most 255 for each of its 64-byte steps: 256 of them fit.
@@ -248,6 +248,7 @@ fn score(args: &ScoreArgs<'_>, lower: &mut [f32; BLOCK_ROWS], estimate: &mut [f3
     }
 
     let all = |x: f32| _mm512_set1_ps(x);
+    let mut least = all(f32::INFINITY);
     for (half, sums) in sums.into_iter().enumerate() {
         let at = args.factors.as_ptr();
         // SAFETY: the factors are 32 f32 and twice 32 f16; this reads the 16 of each that belong to this half.
@@ -272,7 +273,9 @@ fn score(args: &ScoreArgs<'_>, lower: &mut [f32; BLOCK_ROWS], estimate: &mut [f3
             _mm512_storeu_ps(lower.as_mut_ptr().add(half * 16), bound);
             _mm512_storeu_ps(estimate.as_mut_ptr().add(half * 16), value);
         }
+        least = _mm512_min_ps(least, bound);
     }
+    _mm512_reduce_min_ps(least)
 }
 
 #[target_feature(enable = "avx512f,fma")]

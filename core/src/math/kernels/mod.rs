@@ -36,7 +36,7 @@ pub(super) struct Kernels {
     flip: unsafe fn(&mut [f32], &[u32]),
     hadamard: unsafe fn(&mut [f32], f32),
     halves: unsafe fn(&mut [f32]),
-    score: unsafe fn(&ScoreArgs<'_>, &mut [f32; BLOCK_ROWS], &mut [f32; BLOCK_ROWS]),
+    score: unsafe fn(&ScoreArgs<'_>, &mut [f32; BLOCK_ROWS], &mut [f32; BLOCK_ROWS]) -> f32,
     tile: unsafe fn(&[f32], &[f32], &mut [f32; TILE_POINTS * PANEL]),
 }
 
@@ -150,8 +150,13 @@ impl Kernels {
         unsafe { (self.halves)(x) }
     }
 
-    /// Lower bound and estimate of the score of all 32 rows of a block.
-    pub(super) fn score(&self, args: &ScoreArgs<'_>, lower: &mut [f32; BLOCK_ROWS], estimate: &mut [f32; BLOCK_ROWS]) {
+    /// Lower bound and estimate of the score of all 32 rows of a block; returns the least bound.
+    pub(super) fn score(
+        &self,
+        args: &ScoreArgs<'_>,
+        lower: &mut [f32; BLOCK_ROWS],
+        estimate: &mut [f32; BLOCK_ROWS],
+    ) -> f32 {
         assert_eq!(args.lut.len(), args.codes.len());
         assert!(args.codes.len().is_multiple_of(256));
         assert_eq!(args.factors.len(), BLOCK_ROWS * 8);

@@ -3,6 +3,7 @@
 use half::f16;
 
 use super::{Kernels, PANEL, ScoreArgs, TILE_POINTS};
+use crate::math::candidates::least;
 use crate::math::code::BLOCK_ROWS;
 
 pub(super) static KERNELS: Kernels = Kernels {
@@ -119,7 +120,7 @@ fn sums(lut: &[u8], codes: &[u8]) -> [u32; BLOCK_ROWS] {
     sums
 }
 
-fn score(args: &ScoreArgs<'_>, lower: &mut [f32; BLOCK_ROWS], estimate: &mut [f32; BLOCK_ROWS]) {
+fn score(args: &ScoreArgs<'_>, lower: &mut [f32; BLOCK_ROWS], estimate: &mut [f32; BLOCK_ROWS]) -> f32 {
     let sums = sums(args.lut, args.codes);
     let (adds, scaled) = args.factors.split_at(BLOCK_ROWS * 4);
     for row in 0..BLOCK_ROWS {
@@ -133,6 +134,7 @@ fn score(args: &ScoreArgs<'_>, lower: &mut [f32; BLOCK_ROWS], estimate: &mut [f3
         lower[row] = (value - args.err * error - args.lut_err * rescale - rounding).max(args.floor);
         estimate[row] = value.max(args.floor);
     }
+    least(lower)
 }
 
 fn tile(points: &[f32], panel: &[f32], out: &mut [f32; TILE_POINTS * PANEL]) {
