@@ -13,10 +13,10 @@ CREATE FUNCTION sealvec.create_key_ring(name text, kek bytea DEFAULT NULL, provi
 COMMENT ON FUNCTION sealvec.create_key_ring(text, bytea, text) IS 'make a key ring: kept by provider local, or by the client that passes its 32-byte kek';
 REVOKE ALL ON FUNCTION sealvec.create_key_ring(text, bytea, text) FROM PUBLIC;
 
-CREATE FUNCTION sealvec.import_ring(export bytea) RETURNS uuid
+CREATE FUNCTION sealvec.import_ring(export bytea, name text DEFAULT NULL) RETURNS uuid
     AS 'MODULE_PATHNAME', 'sealvec_import_ring_wrapper' LANGUAGE c VOLATILE PARALLEL UNSAFE;
-COMMENT ON FUNCTION sealvec.import_ring(bytea) IS 'bring over a key ring that export_ring gave; it belongs to the caller';
-REVOKE ALL ON FUNCTION sealvec.import_ring(bytea) FROM PUBLIC;
+COMMENT ON FUNCTION sealvec.import_ring(bytea, text) IS 'bring over a key ring that export_ring gave; it belongs to the caller';
+REVOKE ALL ON FUNCTION sealvec.import_ring(bytea, text) FROM PUBLIC;
 
 -- For the owner of a ring.
 

@@ -135,11 +135,11 @@ fn sealvec_lock(ring: Option<&str>, everywhere: Option<bool>) {
     (|| {
         let name = required(ring, "ring")?;
         let number = catalog::ring_by_name(name)?.number;
-        session::lock(number);
         if everywhere == Some(true) {
             owned(name)?;
             catalog::close_everywhere(number)?;
         }
+        session::lock(number);
         Ok::<_, SqlError>(())
     })()
     .or_raise()
@@ -192,11 +192,13 @@ fn sealvec_export_ring(ring: Option<&str>) -> Vec<u8> {
     required(ring, "ring").and_then(owned).map(|ring| export::encode(&ring.info.name, &ring.record)).or_raise()
 }
 
-/// `import_ring(export) → uuid`: the ring's name, UUID and keys; it belongs to whoever imports it.
+/// `import_ring(export, name) → uuid`: the ring's UUID and keys under its own or another name; it belongs to
+/// whoever imports it.
 #[pg_extern(sql = false)]
-fn sealvec_import_ring(exported: Option<&[u8]>) -> pgrx::Uuid {
+fn sealvec_import_ring(exported: Option<&[u8]>, name: Option<&str>) -> pgrx::Uuid {
     (|| {
-        let (name, record) = export::decode(required(exported, "export")?)?;
+        let (own_name, record) = export::decode(required(exported, "export")?)?;
+        let name = name.unwrap_or(own_name);
         check_name(name)?;
         catalog::insert(name, &current_user_name()?, &record)?;
         Ok::<_, SqlError>(pgrx::Uuid::from_bytes(*record.uuid().as_bytes()))

@@ -5,10 +5,11 @@
 //! a KMS-backed one is checked against its grants for whoever asks. Catalog reads happen with no borrow held,
 //! because they can run invalidation callbacks that come back here.
 
-use std::cell::{Cell, RefCell};
+use std::cell::RefCell;
 use std::collections::{HashMap, HashSet};
+use std::hash::{BuildHasherDefault, Hasher};
 use std::rc::Rc;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
 
 use pgrx::PgSqlErrorCode::*;
 use pgrx::pg_sys;
@@ -23,11 +24,13 @@ use crate::error::{OrRaise, SqlError};
 use crate::guc;
 
 static GENERATION: AtomicU64 = AtomicU64::new(1);
+/// Calls of [`with_dek`] under way: no key is wiped until the last is over.
+static IN_USE: AtomicU32 = AtomicU32::new(0);
+/// Keys of closed rings that wait for it.
+static DYING: AtomicU32 = AtomicU32::new(0);
 
 thread_local! {
     static SESSION: RefCell<Session> = RefCell::new(Session::new());
-    /// Calls of [`with_dek`] under way: no key is wiped until the last is over.
-    static IN_USE: Cell<u32> = const { Cell::new(0) };
     static SESSION_KEY: RefCell<Option<Rc<SessionKey>>> = const { RefCell::new(None) };
 }
 
@@ -60,10 +63,14 @@ pub fn is_open(ring: u32) -> bool {
     match open {
         Some(true) => true,
         _ if shut => false,
-        _ => catalog::ring(ring)
-            .and_then(|ring| Ok(provider::is_local(ring.record.provider()) && catalog::may_open(&ring, user)?))
-            .unwrap_or(false),
+        _ => catalog::ring(ring).and_then(|ring| could_open(&ring, user)).unwrap_or(false),
     }
+}
+
+/// Whether a ring that is not open would open for `user` at once: the provider is here, and so is its root key.
+fn could_open(ring: &Ring, user: pg_sys::Oid) -> Result<bool, SqlError> {
+    let name = ring.record.provider();
+    Ok(provider::is_local(name) && catalog::may_open(ring, user)? && provider::with(name, |_| ()).is_ok())
 }
 
 /// Changes whenever a DEK was dropped: whatever was derived under an older number is stale.
@@ -214,8 +221,7 @@ struct Lent {
 
 impl Drop for Lent {
     fn drop(&mut self) {
-        IN_USE.set(IN_USE.get() - 1);
-        if IN_USE.get() == 0 {
+        if IN_USE.fetch_sub(1, Relaxed) == 1 && DYING.load(Relaxed) > 0 {
             SESSION.with(|session| {
                 // Borrowed only if a panic crosses it; then the next close buries.
                 if let Ok(mut session) = session.try_borrow_mut() {
@@ -247,7 +253,7 @@ fn lend_held(ring: u32, version: Option<u32>, user: pg_sys::Oid) -> Result<Optio
             Some(version) => held.deks.iter().rfind(|dek| dek.0 == version),
         };
         let (version, slot) = dek.ok_or(sealvec_core::Error::UnknownDekVersion(version.unwrap_or(0)))?;
-        IN_USE.set(IN_USE.get() + 1);
+        IN_USE.fetch_add(1, Relaxed);
         Ok(Some(Lent { key: slot.as_ptr(), version: *version, info: held.info.clone() }))
     })
 }
@@ -275,7 +281,7 @@ fn authorize(number: u32, user: pg_sys::Oid) -> Result<(), SqlError> {
 
 /// Closes what has to be closed before anybody uses a key.
 fn settle() -> Result<(), SqlError> {
-    let calm = !watch::anything() && SESSION.with_borrow(Session::is_current);
+    let calm = !watch::anything() && SESSION.with_borrow_mut(Session::is_current);
     if calm { Ok(()) } else { settle_slowly() }
 }
 
@@ -289,6 +295,12 @@ fn settle_slowly() -> Result<(), SqlError> {
         session.close(|held| !same || ttl_ms != 0 && now_ms.saturating_sub(held.opened_ms) >= ttl_ms);
     });
     let Some(check) = watch::Check::start(watch::OPEN_RINGS) else { return Ok(()) };
+    // SAFETY: only reads the transaction's state.
+    if !unsafe { pg_sys::IsTransactionState() } {
+        SESSION.with_borrow_mut(|session| session.close(|_| true)); // no catalog to ask
+        check.done();
+        return Ok(());
+    }
     // KMS-backed rings open again on demand, and are checked then. A client can't be asked again.
     let kept: Vec<(u32, i64, Uuid)> = SESSION.with_borrow_mut(|session| {
         session.close(|held| !held.is_client_held);
@@ -344,19 +356,37 @@ struct Users(pg_sys::Oid, pg_sys::Oid);
 impl Users {
     fn now() -> Self {
         // SAFETY: both only read a variable of the backend.
-        unsafe { Self(pg_sys::GetSessionUserId(), pg_sys::GetOuterUserId()) }
+        unsafe { Self(unguarded::GetSessionUserId(), unguarded::GetOuterUserId()) }
     }
 }
 
 /// The user whose privileges count at this moment; inside a SECURITY DEFINER function its owner.
 fn current_user() -> pg_sys::Oid {
     // SAFETY: only reads a variable of the backend.
-    unsafe { pg_sys::GetUserId() }
+    unsafe { unguarded::GetUserId() }
+}
+
+/// Accessors that report no errors, called without pgrx's guard: that costs more than they do.
+mod unguarded {
+    use pgrx::pg_sys::{Oid, TimestampTz};
+
+    unsafe extern "C" {
+        pub fn GetSessionUserId() -> Oid;
+        pub fn GetOuterUserId() -> Oid;
+        pub fn GetUserId() -> Oid;
+        pub fn GetCurrentStatementStartTimestamp() -> TimestampTz;
+    }
 }
 
 fn process_id() -> i32 {
     // SAFETY: set once after fork, before any of our code runs in the process.
     unsafe { pg_sys::MyProcPid }
+}
+
+/// When the client's current statement began: what tells two statements apart.
+fn statement() -> pg_sys::TimestampTz {
+    // SAFETY: only reads a variable of the backend.
+    unsafe { unguarded::GetCurrentStatementStartTimestamp() }
 }
 
 /// Milliseconds that also pass while the machine sleeps.
@@ -390,13 +420,15 @@ struct Held {
 
 struct Session {
     arena: Arena,
-    rings: HashMap<u32, Held>,
+    rings: HashMap<u32, Held, BuildHasherDefault<ByNumber>>,
     /// Keys of closed rings that may still be in use.
     dying: Vec<Slot>,
     users: Users,
     pid: i32,
     /// When the ring that is open longest was opened.
     oldest_ms: u64,
+    /// The statement in which time was last looked at.
+    timed: pg_sys::TimestampTz,
     /// Whether rings are locked by hand, except those in `except`.
     all_shut: bool,
     except: HashSet<u32>,
@@ -406,25 +438,34 @@ impl Session {
     fn new() -> Self {
         Self {
             arena: Arena::new(),
-            rings: HashMap::new(),
+            rings: HashMap::default(),
             dying: Vec::new(),
             users: Users(pg_sys::InvalidOid, pg_sys::InvalidOid),
             pid: 0,
             oldest_ms: u64::MAX,
+            timed: 0,
             all_shut: false,
             except: HashSet::new(),
         }
     }
 
-    /// Whether every open ring may stay open, as far as user, process and time go.
-    fn is_current(&self) -> bool {
-        if self.rings.is_empty() {
+    /// Whether every open ring may stay open, as far as user, process and time go. Time is looked at once a
+    /// statement: a key does not go in the middle of one.
+    fn is_current(&mut self) -> bool {
+        self.rings.is_empty() || self.users == Users::now() && self.pid == process_id() && self.is_in_time()
+    }
+
+    fn is_in_time(&mut self) -> bool {
+        let statement = statement();
+        if statement == self.timed {
             return true;
         }
         let ttl_ms = u64::from(guc::key_ttl_s()) * 1000;
-        self.users == Users::now()
-            && self.pid == process_id()
-            && (ttl_ms == 0 || now_ms().saturating_sub(self.oldest_ms) < ttl_ms)
+        let in_time = ttl_ms == 0 || now_ms().saturating_sub(self.oldest_ms) < ttl_ms;
+        if in_time {
+            self.timed = statement;
+        }
+        in_time
     }
 
     fn is_shut(&self, ring: u32) -> bool {
@@ -459,10 +500,29 @@ impl Session {
 
     /// Wipes the keys of closed rings, unless one may be in use.
     fn bury(&mut self) {
-        if IN_USE.get() == 0 {
+        if IN_USE.load(Relaxed) == 0 {
             for slot in self.dying.drain(..) {
                 self.arena.wipe(slot);
             }
         }
+        DYING.store(self.dying.len() as u32, Relaxed);
+    }
+}
+
+/// Ring numbers are drawn at random: they are their own hash, once spread to the bits that the map looks at.
+#[derive(Default)]
+struct ByNumber(u64);
+
+impl Hasher for ByNumber {
+    fn write(&mut self, _: &[u8]) {
+        unreachable!("a ring number is a u32")
+    }
+
+    fn write_u32(&mut self, number: u32) {
+        self.0 = u64::from(number).wrapping_mul(0x9E37_79B9_7F4A_7C15);
+    }
+
+    fn finish(&self) -> u64 {
+        self.0
     }
 }

@@ -18,9 +18,13 @@ pub type Value = Option<pg_sys::Datum>;
 pub struct Table(pg_sys::Relation);
 
 impl Table {
-    /// Opens `sealvec.<name>` under `lock`.
+    /// Opens `sealvec.<name>` under `lock`; for writing, if that is more than a reader takes.
     pub fn open(name: &CStr, lock: u32) -> Result<Self, SqlError> {
         let oid = oid_of(name)?;
+        if lock > pg_sys::AccessShareLock {
+            // SAFETY: a C string for the message. Writes below SQL have to ask what the executor asks for SQL.
+            unsafe { pg_sys::PreventCommandIfReadOnly(c"a change of key rings".as_ptr()) };
+        }
         // SAFETY: `oid` names a table; table_open locks it or reports an error.
         Ok(Self(unsafe { pg_sys::table_open(oid, lock as pg_sys::LOCKMODE) }))
     }
