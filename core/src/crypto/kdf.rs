@@ -163,13 +163,26 @@ mod tests {
         }
     }
 
+    #[test]
+    fn format_document_lists_every_label() {
+        let document = include_str!("../../../docs/FORMAT.md");
+        let rows = document.split("## Labels").nth(1).unwrap().lines().filter(|line| line.starts_with("| `")).collect::<Vec<_>>();
+        assert_eq!(rows.len(), Label::ALL.len());
+        for (label, row) in Label::ALL.iter().zip(rows) {
+            let cells: Vec<_> = row.split('|').map(str::trim).collect();
+            assert_eq!(cells[1], format!("`{}`", label.text()));
+            assert!(cells[4].starts_with(&format!("{} bytes", label.context_len())), "{row}");
+        }
+    }
+
     /// Fails if a label, the salt or the composition changes: each would orphan all existing data.
     #[test]
     fn derivation_is_frozen() {
         let id = Uuid::from_bytes([0x11; 16]);
         let key = Deriver::new(&[0x42; 32]).subkey(Label::ColumnValue, &id);
         // Computed with the textbook HMAC below, not by this module.
-        assert_eq!(*key, hkdf_by_hand(&[0x42; 32], b"sealvec v1", b"column value\0\x11\x11\x11\x11\x11\x11\x11\x11\x11\x11\x11\x11\x11\x11\x11\x11"));
+        let info = [b"column value\0".as_slice(), &[0x11; 16]].concat();
+        assert_eq!(*key, hkdf_by_hand(&[0x42; 32], b"sealvec v1", &info));
     }
 
     #[test]
