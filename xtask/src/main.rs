@@ -2,6 +2,7 @@
 
 mod bench;
 mod data;
+mod demo;
 mod pg;
 mod run;
 mod scan;
@@ -20,13 +21,14 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Task {
+    Demo(demo::Demo),
+    Test(test::Test),
+    Bench(bench::Bench),
+    /// Run what CI runs: .ci/run, which installs what is missing and ends in `cargo xtask test`.
+    Ci,
     /// Private clusters under target/ with the extension installed.
     #[command(subcommand)]
     Pg(pg::Pg),
-    Test(test::Test),
-    /// Run what CI runs: .ci/run, which installs what is missing and ends in `cargo xtask test`.
-    Ci,
-    Bench(bench::Bench),
     Scan(scan::Scan),
     /// Make tests/data from the full deb_10k data set.
     #[command(hide = true)]
@@ -38,6 +40,7 @@ enum Task {
 
 fn main() -> std::process::ExitCode {
     let result = match Cli::parse().command {
+        Task::Demo(demo) => demo.run(),
         Task::Pg(pg) => pg.run(),
         Task::Test(test) => test.run(),
         Task::Ci => test::ci(),

@@ -2,6 +2,8 @@
 
 use std::env;
 use std::ffi::OsStr;
+use std::fs;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -38,31 +40,29 @@ pub fn is_root() -> bool {
 }
 
 /// The directory of private servers and clusters: `target/pg`, or a directory under /var/tmp when user `postgres`
-/// could not reach it (a clone under /root) or a socket's path would be too long.
+/// could not reach it (a clone under /root), others could change it, or a socket's path would be too long.
 pub fn clusters() -> Result<PathBuf> {
     let wanted = target().join("pg");
-    std::fs::create_dir_all(&wanted)
+    fs::create_dir_all(&wanted)
         .with_context(|| format!("could not create {}", wanted.display()))?;
-    if wanted.as_os_str().len() + SOCKET_TAIL < 107 && reachable(&wanted)? {
+    if wanted.as_os_str().len() + SOCKET_TAIL < 107 && reachable(&wanted)? && trusted(&wanted)? {
         return Ok(wanted);
     }
     let fallback = Path::new("/var/tmp").join(format!("sealvec-{:016x}", fnv(wanted.as_os_str())));
     if !fallback.exists() {
-        use std::os::unix::fs::DirBuilderExt;
         // create, not create_all: a directory that another user put there first is an error, not a home.
-        std::fs::DirBuilder::new()
+        fs::DirBuilder::new()
             .mode(0o755)
             .create(&fallback)
             .with_context(|| format!("could not create {}", fallback.display()))?;
         eprintln!(
-            "note: user postgres cannot reach {}; clusters live in {}",
+            "note: {} is too long, closed to user postgres, or open to others' writing; clusters live in {}",
             wanted.display(),
             fallback.display()
         );
     }
-    use std::os::unix::fs::MetadataExt;
-    let owner = std::fs::symlink_metadata(&fallback)?.uid();
-    let me = std::fs::metadata("/proc/self")?.uid();
+    let owner = fs::symlink_metadata(&fallback)?.uid();
+    let me = fs::metadata("/proc/self")?.uid();
     anyhow::ensure!(
         owner == me,
         "{} belongs to another user: remove it, or move this tree to a shorter, reachable path",
@@ -84,6 +84,19 @@ fn reachable(dir: &Path) -> Result<bool> {
         .current_dir("/")
         .status();
     Ok(status.context("could not run runuser")?.success())
+}
+
+/// Would the `local` key provider accept a key below `dir`? It refuses a path that another user could change.
+fn trusted(dir: &Path) -> Result<bool> {
+    let me = fs::metadata("/proc/self")?.uid();
+    for step in dir.ancestors() {
+        let meta = fs::metadata(step)?;
+        let open = meta.mode() & 0o022 != 0 && meta.mode() & 0o1000 == 0;
+        if open || (meta.uid() != 0 && meta.uid() != me) {
+            return Ok(false);
+        }
+    }
+    Ok(true)
 }
 
 /// Standard output of a command that must succeed.

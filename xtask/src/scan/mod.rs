@@ -318,7 +318,8 @@ pub fn add_key(patterns: &mut Patterns, source: usize, key: &[u8]) -> Result<()>
     Ok(())
 }
 
-fn from_hex(text: &str) -> Result<Vec<u8>> {
+/// Bytes from hexadecimal digits.
+pub fn from_hex(text: &str) -> Result<Vec<u8>> {
     ensure!(
         text.len().is_multiple_of(2) && text.is_ascii(),
         "expected an even number of hexadecimal digits"
