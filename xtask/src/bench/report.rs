@@ -79,13 +79,18 @@ impl Results {
         {
             println!("\n{} on table {}", sweep.engine, sweep.table);
             println!(
-                "  {:14} {:>9} {:>9} {:>9} {:>9}",
-                "setting", "recall@10", "QPS", "p50 µs", "p99 µs"
+                "  {:14} {:>9} {:>9} {:>9} {:>9} {:>9}",
+                "setting", "recall@10", "QPS", "p50 µs", "p99 µs", "CPU µs"
             );
             for point in &sweep.points {
                 println!(
-                    "  {:14} {:9.4} {:9.0} {:9.0} {:9.0}",
-                    point.setting, point.recall, point.qps, point.p50_us, point.p99_us
+                    "  {:14} {:9.4} {:9.0} {:9.0} {:9.0} {:9.0}",
+                    point.setting,
+                    point.recall,
+                    point.qps,
+                    point.p50_us,
+                    point.p99_us,
+                    point.cpu_us
                 );
             }
             println!(
