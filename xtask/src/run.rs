@@ -20,9 +20,7 @@ pub fn step<T>(name: &str, work: impl FnOnce() -> Result<T>) -> Result<T> {
         let name = name.to_owned();
         move || {
             let mut ticks = 0u64;
-            while let Err(RecvTimeoutError::Timeout) =
-                waiting.recv_timeout(Duration::from_millis(500))
-            {
+            while let Err(RecvTimeoutError::Timeout) = waiting.recv_timeout(Duration::from_millis(500)) {
                 ticks += 1;
                 if terminal {
                     eprint!("\r\x1b[K  {name} … {} s", ticks / 2);
@@ -56,14 +54,7 @@ pub fn cargo() -> Command {
         let set_by_cargo = ["CARGO_PKG_", "CARGO_MANIFEST_", "CARGO_BIN_"]
             .iter()
             .any(|prefix| text.starts_with(prefix))
-            || matches!(
-                &*text,
-                "CARGO"
-                    | "CARGO_CRATE_NAME"
-                    | "CARGO_PRIMARY_PACKAGE"
-                    | "OUT_DIR"
-                    | "LD_LIBRARY_PATH"
-            );
+            || matches!(&*text, "CARGO" | "CARGO_CRATE_NAME" | "CARGO_PRIMARY_PACKAGE" | "OUT_DIR" | "LD_LIBRARY_PATH");
         if set_by_cargo {
             command.env_remove(&name);
         }
@@ -75,10 +66,7 @@ pub fn cargo() -> Command {
 /// Runs a command with its output captured; on failure the error holds the end of what it printed.
 pub fn quiet(command: &mut Command) -> Result<String> {
     let shown = shown(command);
-    let output = command
-        .stdin(Stdio::null())
-        .output()
-        .with_context(|| format!("could not run `{shown}`"))?;
+    let output = command.stdin(Stdio::null()).output().with_context(|| format!("could not run `{shown}`"))?;
     let mut text = String::from_utf8_lossy(&output.stdout).into_owned();
     text.push_str(&String::from_utf8_lossy(&output.stderr));
     if !output.status.success() {
@@ -99,11 +87,7 @@ pub fn logged(command: &mut Command, log: &Path) -> Result<()> {
         .with_context(|| format!("could not run `{shown}`"))?;
     if !status.success() {
         let text = String::from_utf8_lossy(&std::fs::read(log)?).into_owned();
-        bail!(
-            "`{shown}` failed ({status}); whole output in {}\n{}",
-            log.display(),
-            tail(&text, 80)
-        );
+        bail!("`{shown}` failed ({status}); whole output in {}\n{}", log.display(), tail(&text, 80));
     }
     Ok(())
 }
@@ -111,11 +95,7 @@ pub fn logged(command: &mut Command, log: &Path) -> Result<()> {
 /// A command as a person would type it.
 pub fn shown(command: &Command) -> String {
     let mut words = vec![command.get_program().to_string_lossy().into_owned()];
-    words.extend(
-        command
-            .get_args()
-            .map(|word| word.to_string_lossy().into_owned()),
-    );
+    words.extend(command.get_args().map(|word| word.to_string_lossy().into_owned()));
     words.join(" ")
 }
 

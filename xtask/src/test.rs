@@ -69,11 +69,7 @@ impl Test {
     pub fn run(self) -> Result<()> {
         pg::server::toolchain(self.pg)?; // clippy compiles against the server's headers
         let rings: Vec<Ring> = match self.rings[..] {
-            [] => Ring::value_variants()
-                .iter()
-                .copied()
-                .filter(|ring| self.pg == 15 || ring.needs_server())
-                .collect(),
+            [] => Ring::value_variants().iter().copied().filter(|ring| self.pg == 15 || ring.needs_server()).collect(),
             ref named => named.to_vec(),
         };
         let logs = tree::target().join("test-logs");
@@ -91,11 +87,7 @@ impl Test {
                     ("FAILED", format!("log: {}", log.display()))
                 }
             };
-            lines.push(format!(
-                "{:8} {verdict:6} {:7.1} s  {note}",
-                ring.name(),
-                begun.elapsed().as_secs_f64()
-            ));
+            lines.push(format!("{:8} {verdict:6} {:7.1} s  {note}", ring.name(), begun.elapsed().as_secs_f64()));
         }
         println!("{}", lines.join("\n"));
         ensure!(failed == 0, "{failed} of {} rings failed", lines.len());
@@ -106,21 +98,12 @@ impl Test {
     fn run_ring(&self, ring: Ring, log: &Path) -> Result<String> {
         match ring {
             Ring::Fmt => {
-                step("fmt", || {
-                    logged(cargo().args(["fmt", "--all", "--check"]), log)
-                })?;
+                step("fmt", || logged(cargo().args(["fmt", "--all", "--check"]), log))?;
                 Ok(String::new())
             }
             Ring::Clippy => {
                 let mut command = cargo();
-                command.args([
-                    "clippy",
-                    "--workspace",
-                    "--all-targets",
-                    "--",
-                    "-D",
-                    "warnings",
-                ]);
+                command.args(["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"]);
                 step("clippy", || logged(&mut command, log))?;
                 Ok(String::new())
             }
@@ -153,36 +136,18 @@ impl Test {
         let inputs = tree::root().join("tests/pg_regress");
         let tests = schedule(&inputs, &self.only)?;
         if tests.is_empty() {
-            return Ok(String::from(
-                "none: there is no file in tests/pg_regress/sql",
-            ));
+            return Ok(String::from("none: there is no file in tests/pg_regress/sql"));
         }
         let runner = runner(&pg::server::toolchain(self.pg)?)?;
-        let which = Which {
-            pg: self.pg,
-            name: String::from("regress"),
-        };
-        let how = How {
-            profile: self.profile,
-            no_build: false,
-            settings: Vec::new(),
-            fresh: true,
-        };
+        let which = Which { pg: self.pg, name: String::from("regress") };
+        let how = How { profile: self.profile, no_build: false, settings: Vec::new(), fresh: true };
         let cluster = pg::start(&which, &how)?;
-        cluster
-            .connect("postgres")?
-            .batch_execute("CREATE DATABASE regression")?;
+        cluster.connect("postgres")?.batch_execute("CREATE DATABASE regression")?;
 
         let output = cluster.home.join("regress");
         fs::create_dir_all(&output)?;
         let list = output.join("schedule");
-        fs::write(
-            &list,
-            tests
-                .iter()
-                .map(|test| format!("test: {test}\n"))
-                .collect::<String>(),
-        )?;
+        fs::write(&list, tests.iter().map(|test| format!("test: {test}\n")).collect::<String>())?;
         let mut command = Command::new(runner);
         command
             .arg("--use-existing")
@@ -196,9 +161,7 @@ impl Test {
             .arg(format!("--schedule={}", list.display()))
             .env_remove("RUST_BACKTRACE")
             .current_dir(&output);
-        let result = step(&format!("pg_regress, {} tests", tests.len()), || {
-            logged(&mut command, log)
-        });
+        let result = step(&format!("pg_regress, {} tests", tests.len()), || logged(&mut command, log));
         if self.accept {
             for test in &tests {
                 let result = output.join("results").join(format!("{test}.out"));
@@ -217,10 +180,7 @@ impl Test {
             if let Ok(diff) = fs::read_to_string(output.join("regression.diffs")) {
                 eprintln!("{diff}");
             }
-            bail!(
-                "{error:#}\nthe server still runs: cargo xtask pg psql --pg {} --name regress",
-                self.pg
-            );
+            bail!("{error:#}\nthe server still runs: cargo xtask pg psql --pg {} --name regress", self.pg);
         }
         cluster.stop("fast")?;
         Ok(format!("{} tests", tests.len()))
@@ -229,9 +189,7 @@ impl Test {
 
 /// `cargo xtask ci`
 pub fn ci() -> Result<()> {
-    let status = Command::new(tree::root().join(".ci/run"))
-        .status()
-        .context("could not run .ci/run")?;
+    let status = Command::new(tree::root().join(".ci/run")).status().context("could not run .ci/run")?;
     ensure!(status.success(), ".ci/run failed ({status})");
     Ok(())
 }
@@ -271,11 +229,7 @@ fn runner(toolchain: &pg::server::Toolchain) -> Result<PathBuf> {
         .and_then(Path::parent)
         .context("pg_config --pgxs printed no path")?
         .join("test/regress/pg_regress");
-    ensure!(
-        runner.exists(),
-        "expected pg_regress at {}: this Postgres comes without it",
-        runner.display()
-    );
+    ensure!(runner.exists(), "expected pg_regress at {}: this Postgres comes without it", runner.display());
     Ok(runner)
 }
 

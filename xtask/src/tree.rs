@@ -19,10 +19,7 @@ pub fn root() -> PathBuf {
         .map(PathBuf::from)
         .filter(|dir| dir.ends_with("xtask"))
         .unwrap_or_else(|| PathBuf::from(env!("CARGO_MANIFEST_DIR")));
-    manifest
-        .parent()
-        .expect("xtask lies in the workspace")
-        .to_path_buf()
+    manifest.parent().expect("xtask lies in the workspace").to_path_buf()
 }
 
 /// Cargo's target directory.
@@ -43,8 +40,7 @@ pub fn is_root() -> bool {
 /// could not reach it (a clone under /root), others could change it, or a socket's path would be too long.
 pub fn clusters() -> Result<PathBuf> {
     let wanted = target().join("pg");
-    fs::create_dir_all(&wanted)
-        .with_context(|| format!("could not create {}", wanted.display()))?;
+    fs::create_dir_all(&wanted).with_context(|| format!("could not create {}", wanted.display()))?;
     if wanted.as_os_str().len() + SOCKET_TAIL < 107 && reachable(&wanted)? && trusted(&wanted)? {
         return Ok(wanted);
     }
@@ -78,11 +74,8 @@ fn reachable(dir: &Path) -> Result<bool> {
     if output_of(Command::new("id").args(["-u", "postgres"])).is_err() {
         return Ok(true); // the user comes with the package; `pg::server::ensure` runs first and asks again
     }
-    let status = Command::new("runuser")
-        .args(["-u", "postgres", "--", "test", "-x"])
-        .arg(dir)
-        .current_dir("/")
-        .status();
+    let status =
+        Command::new("runuser").args(["-u", "postgres", "--", "test", "-x"]).arg(dir).current_dir("/").status();
     Ok(status.context("could not run runuser")?.success())
 }
 
@@ -102,14 +95,8 @@ fn trusted(dir: &Path) -> Result<bool> {
 /// Standard output of a command that must succeed.
 pub fn output_of(command: &mut Command) -> Result<String> {
     let shown = format!("{command:?}");
-    let output = command
-        .output()
-        .with_context(|| format!("could not run {shown}"))?;
-    anyhow::ensure!(
-        output.status.success(),
-        "{shown} failed:\n{}",
-        String::from_utf8_lossy(&output.stderr).trim_end()
-    );
+    let output = command.output().with_context(|| format!("could not run {shown}"))?;
+    anyhow::ensure!(output.status.success(), "{shown} failed:\n{}", String::from_utf8_lossy(&output.stderr).trim_end());
     Ok(String::from_utf8_lossy(&output.stdout).into_owned())
 }
 
@@ -117,7 +104,5 @@ pub fn output_of(command: &mut Command) -> Result<String> {
 fn fnv(text: &OsStr) -> u64 {
     text.as_encoded_bytes()
         .iter()
-        .fold(0xcbf2_9ce4_8422_2325, |hash, &byte| {
-            (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
-        })
+        .fold(0xcbf2_9ce4_8422_2325, |hash, &byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3))
 }

@@ -35,9 +35,9 @@ impl Engine {
     pub fn create_index(self, index: &str, table: &str, metric: Metric, precision: &str) -> String {
         let metric = metric.name();
         let definition = match self {
-            Engine::Sealed => format!(
-                "sealed_ivf (embedding sealvec_{metric}_ops) WITH (storage_precision = '{precision}')"
-            ),
+            Engine::Sealed => {
+                format!("sealed_ivf (embedding sealvec_{metric}_ops) WITH (storage_precision = '{precision}')")
+            }
             Engine::Ivfflat => {
                 format!("ivfflat (embedding vector_{metric}_ops) WITH (lists = 250)")
             }
@@ -49,10 +49,7 @@ impl Engine {
     }
 
     pub fn query(self, table: &str, metric: Metric) -> String {
-        format!(
-            "SELECT id FROM {table} ORDER BY embedding {} $1 LIMIT {K}",
-            metric.operator()
-        )
+        format!("SELECT id FROM {table} ORDER BY embedding {} $1 LIMIT {K}", metric.operator())
     }
 
     /// Type of the query's parameter: what a client of each extension would bind in binary.
@@ -88,56 +85,36 @@ impl Engine {
     /// Settings to try, each as (name, SQL). The first of `sealed_ivf` is what a user gets who sets nothing.
     pub fn settings(self) -> Vec<(String, Vec<String>)> {
         let sweep = |name: &str, guc: &str, values: &[u32]| -> Vec<(String, Vec<String>)> {
-            values
-                .iter()
-                .map(|value| {
-                    (
-                        format!("{name} {value}"),
-                        vec![format!("SET {guc} = {value}")],
-                    )
-                })
-                .collect()
+            values.iter().map(|value| (format!("{name} {value}"), vec![format!("SET {guc} = {value}")])).collect()
         };
         match self {
             Engine::Sealed => {
                 let mut all = vec![(
                     String::from("nothing set"),
-                    vec![
-                        String::from("RESET sealvec.probes"),
-                        String::from("RESET sealvec.target_recall"),
-                    ],
+                    vec![String::from("RESET sealvec.probes"), String::from("RESET sealvec.target_recall")],
                 )];
                 for target in ["0.90", "0.97", "0.98", "0.99", "0.995"] {
                     all.push((
                         format!("target {target}"),
-                        vec![
-                            String::from("RESET sealvec.probes"),
-                            format!("SET sealvec.target_recall = {target}"),
-                        ],
+                        vec![String::from("RESET sealvec.probes"), format!("SET sealvec.target_recall = {target}")],
                     ));
                 }
                 all.extend(sweep(
                     "probes",
                     "sealvec.probes",
-                    &[
-                        1, 4, 8, 12, 16, 20, 24, 28, 32, 40, 48, 56, 64, 80, 96, 128, 192, 256,
-                    ],
+                    &[1, 4, 8, 12, 16, 20, 24, 28, 32, 40, 48, 56, 64, 80, 96, 128, 192, 256],
                 ));
                 all
             }
             Engine::Ivfflat => sweep(
                 "probes",
                 "ivfflat.probes",
-                &[
-                    4, 8, 12, 14, 16, 18, 20, 24, 28, 32, 36, 40, 48, 56, 64, 80, 96, 128,
-                ],
+                &[4, 8, 12, 14, 16, 18, 20, 24, 28, 32, 36, 40, 48, 56, 64, 80, 96, 128],
             ),
             Engine::Hnsw => sweep(
                 "ef_search",
                 "hnsw.ef_search",
-                &[
-                    10, 20, 30, 40, 50, 60, 80, 100, 120, 160, 200, 260, 320, 400, 600, 800,
-                ],
+                &[10, 20, 30, 40, 50, 60, 80, 100, 120, 160, 200, 260, 320, 400, 600, 800],
             ),
         }
     }

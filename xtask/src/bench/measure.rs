@@ -55,10 +55,7 @@ pub struct Sweep {
 impl Sweep {
     /// The fastest setting whose recall reaches `level`.
     pub fn best(&self, level: f64) -> Option<&Point> {
-        self.points
-            .iter()
-            .filter(|point| point.recall >= level)
-            .max_by(|a, b| a.qps.total_cmp(&b.qps))
+        self.points.iter().filter(|point| point.recall >= level).max_by(|a, b| a.qps.total_cmp(&b.qps))
     }
 }
 
@@ -70,11 +67,7 @@ pub fn sweep(ground: &Ground, engine: Engine, table: &str, only_until: f64) -> R
     hurry(wire.pid);
     let sql = engine.query(table, ground.metric);
     wire.prepare(&sql, engine.parameter_type(ground.vector_oid))?;
-    let parameters: Vec<Vec<u8>> = ground
-        .queries
-        .iter()
-        .map(|query| engine.parameter(query))
-        .collect();
+    let parameters: Vec<Vec<u8>> = ground.queries.iter().map(|query| engine.parameter(query)).collect();
     let mut points = Vec::new();
     for (setting, commands) in engine.settings() {
         for command in &commands {
@@ -85,15 +78,8 @@ pub fn sweep(ground: &Ground, engine: Engine, table: &str, only_until: f64) -> R
             let mut found = 0;
             for (query, parameter) in parameters.iter().enumerate() {
                 wire.query(parameter, &mut rows)?;
-                ensure!(
-                    rows.len() <= K,
-                    "expected {K} rows at most, got {}",
-                    rows.len()
-                );
-                found +=
-                    ground
-                        .truth
-                        .found(query, ground.queries.row(query), &rows, ground.vectors);
+                ensure!(rows.len() <= K, "expected {K} rows at most, got {}", rows.len());
+                found += ground.truth.found(query, ground.queries.row(query), &rows, ground.vectors);
             }
             let mut times = Vec::new();
             let cpu_before = cpu_seconds(wire.pid)?;
@@ -112,8 +98,7 @@ pub fn sweep(ground: &Ground, engine: Engine, table: &str, only_until: f64) -> R
             let elapsed = begun.elapsed().as_secs_f64();
             let cpu = cpu_seconds(wire.pid)? - cpu_before;
             times.sort_unstable();
-            let at =
-                |part: f64| times[((times.len() - 1) as f64 * part) as usize].as_secs_f64() * 1e6;
+            let at = |part: f64| times[((times.len() - 1) as f64 * part) as usize].as_secs_f64() * 1e6;
             Ok(Point {
                 recall: found as f64 / (K * parameters.len()) as f64,
                 qps: times.len() as f64 / elapsed,
@@ -130,13 +115,7 @@ pub fn sweep(ground: &Ground, engine: Engine, table: &str, only_until: f64) -> R
         }
     }
     let (peak_kb, private_kb) = memory(wire.pid)?;
-    Ok(Sweep {
-        engine: engine.name(),
-        table: table.to_owned(),
-        points,
-        peak_kb,
-        private_kb,
-    })
+    Ok(Sweep { engine: engine.name(), table: table.to_owned(), points, peak_kb, private_kb })
 }
 
 /// Is the setting part of a rising series (unlike "nothing set" and targets, which come first)?
@@ -159,49 +138,24 @@ pub fn build(ground: &Ground, engine: Engine, index: &str, table: &str) -> Resul
     let pid: i32 = client.query_one("SELECT pg_backend_pid()", &[])?.get(0);
     hurry(pid as u32);
     let begun = Instant::now();
-    step(&sql, || {
-        client
-            .batch_execute(&sql)
-            .with_context(|| format!("in: {sql}"))
-    })?;
+    step(&sql, || client.batch_execute(&sql).with_context(|| format!("in: {sql}")))?;
     let seconds = begun.elapsed().as_secs_f64();
     let (peak_kb, private_kb) = memory(pid as u32)?;
-    Ok(Build {
-        engine: engine.name(),
-        seconds,
-        index_bytes: relation_bytes(&mut client, index)?,
-        peak_kb,
-        private_kb,
-    })
+    Ok(Build { engine: engine.name(), seconds, index_bytes: relation_bytes(&mut client, index)?, peak_kb, private_kb })
 }
 
 pub fn relation_bytes(client: &mut Client, relation: &str) -> Result<i64> {
-    Ok(client
-        .query_one("SELECT pg_relation_size($1::text::regclass)", &[&relation])?
-        .get(0))
+    Ok(client.query_one("SELECT pg_relation_size($1::text::regclass)", &[&relation])?.get(0))
 }
 
 /// Does the planner choose the index by itself? If not, the sweep would time a sequential scan.
 pub fn check_plan(ground: &Ground, engine: Engine, table: &str, index: &str) -> Result<()> {
     let mut client = ground.cluster.connect(DATABASE)?;
-    let array = ground
-        .queries
-        .row(0)
-        .iter()
-        .map(f32::to_string)
-        .collect::<Vec<_>>()
-        .join(",");
-    let sql = engine
-        .query(table, ground.metric)
-        .replace("$1", &format!("'[{array}]'"));
-    let plan: Vec<String> = client
-        .query(&format!("EXPLAIN {sql}"), &[])?
-        .iter()
-        .map(|row| row.get(0))
-        .collect();
+    let array = ground.queries.row(0).iter().map(f32::to_string).collect::<Vec<_>>().join(",");
+    let sql = engine.query(table, ground.metric).replace("$1", &format!("'[{array}]'"));
+    let plan: Vec<String> = client.query(&format!("EXPLAIN {sql}"), &[])?.iter().map(|row| row.get(0)).collect();
     ensure!(
-        plan.iter()
-            .any(|line| line.contains(&format!("using {index}"))),
+        plan.iter().any(|line| line.contains(&format!("using {index}"))),
         "expected a plan that uses {index}; the planner chose:\n{}",
         plan.join("\n")
     );
@@ -227,41 +181,26 @@ pub fn wal(ground: &Ground, engine: Engine, rows: usize) -> Result<Wal> {
     let column = engine.column(ground.vectors.dims);
     client.batch_execute("DROP TABLE IF EXISTS wal_bare, wal_indexed")?;
     for table in ["wal_bare", "wal_indexed"] {
-        client.batch_execute(&format!(
-            "CREATE TABLE {table} (id int PRIMARY KEY, embedding {column})"
-        ))?;
-        client.execute(
-            &format!("INSERT INTO {table} SELECT id, v FROM staging WHERE id < $1"),
-            &[&(rows as i32)],
-        )?;
+        client.batch_execute(&format!("CREATE TABLE {table} (id int PRIMARY KEY, embedding {column})"))?;
+        client.execute(&format!("INSERT INTO {table} SELECT id, v FROM staging WHERE id < $1"), &[&(rows as i32)])?;
     }
-    client.batch_execute(&engine.create_index(
-        "wal_index",
-        "wal_indexed",
-        ground.metric,
-        ground.precision,
-    ))?;
+    client.batch_execute(&engine.create_index("wal_index", "wal_indexed", ground.metric, ground.precision))?;
     let mut spent = [0i64; 2];
     let mut seconds = 0.0;
     for (table, spent) in ["wal_bare", "wal_indexed"].into_iter().zip(&mut spent) {
-        let insert = client.prepare(&format!(
-            "INSERT INTO {table} SELECT id, v FROM staging WHERE id = $1"
-        ))?;
+        let insert = client.prepare(&format!("INSERT INTO {table} SELECT id, v FROM staging WHERE id = $1"))?;
         let before = lsn(&mut client)?;
         let begun = Instant::now();
-        step(
-            &format!("{}: {rows} inserts into {table}", engine.name()),
-            || {
-                for batch in 0..rows.div_ceil(100) {
-                    let mut transaction = client.transaction()?;
-                    for id in (rows + batch * 100)..(rows + (batch + 1) * 100).min(2 * rows) {
-                        transaction.execute(&insert, &[&(id as i32)])?;
-                    }
-                    transaction.commit()?;
+        step(&format!("{}: {rows} inserts into {table}", engine.name()), || {
+            for batch in 0..rows.div_ceil(100) {
+                let mut transaction = client.transaction()?;
+                for id in (rows + batch * 100)..(rows + (batch + 1) * 100).min(2 * rows) {
+                    transaction.execute(&insert, &[&(id as i32)])?;
                 }
-                Ok(())
-            },
-        )?;
+                transaction.commit()?;
+            }
+            Ok(())
+        })?;
         seconds = begun.elapsed().as_secs_f64();
         *spent = lsn(&mut client)? - before;
     }
@@ -276,23 +215,14 @@ pub fn wal(ground: &Ground, engine: Engine, rows: usize) -> Result<Wal> {
 }
 
 fn lsn(client: &mut Client) -> Result<i64> {
-    Ok(client
-        .query_one(
-            "SELECT (pg_current_wal_insert_lsn() - '0/0'::pg_lsn)::bigint",
-            &[],
-        )?
-        .get(0))
+    Ok(client.query_one("SELECT (pg_current_wal_insert_lsn() - '0/0'::pg_lsn)::bigint", &[])?.get(0))
 }
 
 /// Time that a process has spent on a CPU.
 fn cpu_seconds(pid: u32) -> Result<f64> {
     let path = format!("/proc/{pid}/schedstat");
     let text = fs::read_to_string(&path).with_context(|| format!("could not read {path}"))?;
-    let nanoseconds: u64 = text
-        .split(' ')
-        .next()
-        .context("an empty schedstat")?
-        .parse()?;
+    let nanoseconds: u64 = text.split(' ').next().context("an empty schedstat")?.parse()?;
     Ok(nanoseconds as f64 / 1e9)
 }
 
@@ -309,8 +239,7 @@ pub fn hurry(pid: u32) {
 
 /// VmHWM and RssAnon of a process, in kB.
 fn memory(pid: u32) -> Result<(u64, u64)> {
-    let status =
-        fs::read_to_string(format!("/proc/{pid}/status")).context("the backend is gone")?;
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).context("the backend is gone")?;
     let field = |name: &str| -> Result<u64> {
         let line = status
             .lines()

@@ -70,19 +70,12 @@ impl Bench {
         let begun = Instant::now();
         let mut vectors = Matrix::read(&self.data.join("vectors_f16.npy"))?;
         let queries = Matrix::read(&self.data.join("queries_f16.npy"))?;
-        ensure!(
-            vectors.dims == queries.dims,
-            "vectors have {} dimensions, queries {}",
-            vectors.dims,
-            queries.dims
-        );
+        ensure!(vectors.dims == queries.dims, "vectors have {} dimensions, queries {}", vectors.dims, queries.dims);
         let truth = match self.rows {
             Some(rows) if rows < vectors.rows() => {
                 ensure!(rows >= 100, "expected 100 rows or more, not {rows}");
                 vectors.values.truncate(rows * vectors.dims);
-                step("computing exact answers", || {
-                    Ok(Truth::compute(self.metric, &vectors, &queries))
-                })?
+                step("computing exact answers", || Ok(Truth::compute(self.metric, &vectors, &queries)))?
             }
             _ => Truth::read(&self.data.join("gt.npy"), self.metric, &vectors, &queries)?,
         };
@@ -101,36 +94,18 @@ impl Bench {
         };
         let mut results = report::Results::new(&self, &ground)?;
 
-        results.builds.push(measure::build(
-            &ground,
-            Engine::Sealed,
-            "sealed_index",
-            "sealed",
-        )?);
+        results.builds.push(measure::build(&ground, Engine::Sealed, "sealed_index", "sealed")?);
         measure::check_plan(&ground, Engine::Sealed, "sealed", "sealed_index")?;
-        results
-            .sweeps
-            .push(measure::sweep(&ground, Engine::Sealed, "sealed", 0.999)?);
+        results.sweeps.push(measure::sweep(&ground, Engine::Sealed, "sealed", 0.999)?);
         results.filled = Some(self.fill_empty(&ground)?);
-        results
-            .wal
-            .push(measure::wal(&ground, Engine::Sealed, self.wal_rows)?);
+        results.wal.push(measure::wal(&ground, Engine::Sealed, self.wal_rows)?);
         if self.vs.is_some() {
-            for (rival, wal_rows) in [
-                (Engine::Ivfflat, self.wal_rows),
-                (Engine::Hnsw, self.wal_rows / 10),
-            ] {
+            for (rival, wal_rows) in [(Engine::Ivfflat, self.wal_rows), (Engine::Hnsw, self.wal_rows / 10)] {
                 let index = format!("{}_index", rival.name());
-                results
-                    .builds
-                    .push(measure::build(&ground, rival, &index, "plain")?);
+                results.builds.push(measure::build(&ground, rival, &index, "plain")?);
                 measure::check_plan(&ground, rival, "plain", &index)?;
-                results
-                    .sweeps
-                    .push(measure::sweep(&ground, rival, "plain", 0.999)?);
-                cluster
-                    .connect(DATABASE)?
-                    .batch_execute(&format!("DROP INDEX {index}"))?;
+                results.sweeps.push(measure::sweep(&ground, rival, "plain", 0.999)?);
+                cluster.connect(DATABASE)?.batch_execute(&format!("DROP INDEX {index}"))?;
                 results.wal.push(measure::wal(&ground, rival, wal_rows)?);
             }
         }
@@ -157,16 +132,11 @@ impl Bench {
             ("autovacuum", "off"), // nothing else on the second core
         ];
         pg::start(
-            &Which {
-                pg: self.version(),
-                name: String::from("bench"),
-            },
+            &Which { pg: self.version(), name: String::from("bench") },
             &How {
                 profile: Profile::Release,
                 no_build: self.no_build,
-                settings: settings
-                    .map(|(name, value)| (name.to_owned(), value.to_owned()))
-                    .to_vec(),
+                settings: settings.map(|(name, value)| (name.to_owned(), value.to_owned())).to_vec(),
                 fresh: true,
             },
         )
@@ -174,38 +144,26 @@ impl Bench {
 
     /// Makes the tables; returns the OID of pgvector's type, or 0 without it.
     fn load(&self, cluster: &Cluster, vectors: &Matrix) -> Result<u32> {
-        cluster
-            .connect("postgres")?
-            .batch_execute(&format!("CREATE DATABASE {DATABASE}"))?;
+        cluster.connect("postgres")?.batch_execute(&format!("CREATE DATABASE {DATABASE}"))?;
         let mut client = cluster.connect(DATABASE)?;
-        client
-            .batch_execute("CREATE EXTENSION sealvec; SELECT sealvec.create_key_ring('bench')")?;
+        client.batch_execute("CREATE EXTENSION sealvec; SELECT sealvec.create_key_ring('bench')")?;
         client.batch_execute("CREATE TABLE staging (id int PRIMARY KEY, v real[])")?;
-        step(
-            &format!(
-                "loading {} vectors of {} dimensions",
-                vectors.rows(),
-                vectors.dims
-            ),
-            || {
-                let sink = client.copy_in("COPY staging FROM STDIN (FORMAT binary)")?;
-                let mut writer = BinaryCopyInWriter::new(sink, &[Type::INT4, Type::FLOAT4_ARRAY]);
-                for (id, vector) in vectors.iter().enumerate() {
-                    writer.write(&[&(id as i32), &vector])?;
-                }
-                writer.finish()?;
-                Ok(())
-            },
-        )?;
+        step(&format!("loading {} vectors of {} dimensions", vectors.rows(), vectors.dims), || {
+            let sink = client.copy_in("COPY staging FROM STDIN (FORMAT binary)")?;
+            let mut writer = BinaryCopyInWriter::new(sink, &[Type::INT4, Type::FLOAT4_ARRAY]);
+            for (id, vector) in vectors.iter().enumerate() {
+                writer.write(&[&(id as i32), &vector])?;
+            }
+            writer.finish()?;
+            Ok(())
+        })?;
         let mut tables = vec![("sealed", Engine::Sealed)];
         let mut vector_oid = 0;
         if self.vs.is_some() {
             client
                 .batch_execute("CREATE EXTENSION vector")
                 .context("pgvector is not in this server; use --pg 16 or 18")?;
-            vector_oid = client
-                .query_one("SELECT 'vector'::regtype::oid", &[])?
-                .get(0);
+            vector_oid = client.query_one("SELECT 'vector'::regtype::oid", &[])?.get(0);
             tables.push(("plain", Engine::Ivfflat));
         }
         for (table, engine) in tables {
@@ -214,12 +172,8 @@ impl Bench {
                     "CREATE TABLE {table} (id int PRIMARY KEY, embedding {})",
                     engine.column(vectors.dims)
                 ))?;
-                client.batch_execute(&format!(
-                    "INSERT INTO {table} SELECT id, v FROM staging ORDER BY id"
-                ))?;
-                client
-                    .batch_execute(&format!("VACUUM ANALYZE {table}"))
-                    .map_err(Into::into)
+                client.batch_execute(&format!("INSERT INTO {table} SELECT id, v FROM staging ORDER BY id"))?;
+                client.batch_execute(&format!("VACUUM ANALYZE {table}")).map_err(Into::into)
             })?;
         }
         Ok(vector_oid)
@@ -229,9 +183,7 @@ impl Bench {
     fn fill_empty(&self, ground: &Ground) -> Result<report::Filled> {
         let mut client = ground.cluster.connect(DATABASE)?;
         let column = Engine::Sealed.column(ground.vectors.dims);
-        client.batch_execute(&format!(
-            "CREATE TABLE filled (id int PRIMARY KEY, embedding {column})"
-        ))?;
+        client.batch_execute(&format!("CREATE TABLE filled (id int PRIMARY KEY, embedding {column})"))?;
         client.batch_execute(&Engine::Sealed.create_index(
             "filled_index",
             "filled",
@@ -240,19 +192,13 @@ impl Bench {
         ))?;
         let begun = Instant::now();
         step("filling an index that was made empty", || {
-            client
-                .batch_execute("INSERT INTO filled SELECT id, v FROM staging ORDER BY id")
-                .map_err(Into::into)
+            client.batch_execute("INSERT INTO filled SELECT id, v FROM staging ORDER BY id").map_err(Into::into)
         })?;
         let seconds = begun.elapsed().as_secs_f64();
         client.batch_execute("VACUUM ANALYZE filled")?;
         let index_bytes = measure::relation_bytes(&mut client, "filled_index")?;
         let sweep = measure::sweep(ground, Engine::Sealed, "filled", 0.999)?;
         client.batch_execute("DROP TABLE filled")?;
-        Ok(report::Filled {
-            seconds,
-            index_bytes,
-            sweep,
-        })
+        Ok(report::Filled { seconds, index_bytes, sweep })
     }
 }

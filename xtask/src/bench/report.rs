@@ -37,18 +37,11 @@ pub struct Filled {
 
 impl Results {
     pub fn new(bench: &Bench, ground: &Ground) -> Result<Self> {
-        let server = ground
-            .cluster
-            .connect("postgres")?
-            .query_one("SHOW server_version", &[])?
-            .get(0);
+        let server = ground.cluster.connect("postgres")?.query_one("SHOW server_version", &[])?.get(0);
         Ok(Self {
             machine: machine(),
             server,
-            data: bench
-                .data
-                .file_name()
-                .map_or_else(String::new, |name| name.to_string_lossy().into_owned()),
+            data: bench.data.file_name().map_or_else(String::new, |name| name.to_string_lossy().into_owned()),
             rows: ground.vectors.rows(),
             dims: ground.vectors.dims,
             queries: ground.queries.rows(),
@@ -67,16 +60,9 @@ impl Results {
             "{} rows of {} dimensions ({}), {} queries, {}, sealed index in {}",
             self.rows, self.dims, self.data, self.queries, self.metric, self.precision
         );
-        println!(
-            "Postgres {}; {}; {:.1} minutes",
-            self.server, self.machine, self.minutes
-        );
+        println!("Postgres {}; {}; {:.1} minutes", self.server, self.machine, self.minutes);
 
-        for sweep in self
-            .sweeps
-            .iter()
-            .chain(self.filled.as_ref().map(|filled| &filled.sweep))
-        {
+        for sweep in self.sweeps.iter().chain(self.filled.as_ref().map(|filled| &filled.sweep)) {
             println!("\n{} on table {}", sweep.engine, sweep.table);
             println!(
                 "  {:14} {:>9} {:>9} {:>9} {:>9} {:>9}",
@@ -85,12 +71,7 @@ impl Results {
             for point in &sweep.points {
                 println!(
                     "  {:14} {:9.4} {:9.0} {:9.0} {:9.0} {:9.0}",
-                    point.setting,
-                    point.recall,
-                    point.qps,
-                    point.p50_us,
-                    point.p99_us,
-                    point.cpu_us
+                    point.setting, point.recall, point.qps, point.p50_us, point.p99_us, point.cpu_us
                 );
             }
             println!(
@@ -100,10 +81,7 @@ impl Results {
             );
         }
 
-        println!(
-            "\n  {:12} {:>9} {:>11} {:>17} {:>9}",
-            "index", "build s", "index MB", "build peak MB", "(own MB)"
-        );
+        println!("\n  {:12} {:>9} {:>11} {:>17} {:>9}", "index", "build s", "index MB", "build peak MB", "(own MB)");
         for build in &self.builds {
             println!(
                 "  {:12} {:9.1} {:11.1} {:17} {:9}",
@@ -130,11 +108,7 @@ impl Results {
         for wal in &self.wal {
             println!(
                 "  {:12} {:10} {:16.0} {:16.0} {:10.0}",
-                wal.engine,
-                wal.rows,
-                wal.index_bytes_per_row,
-                wal.table_bytes_per_row,
-                wal.inserts_per_second
+                wal.engine, wal.rows, wal.index_bytes_per_row, wal.table_bytes_per_row, wal.inserts_per_second
             );
         }
 
@@ -142,31 +116,16 @@ impl Results {
         print!("  {:24}", "");
         LEVELS.iter().for_each(|level| print!(" {level:>18.2}"));
         println!();
-        let filled = self
-            .filled
-            .as_ref()
-            .map(|filled| (String::from("sealed_ivf, filled"), &filled.sweep));
-        let all: Vec<(String, &Sweep)> = self
-            .sweeps
-            .iter()
-            .map(|sweep| (sweep.engine.to_owned(), sweep))
-            .chain(filled)
-            .collect();
+        let filled = self.filled.as_ref().map(|filled| (String::from("sealed_ivf, filled"), &filled.sweep));
+        let all: Vec<(String, &Sweep)> =
+            self.sweeps.iter().map(|sweep| (sweep.engine.to_owned(), sweep)).chain(filled).collect();
         for (name, sweep) in &all {
             let cells = LEVELS.map(|level| {
-                sweep.best(level).map_or_else(
-                    || String::from("not reached"),
-                    |best| format!("{:.0} ({})", best.qps, best.setting),
-                )
+                sweep
+                    .best(level)
+                    .map_or_else(|| String::from("not reached"), |best| format!("{:.0} ({})", best.qps, best.setting))
             });
-            println!(
-                "  {name:24} {}",
-                cells
-                    .iter()
-                    .map(|cell| format!("{cell:>18}"))
-                    .collect::<Vec<_>>()
-                    .join(" ")
-            );
+            println!("  {name:24} {}", cells.iter().map(|cell| format!("{cell:>18}")).collect::<Vec<_>>().join(" "));
         }
         let Some((_, ours)) = all.first() else { return };
         for (name, other) in &all[1..] {
@@ -177,29 +136,12 @@ impl Results {
                 (Some(ours), Some(other)) => format!("{:.2} x", ours.qps / other.qps),
                 _ => String::from("-"),
             });
-            let label = if name.ends_with("filled") {
-                String::from("filled / fresh")
-            } else {
-                format!("sealed_ivf / {name}")
-            };
-            println!(
-                "  {label:24} {}",
-                cells
-                    .iter()
-                    .map(|cell| format!("{cell:>18}"))
-                    .collect::<Vec<_>>()
-                    .join(" ")
-            );
+            let label =
+                if name.ends_with("filled") { String::from("filled / fresh") } else { format!("sealed_ivf / {name}") };
+            println!("  {label:24} {}", cells.iter().map(|cell| format!("{cell:>18}")).collect::<Vec<_>>().join(" "));
         }
-        let sealed = self
-            .builds
-            .iter()
-            .find(|build| build.engine == "sealed_ivf");
-        for rival in self
-            .builds
-            .iter()
-            .filter(|build| build.engine != "sealed_ivf")
-        {
+        let sealed = self.builds.iter().find(|build| build.engine == "sealed_ivf");
+        for rival in self.builds.iter().filter(|build| build.engine != "sealed_ivf") {
             if let Some(sealed) = sealed {
                 println!(
                     "  sealed_ivf / {}: {:.2} x index bytes, {:.2} x build time",
@@ -218,11 +160,9 @@ fn megabytes(bytes: i64) -> f64 {
 
 fn machine() -> String {
     let info = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
-    let model = info.lines().find_map(|line| {
-        line.strip_prefix("model name")?
-            .split_once(':')
-            .map(|(_, name)| name.trim().to_owned())
-    });
+    let model = info
+        .lines()
+        .find_map(|line| line.strip_prefix("model name")?.split_once(':').map(|(_, name)| name.trim().to_owned()));
     let load = fs::read_to_string("/proc/loadavg").unwrap_or_default();
     format!(
         "{}, {} cores, load {}",

@@ -73,20 +73,11 @@ impl Truth {
             path.display()
         );
         let rows = npy.integers()?;
-        let skip = if metric == Metric::L2 {
-            0
-        } else {
-            count * depth
-        };
+        let skip = if metric == Metric::L2 { 0 } else { count * depth };
         let limits = (0..count)
             .map(|query| {
                 let row = usize::try_from(rows[skip + query * depth + K - 1])?;
-                ensure!(
-                    row < vectors.rows(),
-                    "{} names row {row} of {}",
-                    path.display(),
-                    vectors.rows()
-                );
+                ensure!(row < vectors.rows(), "{} names row {row} of {}", path.display(), vectors.rows());
                 Ok(metric.distance(queries.row(query), vectors.row(row)))
             })
             .collect::<Result<_>>()?;
@@ -103,16 +94,11 @@ impl Truth {
                 .map(|first| {
                     let last = (first + share).min(queries.rows());
                     scope.spawn(move || {
-                        (first..last)
-                            .map(|query| kth(metric, vectors, queries.row(query)))
-                            .collect::<Vec<_>>()
+                        (first..last).map(|query| kth(metric, vectors, queries.row(query))).collect::<Vec<_>>()
                     })
                 })
                 .collect();
-            workers
-                .into_iter()
-                .flat_map(|worker| worker.join().expect("arithmetic does not panic"))
-                .collect()
+            workers.into_iter().flat_map(|worker| worker.join().expect("arithmetic does not panic")).collect()
         });
         Self { metric, limits }
     }
@@ -122,27 +108,19 @@ impl Truth {
         let mut distinct: Vec<i32> = rows.to_vec();
         distinct.sort_unstable();
         distinct.dedup();
-        let near = |row: &&i32| {
-            self.metric.distance(asked, vectors.row(**row as usize))
-                <= self.limits[query] + TOLERANCE
-        };
+        let near =
+            |row: &&i32| self.metric.distance(asked, vectors.row(**row as usize)) <= self.limits[query] + TOLERANCE;
         distinct.iter().filter(near).count().min(K)
     }
 }
 
 fn kth(metric: Metric, vectors: &Matrix, query: &[f32]) -> f64 {
     // float32 picks candidates, float64 orders them: a float32 sum of 384 squares is right to 1e-6 or so.
-    let mut rough: Vec<(f32, usize)> = vectors
-        .iter()
-        .enumerate()
-        .map(|(row, vector)| (rough(metric, query, vector), row))
-        .collect();
+    let mut rough: Vec<(f32, usize)> =
+        vectors.iter().enumerate().map(|(row, vector)| (rough(metric, query, vector), row)).collect();
     let keep = (4 * K).min(rough.len());
     rough.select_nth_unstable_by(keep - 1, |a, b| a.0.total_cmp(&b.0));
-    let mut exact: Vec<f64> = rough[..keep]
-        .iter()
-        .map(|&(_, row)| metric.distance(query, vectors.row(row)))
-        .collect();
+    let mut exact: Vec<f64> = rough[..keep].iter().map(|&(_, row)| metric.distance(query, vectors.row(row))).collect();
     exact.sort_by(f64::total_cmp);
     exact[K.min(exact.len()) - 1]
 }

@@ -22,15 +22,8 @@ pub struct Wire {
 impl Wire {
     pub fn connect(socket_directory: &Path, port: u16, database: &str) -> Result<Self> {
         let path = socket_directory.join(format!(".s.PGSQL.{port}"));
-        let stream = UnixStream::connect(&path)
-            .with_context(|| format!("could not connect to {}", path.display()))?;
-        let mut wire = Self {
-            stream,
-            outgoing: Vec::new(),
-            incoming: vec![0; 1 << 16],
-            unread: 0..0,
-            pid: 0,
-        };
+        let stream = UnixStream::connect(&path).with_context(|| format!("could not connect to {}", path.display()))?;
+        let mut wire = Self { stream, outgoing: Vec::new(), incoming: vec![0; 1 << 16], unread: 0..0, pid: 0 };
         let mut body = 196_608_u32.to_be_bytes().to_vec(); // protocol 3.0
         for word in ["user", "postgres", "database", database] {
             body.extend(word.as_bytes());
@@ -43,10 +36,7 @@ impl Wire {
         let mut pid = 0;
         wire.until_ready(|kind, body| {
             match kind {
-                b'R' => ensure!(
-                    body == [0; 4],
-                    "the server asks for a password; this cluster should trust its socket"
-                ),
+                b'R' => ensure!(body == [0; 4], "the server asks for a password; this cluster should trust its socket"),
                 b'K' => pid = u32::from_be_bytes(body[..4].try_into()?),
                 _ => {}
             }
@@ -63,8 +53,7 @@ impl Wire {
             body.push(0);
         });
         self.flush()?;
-        self.until_ready(|_, _| Ok(()))
-            .with_context(|| format!("in: {sql}"))
+        self.until_ready(|_, _| Ok(())).with_context(|| format!("in: {sql}"))
     }
 
     /// Prepares the statement that [`Wire::query`] runs; one parameter of type `oid`, one int4 column.
@@ -77,8 +66,7 @@ impl Wire {
         });
         self.message(b'S', |_| {});
         self.flush()?;
-        self.until_ready(|_, _| Ok(()))
-            .with_context(|| format!("in: {sql}"))
+        self.until_ready(|_, _| Ok(())).with_context(|| format!("in: {sql}"))
     }
 
     /// Runs the prepared statement; `rows` gets the int4 of each row.
@@ -96,10 +84,7 @@ impl Wire {
         self.flush()?;
         self.until_ready(|kind, body| {
             if kind == b'D' {
-                ensure!(
-                    body.len() == 10 && body[..6] == [0, 1, 0, 0, 0, 4],
-                    "expected rows of one int4"
-                );
+                ensure!(body.len() == 10 && body[..6] == [0, 1, 0, 0, 0, 4], "expected rows of one int4");
                 rows.push(i32::from_be_bytes(body[6..].try_into()?));
             }
             Ok(())
@@ -116,9 +101,7 @@ impl Wire {
     }
 
     fn flush(&mut self) -> Result<()> {
-        self.stream
-            .write_all(&self.outgoing)
-            .context("the server closed the connection")?;
+        self.stream.write_all(&self.outgoing).context("the server closed the connection")?;
         self.outgoing.clear();
         Ok(())
     }
@@ -131,10 +114,7 @@ impl Wire {
             let head = self.unread.start;
             let kind = self.incoming[head];
             let length = u32::from_be_bytes(self.incoming[head + 1..head + 5].try_into()?) as usize;
-            ensure!(
-                length >= 4,
-                "the server sent a message shorter than its own header"
-            );
+            ensure!(length >= 4, "the server sent a message shorter than its own header");
             self.need(length + 1)?;
             let head = self.unread.start;
             let body = &self.incoming[head + 5..head + 1 + length];
@@ -178,9 +158,5 @@ fn error_text(body: &[u8]) -> String {
             .find(|field| field.first() == Some(&wanted))
             .map(|field| String::from_utf8_lossy(&field[1..]).into_owned())
     };
-    [b'M', b'D', b'H']
-        .into_iter()
-        .filter_map(field)
-        .collect::<Vec<_>>()
-        .join("\n")
+    [b'M', b'D', b'H'].into_iter().filter_map(field).collect::<Vec<_>>().join("\n")
 }

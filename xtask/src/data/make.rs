@@ -71,22 +71,10 @@ pub fn make(source: &Path) -> Result<()> {
 fn test_set(source: &Path, items: &[Item]) -> Result<()> {
     let target = tree::root().join("tests/data/deb_10k");
     fs::create_dir_all(&target)?;
-    for name in [
-        "vectors_f16.npy",
-        "queries_f16.npy",
-        "gt.npy",
-        "filters.json",
-        "filter_gt.npy",
-    ] {
-        fs::write(
-            target.join(name),
-            fs::read(source.join(name)).with_context(|| format!("could not read {name}"))?,
-        )?;
+    for name in ["vectors_f16.npy", "queries_f16.npy", "gt.npy", "filters.json", "filter_gt.npy"] {
+        fs::write(target.join(name), fs::read(source.join(name)).with_context(|| format!("could not read {name}"))?)?;
     }
-    let rows = items.iter().map(|item| Row {
-        id: &item.id,
-        metadata: &item.metadata,
-    });
+    let rows = items.iter().map(|item| Row { id: &item.id, metadata: &item.metadata });
     write_lines(&target.join("items.jsonl.gz"), rows)
 }
 
@@ -95,70 +83,41 @@ fn demo_set(source: &Path, items: &[Item], queries: &[Query]) -> Result<()> {
     fs::create_dir_all(&target)?;
     let vectors = Matrix::read(&source.join("vectors_f16.npy"))?;
     let asked = Matrix::read(&source.join("queries_f16.npy"))?;
-    ensure!(
-        vectors.rows() == items.len() && asked.rows() == queries.len(),
-        "vectors and texts differ in number"
-    );
+    ensure!(vectors.rows() == items.len() && asked.rows() == queries.len(), "vectors and texts differ in number");
     let truth = Npy::read(&source.join("gt.npy"))?;
     let depth = *truth.shape.last().context("gt.npy has no shape")?;
     let nearest = truth.integers()?; // [0] = L2 comes first
 
-    let questions: Vec<usize> = (0..queries.len())
-        .filter(|&query| queries[query].kind == "nl")
-        .collect();
+    let questions: Vec<usize> = (0..queries.len()).filter(|&query| queries[query].kind == "nl").collect();
     let mut chosen = BTreeSet::new();
     for &question in &questions {
-        chosen.extend(
-            nearest[question * depth..][..NEIGHBOURS]
-                .iter()
-                .map(|&row| row as usize),
-        );
+        chosen.extend(nearest[question * depth..][..NEIGHBOURS].iter().map(|&row| row as usize));
     }
-    let more: Vec<usize> = (0..items.len())
-        .filter(|row| !chosen.contains(row))
-        .take(PACKAGES.saturating_sub(chosen.len()))
-        .collect();
+    let more: Vec<usize> =
+        (0..items.len()).filter(|row| !chosen.contains(row)).take(PACKAGES.saturating_sub(chosen.len())).collect();
     chosen.extend(more);
 
     write_lines(
         &target.join("packages.jsonl.gz"),
-        chosen.iter().map(|&row| Package {
-            name: &items[row].id,
-            text: summary(&items[row].id, &items[row].text),
-        }),
+        chosen.iter().map(|&row| Package { name: &items[row].id, text: summary(&items[row].id, &items[row].text) }),
     )?;
     write_f16(
         &target.join("vectors_f16.npy"),
         vectors.dims,
-        &chosen
-            .iter()
-            .map(|&row| vectors.row(row))
-            .collect::<Vec<_>>(),
+        &chosen.iter().map(|&row| vectors.row(row)).collect::<Vec<_>>(),
     )?;
-    let texts: Vec<&str> = questions
-        .iter()
-        .map(|&question| queries[question].text.as_str())
-        .collect();
-    fs::write(
-        target.join("questions.json"),
-        serde_json::to_string_pretty(&texts)? + "\n",
-    )?;
+    let texts: Vec<&str> = questions.iter().map(|&question| queries[question].text.as_str()).collect();
+    fs::write(target.join("questions.json"), serde_json::to_string_pretty(&texts)? + "\n")?;
     write_f16(
         &target.join("questions_f16.npy"),
         asked.dims,
-        &questions
-            .iter()
-            .map(|&question| asked.row(question))
-            .collect::<Vec<_>>(),
+        &questions.iter().map(|&question| asked.row(question)).collect::<Vec<_>>(),
     )
 }
 
 /// The description without the name in front, cut at a word.
 fn summary(name: &str, text: &str) -> String {
-    let text = text
-        .strip_prefix(name)
-        .and_then(|rest| rest.strip_prefix(": "))
-        .unwrap_or(text);
+    let text = text.strip_prefix(name).and_then(|rest| rest.strip_prefix(": ")).unwrap_or(text);
     let text = text.split_whitespace().collect::<Vec<_>>().join(" ");
     if text.chars().count() <= TEXT {
         return text;
@@ -175,8 +134,7 @@ fn lines<T: for<'de> Deserialize<'de>>(path: &Path) -> Result<Vec<T>> {
         .lines()
         .enumerate()
         .map(|(number, line)| {
-            serde_json::from_str(line)
-                .with_context(|| format!("{}, line {}", path.display(), number + 1))
+            serde_json::from_str(line).with_context(|| format!("{}, line {}", path.display(), number + 1))
         })
         .collect()
 }

@@ -22,17 +22,10 @@ impl Matrix {
     pub fn read(path: &Path) -> Result<Self> {
         let npy = Npy::read(path)?;
         let [_, dims] = npy.shape[..] else {
-            bail!(
-                "expected two dimensions in {}, found {}",
-                path.display(),
-                npy.shape.len()
-            )
+            bail!("expected two dimensions in {}, found {}", path.display(), npy.shape.len())
         };
         ensure!(dims > 0, "no columns in {}", path.display());
-        Ok(Self {
-            dims,
-            values: npy.floats()?,
-        })
+        Ok(Self { dims, values: npy.floats()? })
     }
 
     pub fn rows(&self) -> usize {
@@ -57,8 +50,7 @@ pub fn read_text(path: &Path) -> Result<String> {
             .read_to_string(&mut text)
             .with_context(|| format!("{} is not gzip of UTF-8 text", path.display()))?;
     } else {
-        text =
-            String::from_utf8(bytes).with_context(|| format!("{} is not UTF-8", path.display()))?;
+        text = String::from_utf8(bytes).with_context(|| format!("{} is not UTF-8", path.display()))?;
     }
     Ok(text)
 }

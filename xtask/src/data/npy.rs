@@ -16,26 +16,17 @@ pub struct Npy {
 impl Npy {
     pub fn read(path: &Path) -> Result<Self> {
         let file = fs::read(path).with_context(|| format!("could not read {}", path.display()))?;
-        Self::parse(&file)
-            .with_context(|| format!("{} is not a .npy file that this reads", path.display()))
+        Self::parse(&file).with_context(|| format!("{} is not a .npy file that this reads", path.display()))
     }
 
     fn parse(file: &[u8]) -> Result<Self> {
-        ensure!(
-            file.len() > 10 && &file[..6] == b"\x93NUMPY",
-            "no .npy magic"
-        );
+        ensure!(file.len() > 10 && &file[..6] == b"\x93NUMPY", "no .npy magic");
         ensure!(file[6] == 1, "expected .npy version 1, not {}", file[6]);
         let length = usize::from(u16::from_le_bytes([file[8], file[9]]));
         ensure!(file.len() >= 10 + length, "cut off in its header");
         let header = std::str::from_utf8(&file[10..10 + length])?;
-        let kind = between(header, "'descr': '", "'")
-            .context("no descr")?
-            .to_owned();
-        ensure!(
-            header.contains("'fortran_order': False"),
-            "expected C order"
-        );
+        let kind = between(header, "'descr': '", "'").context("no descr")?.to_owned();
+        ensure!(header.contains("'fortran_order': False"), "expected C order");
         let shape: Vec<usize> = between(header, "'shape': (", ")")
             .context("no shape")?
             .split(',')
@@ -46,21 +37,14 @@ impl Npy {
         let width: usize = kind.get(2..).context("no width")?.parse()?;
         let bytes = file[10 + length..].to_vec();
         let wanted = shape.iter().product::<usize>() * width;
-        ensure!(
-            bytes.len() == wanted,
-            "expected {wanted} bytes of elements, found {}",
-            bytes.len()
-        );
+        ensure!(bytes.len() == wanted, "expected {wanted} bytes of elements, found {}", bytes.len());
         Ok(Self { shape, kind, bytes })
     }
 
     /// float16 or float32 elements, widened.
     pub fn floats(&self) -> Result<Vec<f32>> {
         match self.kind.as_str() {
-            "<f2" => Ok(self
-                .chunks::<2>()
-                .map(|bytes| f16::from_le_bytes(bytes).to_f32())
-                .collect()),
+            "<f2" => Ok(self.chunks::<2>().map(|bytes| f16::from_le_bytes(bytes).to_f32()).collect()),
             "<f4" => Ok(self.chunks::<4>().map(f32::from_le_bytes).collect()),
             other => bail!("expected '<f2' or '<f4' elements, not {other:?}"),
         }
@@ -69,50 +53,29 @@ impl Npy {
     /// Integers of any width up to 32 bits.
     pub fn integers(&self) -> Result<Vec<i64>> {
         match self.kind.as_str() {
-            "<u2" => Ok(self
-                .chunks::<2>()
-                .map(|bytes| u16::from_le_bytes(bytes).into())
-                .collect()),
-            "<i2" => Ok(self
-                .chunks::<2>()
-                .map(|bytes| i16::from_le_bytes(bytes).into())
-                .collect()),
-            "<u4" => Ok(self
-                .chunks::<4>()
-                .map(|bytes| u32::from_le_bytes(bytes).into())
-                .collect()),
-            "<i4" => Ok(self
-                .chunks::<4>()
-                .map(|bytes| i32::from_le_bytes(bytes).into())
-                .collect()),
+            "<u2" => Ok(self.chunks::<2>().map(|bytes| u16::from_le_bytes(bytes).into()).collect()),
+            "<i2" => Ok(self.chunks::<2>().map(|bytes| i16::from_le_bytes(bytes).into()).collect()),
+            "<u4" => Ok(self.chunks::<4>().map(|bytes| u32::from_le_bytes(bytes).into()).collect()),
+            "<i4" => Ok(self.chunks::<4>().map(|bytes| i32::from_le_bytes(bytes).into()).collect()),
             other => bail!("expected integers, not {other:?}"),
         }
     }
 
     fn chunks<const N: usize>(&self) -> impl Iterator<Item = [u8; N]> + '_ {
-        self.bytes
-            .chunks_exact(N)
-            .map(|chunk| chunk.try_into().expect("chunks_exact gives N bytes"))
+        self.bytes.chunks_exact(N).map(|chunk| chunk.try_into().expect("chunks_exact gives N bytes"))
     }
 }
 
 /// Writes float16 rows; every value must be a float16 already (nothing is rounded).
 pub fn write_f16(path: &Path, dims: usize, rows: &[&[f32]]) -> Result<()> {
-    let shape = format!(
-        "{{'descr': '<f2', 'fortran_order': False, 'shape': ({}, {dims}), }}",
-        rows.len()
-    );
+    let shape = format!("{{'descr': '<f2', 'fortran_order': False, 'shape': ({}, {dims}), }}", rows.len());
     let padding = (64 - (10 + shape.len() + 1) % 64) % 64;
     let header = format!("{shape}{}\n", " ".repeat(padding));
     let mut file = b"\x93NUMPY\x01\x00".to_vec();
     file.extend(u16::try_from(header.len())?.to_le_bytes());
     file.extend(header.as_bytes());
     for row in rows {
-        ensure!(
-            row.len() == dims,
-            "expected rows of {dims}, found one of {}",
-            row.len()
-        );
+        ensure!(row.len() == dims, "expected rows of {dims}, found one of {}", row.len());
         for &value in *row {
             let short = f16::from_f32(value);
             ensure!(short.to_f32() == value, "{value} is no float16");

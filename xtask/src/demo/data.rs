@@ -32,32 +32,19 @@ pub struct Packages {
 impl Packages {
     pub fn read() -> Result<Self> {
         let dir = tree::root().join("tests/data/packages");
-        let packages: Vec<Package> = read_text(&dir.join("packages.jsonl.gz"))?
-            .lines()
-            .map(serde_json::from_str)
-            .collect::<Result<_, _>>()?;
+        let packages: Vec<Package> =
+            read_text(&dir.join("packages.jsonl.gz"))?.lines().map(serde_json::from_str).collect::<Result<_, _>>()?;
         let vectors = Matrix::read(&dir.join("vectors_f16.npy"))?;
         let questions = Matrix::read(&dir.join("questions_f16.npy"))?;
-        let texts = fs::read_to_string(dir.join("questions.json"))
-            .context("could not read questions.json")?;
+        let texts = fs::read_to_string(dir.join("questions.json")).context("could not read questions.json")?;
         let question_texts: Vec<String> = serde_json::from_str(&texts)?;
         ensure!(
             packages.len() == vectors.rows() && question_texts.len() == questions.rows(),
             "{} is not whole",
             dir.display()
         );
-        let rows = packages
-            .iter()
-            .enumerate()
-            .map(|(row, package)| (package.name.clone(), row))
-            .collect();
-        Ok(Self {
-            packages,
-            rows,
-            vectors,
-            questions,
-            question_texts,
-        })
+        let rows = packages.iter().enumerate().map(|(row, package)| (package.name.clone(), row)).collect();
+        Ok(Self { packages, rows, vectors, questions, question_texts })
     }
 
     /// Rows of the sealed table.
@@ -71,10 +58,7 @@ impl Packages {
     }
 
     pub fn row_of(&self, name: &str) -> Option<usize> {
-        self.rows
-            .get(name)
-            .copied()
-            .filter(|row| self.sealed().contains(row))
+        self.rows.get(name).copied().filter(|row| self.sealed().contains(row))
     }
 
     /// A line of COPY's text form: name, description, embedding.
@@ -89,11 +73,7 @@ impl Packages {
 
     /// Name and embedding only.
     pub fn short_line(&self, row: usize) -> String {
-        format!(
-            "{}\t{}\n",
-            escaped(&self.packages[row].name),
-            literal(self.vectors.row(row))
-        )
+        format!("{}\t{}\n", escaped(&self.packages[row].name), literal(self.vectors.row(row)))
     }
 
     /// One minus the cosine, in float64.
@@ -110,10 +90,7 @@ impl Packages {
 
     /// The exact nearest sealed rows with their distances.
     pub fn nearest(&self, query: &[f32], k: usize) -> Vec<(usize, f64)> {
-        let mut all: Vec<(usize, f64)> = self
-            .sealed()
-            .map(|row| (row, self.distance(row, query)))
-            .collect();
+        let mut all: Vec<(usize, f64)> = self.sealed().map(|row| (row, self.distance(row, query))).collect();
         all.sort_by(|a, b| a.1.total_cmp(&b.1));
         all.truncate(k);
         all
@@ -122,22 +99,12 @@ impl Packages {
 
 /// A vector as a person writes it.
 fn literal(vector: &[f32]) -> String {
-    format!(
-        "[{}]",
-        vector
-            .iter()
-            .map(f32::to_string)
-            .collect::<Vec<_>>()
-            .join(",")
-    )
+    format!("[{}]", vector.iter().map(f32::to_string).collect::<Vec<_>>().join(","))
 }
 
 /// Text for COPY's text form.
 fn escaped(text: &str) -> String {
-    text.replace('\\', "\\\\")
-        .replace('\t', "\\t")
-        .replace('\n', "\\n")
-        .replace('\r', "\\r")
+    text.replace('\\', "\\\\").replace('\t', "\\t").replace('\n', "\\n").replace('\r', "\\r")
 }
 
 pub fn copy(client: &mut Client, sql: &str, lines: impl Iterator<Item = String>) -> Result<()> {

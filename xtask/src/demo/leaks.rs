@@ -17,12 +17,7 @@ use crate::scan::{Patterns, Report, Searcher, add_key};
 /// Sealed vectors that are looked for.
 const VECTORS: usize = 300;
 
-pub fn search(
-    cluster: &Cluster,
-    client: &mut Client,
-    packages: &Packages,
-    client_key: &[u8],
-) -> Result<()> {
+pub fn search(cluster: &Cluster, client: &mut Client, packages: &Packages, client_key: &[u8]) -> Result<()> {
     control_table(client, packages)?;
     run(client, "CHECKPOINT")?; // so that what is in shared buffers is in files
     // A sort that spills leaves its temp files as long as its cursor is open; they are searched too.
@@ -34,11 +29,7 @@ pub fn search(
     )?;
     let temporary = cluster.data().join("base/pgsql_tmp");
     let spilled = fs::read_dir(&temporary).map_or(0, Iterator::count);
-    ensure!(
-        spilled > 0,
-        "expected temp files in {} while a sort is open",
-        temporary.display()
-    );
+    ensure!(spilled > 0, "expected temp files in {} while a sort is open", temporary.display());
 
     let secrets = Searcher::new(secrets(cluster, packages, client_key)?);
     let control = Searcher::new(control(packages));
@@ -58,19 +49,10 @@ pub fn search(
         "   {} patterns of {VECTORS} sealed vectors, changed rows, the root key and the client's key, in {forms} forms",
         secrets.patterns().patterns.len()
     );
-    println!(
-        "   plaintext control table: {} hits ({})",
-        seen.hits.len(),
-        names(&control, &seen).join(", ")
-    );
+    println!("   plaintext control table: {} hits ({})", seen.hits.len(), names(&control, &seen).join(", "));
     println!("   sealed vectors and keys: {} hits", found.hits.len());
     for hit in found.hits.iter().take(10) {
-        println!(
-            "     {} at {} of {}",
-            secrets.patterns().forms[hit.form],
-            hit.offset,
-            hit.file.display()
-        );
+        println!("     {} at {} of {}", secrets.patterns().forms[hit.form], hit.offset, hit.file.display());
     }
     for form in ["f32 little-endian", "f64 little-endian", "decimal"] {
         ensure!(
@@ -80,40 +62,22 @@ pub fn search(
     }
     for place in ["base", "pg_wal"] {
         ensure!(
-            seen.hits
-                .iter()
-                .any(|hit| hit.file.starts_with(cluster.data().join(place))),
+            seen.hits.iter().any(|hit| hit.file.starts_with(cluster.data().join(place))),
             "the control was not found below {place}: this search proves nothing"
         );
     }
-    ensure!(
-        found.hits.is_empty(),
-        "plaintext or key bytes are on the disk"
-    );
+    ensure!(found.hits.is_empty(), "plaintext or key bytes are on the disk");
     Ok(())
 }
 
 /// The same kind of rows, stored plainly: what the search finds when there is something to find.
 fn control_table(client: &mut Client, packages: &Packages) -> Result<()> {
-    run(
-        client,
-        "CREATE TABLE control (name text, floats real[], doubles double precision[], digits text)",
-    )?;
+    run(client, "CREATE TABLE control (name text, floats real[], doubles double precision[], digits text)")?;
     for column in ["floats", "doubles", "digits"] {
-        run(
-            client,
-            &format!("ALTER TABLE control ALTER {column} SET STORAGE EXTERNAL"),
-        )?; // not compressed
+        run(client, &format!("ALTER TABLE control ALTER {column} SET STORAGE EXTERNAL"))?; // not compressed
     }
-    run(
-        client,
-        "CREATE TEMP TABLE arriving (name text, digits text)",
-    )?;
-    data::copy(
-        client,
-        "COPY arriving FROM STDIN",
-        packages.control().map(|row| packages.short_line(row)),
-    )?;
+    run(client, "CREATE TEMP TABLE arriving (name text, digits text)")?;
+    data::copy(client, "COPY arriving FROM STDIN", packages.control().map(|row| packages.short_line(row)))?;
     run(
         client,
         "INSERT INTO control SELECT name, translate(digits, '[]', '{}')::real[], translate(digits, '[]', '{}')::float8[], digits FROM arriving",
@@ -127,10 +91,7 @@ fn secrets(cluster: &Cluster, packages: &Packages, client_key: &[u8]) -> Result<
         patterns.add_vector(row, packages.vectors.row(row));
     }
     for question in SHOWN {
-        patterns.add_vector(
-            packages.vectors.rows() + question,
-            packages.questions.row(question),
-        ); // queries, and one updated row
+        patterns.add_vector(packages.vectors.rows() + question, packages.questions.row(question)); // queries, and one updated row
     }
     add_key(&mut patterns, usize::MAX, &root_key(&cluster.root_key())?)?;
     add_key(&mut patterns, usize::MAX - 1, client_key)?;
@@ -147,8 +108,7 @@ fn control(packages: &Packages) -> Patterns {
 
 /// The 32 bytes that the file's `key` line gives in hexadecimal.
 fn root_key(path: &Path) -> Result<Vec<u8>> {
-    let text =
-        fs::read_to_string(path).with_context(|| format!("could not read {}", path.display()))?;
+    let text = fs::read_to_string(path).with_context(|| format!("could not read {}", path.display()))?;
     let digits = text
         .lines()
         .find_map(|line| line.strip_prefix("key "))
@@ -159,8 +119,5 @@ fn root_key(path: &Path) -> Result<Vec<u8>> {
 /// Names of the forms found, in order.
 fn names(searcher: &Searcher, report: &Report) -> Vec<String> {
     let forms: BTreeSet<usize> = report.hits.iter().map(|hit| hit.form).collect();
-    forms
-        .into_iter()
-        .map(|form| searcher.patterns().forms[form].clone())
-        .collect()
+    forms.into_iter().map(|form| searcher.patterns().forms[form].clone()).collect()
 }

@@ -23,17 +23,12 @@ pub struct Cluster {
 
 impl Cluster {
     pub fn named(version: u32, name: &str) -> Result<Self> {
-        let plain = !name.is_empty()
-            && name
-                .bytes()
-                .all(|byte| byte.is_ascii_alphanumeric() || b"_-".contains(&byte));
+        let plain = !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"_-".contains(&byte));
         ensure!(
             plain && !name.starts_with("root-"),
             "expected a cluster name of letters, digits, - and _, not starting with root-: {name:?}"
         );
-        Ok(Self {
-            home: tree::clusters()?.join(version.to_string()).join(name),
-        })
+        Ok(Self { home: tree::clusters()?.join(version.to_string()).join(name) })
     }
 
     pub fn data(&self) -> PathBuf {
@@ -59,22 +54,13 @@ impl Cluster {
 
     pub fn port(&self) -> Result<u16> {
         let file = self.home.join("port");
-        let text = fs::read_to_string(&file).with_context(|| {
-            format!(
-                "no cluster at {}: run `cargo xtask pg start` first",
-                self.home.display()
-            )
-        })?;
-        text.trim()
-            .parse()
-            .with_context(|| format!("{} holds no port", file.display()))
+        let text = fs::read_to_string(&file)
+            .with_context(|| format!("no cluster at {}: run `cargo xtask pg start` first", self.home.display()))?;
+        text.trim().parse().with_context(|| format!("{} holds no port", file.display()))
     }
 
     pub fn url(&self) -> Result<String> {
-        Ok(format!(
-            "postgresql://postgres@127.0.0.1:{}/postgres",
-            self.port()?
-        ))
+        Ok(format!("postgresql://postgres@127.0.0.1:{}/postgres", self.port()?))
     }
 
     /// A connection over the Unix socket.
@@ -85,13 +71,7 @@ impl Cluster {
             .user("postgres")
             .dbname(database)
             .connect(NoTls)
-            .with_context(|| {
-                format!(
-                    "could not connect to {}; log: {}",
-                    self.home.display(),
-                    self.log().display()
-                )
-            })
+            .with_context(|| format!("could not connect to {}; log: {}", self.home.display(), self.log().display()))
     }
 
     /// The postmaster's process id, if it runs.
@@ -100,9 +80,7 @@ impl Cluster {
         let pid: u32 = text.lines().next()?.trim().parse().ok()?;
         // A stale file after a crash or reboot may name another program's process.
         let program = fs::read(format!("/proc/{pid}/cmdline")).ok()?;
-        String::from_utf8_lossy(&program)
-            .contains(&*self.data().to_string_lossy())
-            .then_some(pid)
+        String::from_utf8_lossy(&program).contains(&*self.data().to_string_lossy()).then_some(pid)
     }
 
     /// Makes directories and runs initdb, unless done already.
@@ -110,10 +88,7 @@ impl Cluster {
         if self.exists() {
             return Ok(());
         }
-        let parent = self
-            .home
-            .parent()
-            .expect("a cluster lies below its version");
+        let parent = self.home.parent().expect("a cluster lies below its version");
         fs::create_dir_all(parent)?;
         if self.home.exists() {
             fs::remove_dir_all(&self.home)?; // an initdb that was cut off
@@ -143,10 +118,7 @@ impl Cluster {
     }
 
     fn owned_directory(&self, dir: &Path, mode: u32) -> Result<()> {
-        fs::DirBuilder::new()
-            .mode(mode)
-            .create(dir)
-            .with_context(|| format!("could not create {}", dir.display()))?;
+        fs::DirBuilder::new().mode(mode).create(dir).with_context(|| format!("could not create {}", dir.display()))?;
         fs::set_permissions(dir, fs::Permissions::from_mode(mode))?;
         if let Some((uid, gid)) = server_owner()? {
             std::os::unix::fs::chown(dir, Some(uid), Some(gid))?;
@@ -165,34 +137,18 @@ impl Cluster {
             .map(|(name, value)| (name.to_owned(), value.to_owned()))
             .collect();
         settings.extend(overrides.iter().cloned());
-        fs::write(
-            &kept,
-            settings
-                .iter()
-                .map(|(name, value)| format!("{name}={value}\n"))
-                .collect::<String>(),
-        )?;
+        fs::write(&kept, settings.iter().map(|(name, value)| format!("{name}={value}\n")).collect::<String>())?;
 
-        let mut conf =
-            String::from("# written by `cargo xtask pg start` at each start; use --set\n");
+        let mut conf = String::from("# written by `cargo xtask pg start` at each start; use --set\n");
         let quoted = |value: &str| format!("'{}'", value.replace('\\', "\\\\").replace('\'', "''"));
         let ours = [
             ("port", port.to_string()),
             ("listen_addresses", "127.0.0.1".into()),
-            (
-                "unix_socket_directories",
-                self.socket().display().to_string(),
-            ),
+            ("unix_socket_directories", self.socket().display().to_string()),
             ("jit", "off".into()), // a plan with a disabled node costs 1e10 and would be compiled for 100 ms
-            (
-                "sealvec.local_root_key_file",
-                self.root_key().display().to_string(),
-            ),
+            ("sealvec.local_root_key_file", self.root_key().display().to_string()),
         ];
-        for (name, value) in ours
-            .iter()
-            .filter(|(name, _)| !settings.contains_key(*name))
-        {
+        for (name, value) in ours.iter().filter(|(name, _)| !settings.contains_key(*name)) {
             conf.push_str(&format!("{name} = {}\n", quoted(value)));
         }
         for (name, value) in &settings {
@@ -265,15 +221,7 @@ impl Cluster {
         step("stopping Postgres", || {
             quiet(
                 as_server_user(&pg_ctl)
-                    .args([
-                        "stop",
-                        "--wait",
-                        "--timeout=60",
-                        "--silent",
-                        "-m",
-                        mode,
-                        "-D",
-                    ])
+                    .args(["stop", "--wait", "--timeout=60", "--silent", "-m", mode, "-D"])
                     .arg(self.data()),
             )
         })?;
@@ -284,38 +232,28 @@ impl Cluster {
     pub fn remove(&self) -> Result<()> {
         self.stop("immediate")?;
         if self.home.exists() {
-            fs::remove_dir_all(&self.home)
-                .with_context(|| format!("could not remove {}", self.home.display()))?;
+            fs::remove_dir_all(&self.home).with_context(|| format!("could not remove {}", self.home.display()))?;
         }
         Ok(())
     }
 
     /// Remembers which copy of the server runs this cluster and which library it was started with.
     pub fn remember(&self, server: &Server) -> Result<()> {
-        fs::write(
-            self.home.join("bin"),
-            server.bin.as_os_str().as_encoded_bytes(),
-        )?;
+        fs::write(self.home.join("bin"), server.bin.as_os_str().as_encoded_bytes())?;
         fs::write(self.home.join("library"), library_stamp(server))?;
         Ok(())
     }
 
     /// Was the running server started with what now lies in `server`?
     pub fn up_to_date(&self, server: &Server) -> bool {
-        fs::read(self.home.join("bin"))
-            .is_ok_and(|bin| bin == server.bin.as_os_str().as_encoded_bytes())
-            && fs::read_to_string(self.home.join("library"))
-                .is_ok_and(|stamp| stamp == library_stamp(server))
+        fs::read(self.home.join("bin")).is_ok_and(|bin| bin == server.bin.as_os_str().as_encoded_bytes())
+            && fs::read_to_string(self.home.join("library")).is_ok_and(|stamp| stamp == library_stamp(server))
     }
 
     /// The program directory of the server that runs this cluster.
     pub fn programs(&self) -> Result<PathBuf> {
-        let text = fs::read_to_string(self.home.join("bin")).with_context(|| {
-            format!(
-                "no cluster at {}: run `cargo xtask pg start` first",
-                self.home.display()
-            )
-        })?;
+        let text = fs::read_to_string(self.home.join("bin"))
+            .with_context(|| format!("no cluster at {}: run `cargo xtask pg start` first", self.home.display()))?;
         Ok(PathBuf::from(text))
     }
 }

@@ -29,27 +29,11 @@ pub fn build(toolchain: &Toolchain, profile: &str) -> Result<PathBuf> {
     if toolchain.version != 15 {
         target = target.join(format!("pg{}", toolchain.version));
         command
-            .args([
-                "--no-default-features",
-                "--features",
-                &format!("pg{}", toolchain.version),
-            ])
+            .args(["--no-default-features", "--features", &format!("pg{}", toolchain.version)])
             .env("CARGO_TARGET_DIR", &target);
     }
-    step(
-        &format!(
-            "building the extension for Postgres {} ({profile})",
-            toolchain.version
-        ),
-        || quiet(&mut command),
-    )?;
-    let library = target
-        .join(if profile == "release" {
-            "release"
-        } else {
-            "debug"
-        })
-        .join("libsealvec.so");
+    step(&format!("building the extension for Postgres {} ({profile})", toolchain.version), || quiet(&mut command))?;
+    let library = target.join(if profile == "release" { "release" } else { "debug" }).join("libsealvec.so");
     ensure!(
         library.exists(),
         "cargo built no {}; does the root package still make a cdylib named sealvec?",
@@ -64,10 +48,7 @@ pub fn install(server: &Server, library: &Path) -> Result<bool> {
     let version = default_version(&String::from_utf8_lossy(&control))?;
     let mut changed = replace(&server.lib.join("sealvec.so"), &fs::read(library)?)?;
     changed |= replace(&server.extension.join(CONTROL), &control)?;
-    changed |= replace(
-        &server.extension.join(format!("sealvec--{version}.sql")),
-        whole_sql()?.as_bytes(),
-    )?;
+    changed |= replace(&server.extension.join(format!("sealvec--{version}.sql")), whole_sql()?.as_bytes())?;
     for script in upgrade_scripts()? {
         let name = script.file_name().expect("a listed file has a name");
         changed |= replace(&server.extension.join(name), &fs::read(&script)?)?;
@@ -105,31 +86,22 @@ fn whole_sql() -> Result<String> {
             .filter(|line| !line.is_empty())
             .map(|line| dir.join(line))
             .collect(),
-        Err(_) => sql_files(&dir)?
-            .into_iter()
-            .filter(|path| !is_upgrade(path))
-            .collect::<Vec<_>>(),
+        Err(_) => sql_files(&dir)?.into_iter().filter(|path| !is_upgrade(path)).collect::<Vec<_>>(),
     };
-    ensure!(
-        !files.is_empty(),
-        "expected SQL files in {}, found none",
-        dir.display()
-    );
+    ensure!(!files.is_empty(), "expected SQL files in {}, found none", dir.display());
     let mut whole = String::new();
     for file in files {
-        whole.push_str(&fs::read_to_string(&file).with_context(|| {
-            format!("could not read {} (listed in sql/ORDER?)", file.display())
-        })?);
+        whole.push_str(
+            &fs::read_to_string(&file)
+                .with_context(|| format!("could not read {} (listed in sql/ORDER?)", file.display()))?,
+        );
         whole.push('\n');
     }
     Ok(whole)
 }
 
 fn upgrade_scripts() -> Result<Vec<PathBuf>> {
-    Ok(sql_files(&tree::root().join("sql"))?
-        .into_iter()
-        .filter(|path| is_upgrade(path))
-        .collect())
+    Ok(sql_files(&tree::root().join("sql"))?.into_iter().filter(|path| is_upgrade(path)).collect())
 }
 
 fn sql_files(dir: &Path) -> Result<Vec<PathBuf>> {
@@ -146,6 +118,5 @@ fn sql_files(dir: &Path) -> Result<Vec<PathBuf>> {
 
 /// `sealvec--A--B.sql`
 fn is_upgrade(path: &Path) -> bool {
-    path.file_stem()
-        .is_some_and(|stem| stem.to_string_lossy().starts_with("sealvec--"))
+    path.file_stem().is_some_and(|stem| stem.to_string_lossy().starts_with("sealvec--"))
 }

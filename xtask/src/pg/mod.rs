@@ -104,9 +104,7 @@ impl Profile {
 }
 
 fn key_value(text: &str) -> Result<(String, String), String> {
-    let (key, value) = text
-        .split_once('=')
-        .ok_or_else(|| format!("expected KEY=VALUE, not {text:?}"))?;
+    let (key, value) = text.split_once('=').ok_or_else(|| format!("expected KEY=VALUE, not {text:?}"))?;
     Ok((key.trim().to_owned(), value.trim().to_owned()))
 }
 
@@ -115,11 +113,7 @@ impl Pg {
         match self {
             Pg::Start { which, how } => println!("{}", start(&which, &how)?.url()?),
             Pg::Stop { which, all, remove } => {
-                let clusters = if all {
-                    every_cluster()?
-                } else {
-                    vec![Cluster::named(which.pg, &which.name)?]
-                };
+                let clusters = if all { every_cluster()? } else { vec![Cluster::named(which.pg, &which.name)?] };
                 for cluster in clusters {
                     if !cluster.stop("fast")? {
                         eprintln!("  {} was not running", cluster.home.display());
@@ -132,10 +126,8 @@ impl Pg {
             Pg::Psql { which, arguments } => {
                 let cluster = running(&which)?;
                 let url = cluster.url()?;
-                let error = std::process::Command::new(cluster.programs()?.join("psql"))
-                    .arg(url)
-                    .args(arguments)
-                    .exec();
+                let error =
+                    std::process::Command::new(cluster.programs()?.join("psql")).arg(url).args(arguments).exec();
                 return Err(error).context("could not run psql");
             }
             Pg::Url { which } => println!("{}", Cluster::named(which.pg, &which.name)?.url()?),
@@ -153,10 +145,7 @@ impl Pg {
                     }
                 );
                 if cluster.exists() {
-                    println!(
-                        "pid {}",
-                        pid.map_or_else(|| String::from("-"), |pid| pid.to_string())
-                    );
+                    println!("pid {}", pid.map_or_else(|| String::from("-"), |pid| pid.to_string()));
                     println!("url {}", cluster.url()?);
                     println!("port {}", cluster.port()?);
                     println!("bin {}", cluster.programs()?.display());
@@ -230,14 +219,10 @@ fn make_root_key(cluster: &Cluster) -> Result<()> {
         admin.batch_execute(&format!("CREATE DATABASE {DATABASE}"))?;
         let made = (|| -> Result<()> {
             let mut client = cluster.connect(DATABASE)?;
-            client
-                .batch_execute("CREATE EXTENSION sealvec")
-                .context("CREATE EXTENSION sealvec failed")?;
+            client.batch_execute("CREATE EXTENSION sealvec").context("CREATE EXTENSION sealvec failed")?;
             match client.batch_execute("SELECT sealvec.init_root_key()") {
                 Err(error) if error.code() == Some(&SqlState::UNDEFINED_FUNCTION) => {
-                    eprintln!(
-                        "note: this tree has no sealvec.init_root_key() yet: no root key made"
-                    );
+                    eprintln!("note: this tree has no sealvec.init_root_key() yet: no root key made");
                     Ok(())
                 }
                 other => other.context("sealvec.init_root_key() failed"),

