@@ -310,7 +310,7 @@ fn with_source<R>(kek: Option<&Kek>, provider: &str, make: impl FnOnce(KekSource
 /// Columns, domains and composite attributes sealed under the ring in this database; three at most.
 fn columns_of(number: u32) -> Result<Vec<String>, SqlError> {
     const QUERY: &str = "SELECT pg_catalog.concat_ws('.', pg_catalog.quote_ident(c.schema), pg_catalog.quote_ident(c.\"table\"), pg_catalog.quote_ident(c.\"column\"))
-        FROM sealvec.columns c WHERE c.ring_number OPERATOR(pg_catalog.=) $1 LIMIT 3";
+        FROM sealvec.columns c WHERE c.ring_number OPERATOR(pg_catalog.=) $1 ORDER BY 1 LIMIT 3";
     Spi::connect(|client| {
         let rows = client.select(QUERY, None, &[(number as i32).into()])?;
         rows.map(|row| Ok(row.get::<String>(1)?.unwrap_or_default())).collect::<Result<Vec<_>, _>>()

@@ -12,7 +12,7 @@ mod table;
 mod watch;
 
 pub use catalog::{RingInfo, ring_by_name, ring_by_number};
-pub use session::{generation, is_open, with_dek, with_session_key};
+pub use session::{generation, is_open, on_close, with_dek, with_session_key};
 
 /// Called once per backend from `_PG_init`.
 pub fn init() {

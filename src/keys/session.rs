@@ -32,6 +32,7 @@ static DYING: AtomicU32 = AtomicU32::new(0);
 thread_local! {
     static SESSION: RefCell<Session> = RefCell::new(Session::new());
     static SESSION_KEY: RefCell<Option<Rc<SessionKey>>> = const { RefCell::new(None) };
+    static FORGET: RefCell<Vec<fn()>> = const { RefCell::new(Vec::new()) };
 }
 
 // ---- what datatype and index use --------------------------------------------------------
@@ -81,6 +82,15 @@ pub fn generation() -> u64 {
         SESSION.with_borrow_mut(|session| session.close(|_| true));
     }
     GENERATION.load(Relaxed)
+}
+
+/// Calls `forget` from now on whenever a ring was closed, so that what was derived from its keys goes at once and
+/// not only when somebody next looks at [`generation`].
+///
+/// It runs in the middle of anything, aborts included: it may drop memory and nothing else, may not come back to
+/// this module, and has to leave alone what is borrowed at that moment.
+pub fn on_close(forget: fn()) {
+    FORGET.with_borrow_mut(|all| all.push(forget));
 }
 
 /// Lends the key that lives and dies with this backend, and the UUID that stands for it.
@@ -497,6 +507,7 @@ impl Session {
         if self.rings.len() < before {
             GENERATION.fetch_add(1, Relaxed);
             self.oldest_ms = self.rings.values().map(|held| held.opened_ms).min().unwrap_or(u64::MAX);
+            FORGET.with_borrow(|all| all.iter().for_each(|forget| forget()));
         }
         self.bury();
     }
