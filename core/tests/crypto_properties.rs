@@ -10,18 +10,17 @@ use sealvec_core::crypto::{Aad, AeadKey, ChunkAad, OVERHEAD, OVERHEAD24, ValueAa
 use sealvec_core::keys::Uuid;
 
 fn chunk() -> impl Strategy<Value = ChunkAad> {
-    any::<([u8; 16], u32, u64, u64, u32, u32)>().prop_map(|(index, dek_version, list, epoch, ordinal, block)| ChunkAad {
-        index: Uuid::from_bytes(index),
-        dek_version,
-        list,
-        epoch,
-        ordinal,
-        block,
+    any::<([u8; 16], u32, u64, u64, u32, u32)>().prop_map(|(index, dek_version, list, epoch, ordinal, block)| {
+        ChunkAad { index: Uuid::from_bytes(index), dek_version, list, epoch, ordinal, block }
     })
 }
 
 fn value() -> impl Strategy<Value = ValueAad> {
-    any::<([u8; 16], u32, u16)>().prop_map(|(ring, dek_version, dims)| ValueAad { ring: Uuid::from_bytes(ring), dek_version, dims })
+    any::<([u8; 16], u32, u16)>().prop_map(|(ring, dek_version, dims)| ValueAad {
+        ring: Uuid::from_bytes(ring),
+        dek_version,
+        dims,
+    })
 }
 
 fn plain() -> impl Strategy<Value = Vec<u8>> {

@@ -106,7 +106,10 @@ mod tests {
             let mut bad = wrapped.clone();
             bad[at] ^= 1;
             assert!(matches!(provider.unwrap(&context(), provider.key_reference(), &bad), Err(Error::WrongKey)));
-            assert!(matches!(provider.unwrap(&context(), provider.key_reference(), &wrapped[..at]), Err(Error::WrongKey)));
+            assert!(matches!(
+                provider.unwrap(&context(), provider.key_reference(), &wrapped[..at]),
+                Err(Error::WrongKey)
+            ));
         }
     }
 
@@ -135,5 +138,20 @@ mod tests {
     fn debug_shows_no_key() {
         let text = format!("{:?}", LocalProvider::new(&[0x41; 32]));
         assert!(text.contains("[redacted]") && !text.contains("4141") && !text.contains("65, 65"), "{text}");
+    }
+
+    /// A KEK wrapped by format version 1: it must unwrap for ever.
+    #[test]
+    fn golden_kek_unwraps() {
+        let golden = concat!(
+            "1d0507db024330db74636c7c",                                         // nonce
+            "96f0ef9e82916b852075285c94d2382d8738cf459037a0d335f00c2dd619aefe", // ciphertext
+            "52be6f4b8e17f7f2183857918bf24df2",                                 // tag
+        );
+        let wrapped: Vec<u8> =
+            (0..golden.len()).step_by(2).map(|at| u8::from_str_radix(&golden[at..at + 2], 16).unwrap()).collect();
+        let kek =
+            LocalProvider::new(&ROOT).unwrap(&context(), "root:82d12997045f0924f7a13f400c20505a", &wrapped).unwrap();
+        assert_eq!(kek.expose(), &[9; 32]);
     }
 }

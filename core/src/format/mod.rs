@@ -3,3 +3,5 @@
 pub mod text;
 pub mod typmod;
 pub mod value;
+
+pub use value::MAX_DIMS;

@@ -326,15 +326,15 @@ mod tests {
         assert!(matches!(with(0, &[2]), Err(Error::Version { found: 2, known: 1, .. })));
         assert!(matches!(with(0, &[0]), Err(Error::Version { .. })));
         for (at, bytes) in [
-            (1, &[0u8][..]),          // no kind
-            (1, &[3]),                // unknown kind
-            (1, &[2]),                // a session with a ring
-            (2, &[0, 0]),             // no dimensions
-            (2, &[0xff, 0xff]),       // too many
-            (2, &[2, 0]),             // another length
-            (4, &[0, 0, 0, 0]),       // ring 0
-            (4, &[0, 0, 2, 0]),       // more than 17 bits
-            (8, &[0, 0, 0, 0]),       // DEK 0
+            (1, &[0u8][..]),    // no kind
+            (1, &[3]),          // unknown kind
+            (1, &[2]),          // a session with a ring
+            (2, &[0, 0]),       // no dimensions
+            (2, &[0xff, 0xff]), // too many
+            (2, &[2, 0]),       // another length
+            (4, &[0, 0, 0, 0]), // ring 0
+            (4, &[0, 0, 2, 0]), // more than 17 bits
+            (8, &[0, 0, 0, 0]), // DEK 0
         ] {
             assert!(matches!(with(at, bytes), Err(Error::Malformed { .. })), "{at} {bytes:?}");
         }

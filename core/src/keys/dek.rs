@@ -161,7 +161,10 @@ mod tests {
             format!("{:?}", IdKey::from_slice(&[0x41; 32]).unwrap()),
         ];
         for text in shown {
-            assert!(text.contains("[redacted]") && !text.contains("65") && !text.contains("41") && !text.contains("AA"), "{text}");
+            assert!(
+                text.contains("[redacted]") && !text.contains("65") && !text.contains("41") && !text.contains("AA"),
+                "{text}"
+            );
         }
     }
 

@@ -81,7 +81,9 @@ impl Envelope {
         if envelope.is_valid() {
             Ok(envelope)
         } else {
-            Err(Error::Provider("a key provider gave a name, key reference or wrapped key that no envelope can hold".into()))
+            Err(Error::Provider(
+                "a key provider gave a name, key reference or wrapped key that no envelope can hold".into(),
+            ))
         }
     }
 
@@ -159,7 +161,9 @@ impl Envelope {
     /// The envelope's bytes.
     pub fn encode(&self) -> Vec<u8> {
         assert!(self.is_valid(), "every constructor checks");
-        let mut out = Vec::with_capacity(33 + self.provider.len() + self.key_reference.len() + self.wrapped.len() + COMMITMENT_LEN);
+        let mut out = Vec::with_capacity(
+            33 + self.provider.len() + self.key_reference.len() + self.wrapped.len() + COMMITMENT_LEN,
+        );
         out.extend_from_slice(MAGIC);
         out.extend_from_slice(&[VERSION, self.algorithm as u8, self.context.purpose as u8, 0]);
         out.extend_from_slice(self.context.ring.as_bytes());
@@ -337,16 +341,24 @@ mod tests {
     fn golden_provider_envelope_decodes() {
         let envelope = Service::good().envelope().unwrap();
         let bytes = envelope.encode();
-        let front = concat!("5356454e", "01020100", "5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a", "00000000", "076177732d6b6d73", "1e00");
+        let front =
+            concat!("5356454e", "01020100", "5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a", "00000000", "076177732d6b6d73", "1e00");
         assert_eq!(hex::encode(&bytes[..front.len() / 2]), front);
         let back = Envelope::decode(&bytes).unwrap();
-        assert_eq!((back.provider(), back.key_reference(), back.wrapped()), ("aws-kms", "arn:aws:kms:eu-west-1:1:key/ä", &[9; 184][..]));
+        assert_eq!(
+            (back.provider(), back.key_reference(), back.wrapped()),
+            ("aws-kms", "arn:aws:kms:eu-west-1:1:key/ä", &[9; 184][..])
+        );
         assert_eq!(back.encode(), bytes);
     }
 
     #[test]
     fn the_longest_envelope_fits() {
-        let longest = Service { name: "abcdefghijklmnopqrstuvwxyz-01234", key_reference: "k".repeat(2_048), wrapped: vec![1; 4_096] };
+        let longest = Service {
+            name: "abcdefghijklmnopqrstuvwxyz-01234",
+            key_reference: "k".repeat(2_048),
+            wrapped: vec![1; 4_096],
+        };
         let bytes = longest.envelope().unwrap().encode();
         assert_eq!(bytes.len(), ENVELOPE_LEN_MAX);
         assert!(Envelope::decode(&bytes).is_ok());
@@ -425,7 +437,9 @@ mod tests {
     #[test]
     fn only_its_own_provider_is_asked() {
         let envelope = Service::good().envelope().unwrap();
-        let Err(Error::Provider(text)) = envelope.unwrap_kek(&Service { name: "local", ..Service::good() }) else { panic!() };
+        let Err(Error::Provider(text)) = envelope.unwrap_kek(&Service { name: "local", ..Service::good() }) else {
+            panic!()
+        };
         assert!(text.contains("aws-kms") && text.contains("local"), "{text}");
         // The right name with the wrong key: the KEK that comes back is not the one committed to.
         assert!(matches!(envelope.unwrap_kek(&Service::good()), Err(Error::WrongKey)));

@@ -56,7 +56,11 @@ impl RingRecord {
         Ok(Self {
             uuid,
             kek: envelope,
-            deks: vec![Envelope::wrap_under_kek(&kek, KeyContext::dek(uuid, 1), DekBytes::generate(1)?.as_dek().expose())?],
+            deks: vec![Envelope::wrap_under_kek(
+                &kek,
+                KeyContext::dek(uuid, 1),
+                DekBytes::generate(1)?.as_dek().expose(),
+            )?],
             id_key: Envelope::wrap_under_kek(&kek, KeyContext::id_key(uuid), IdKey::generate()?.expose())?,
             commitment: Commitment::of_kek(kek.expose(), &uuid),
         })
@@ -154,10 +158,22 @@ impl RingRecord {
         let deks = open
             .deks
             .iter()
-            .map(|dek| Envelope::wrap_under_kek(&kek, KeyContext::dek(self.uuid, dek.as_dek().version()), dek.as_dek().expose()))
+            .map(|dek| {
+                Envelope::wrap_under_kek(
+                    &kek,
+                    KeyContext::dek(self.uuid, dek.as_dek().version()),
+                    dek.as_dek().expose(),
+                )
+            })
             .collect::<Result<_>>()?;
         let id_key = Envelope::wrap_under_kek(&kek, KeyContext::id_key(self.uuid), open.id_key.expose())?;
-        *self = Self { uuid: self.uuid, kek: envelope, deks, id_key, commitment: Commitment::of_kek(kek.expose(), &self.uuid) };
+        *self = Self {
+            uuid: self.uuid,
+            kek: envelope,
+            deks,
+            id_key,
+            commitment: Commitment::of_kek(kek.expose(), &self.uuid),
+        };
         Ok(())
     }
 

@@ -173,6 +173,24 @@ fn bytes_round_trip() {
     assert_eq!(back.unwrap_kek(&Mask::new(7)).unwrap().expose(), kek.expose());
 }
 
+/// A ring of format version 1 under the KEK 01 01 …: it must open, to these keys, for ever.
+#[test]
+fn golden_ring_opens() {
+    let text: String = include_str!("../../../tests/vectors/key_ring_v1.hex").split_whitespace().collect();
+    let bytes = hex::decode(text).unwrap();
+    let ring = RingRecord::decode(&bytes).unwrap();
+    assert_eq!(ring.encode(), bytes);
+    let found: Vec<_> = keys_of(&ring, &kek(1)).iter().map(hex::encode).collect();
+    assert_eq!(
+        found,
+        [
+            "dd0ae07784380e3cf8c13f1abbab5b3787571c8a86d00c77388e47741698c511", // DEK 1
+            "cc5e5b436624e5309b3e05c4abb12200277d8a3470bf875ad54e494cbc6f2c8a", // DEK 2
+            "e737a3d5a0b6eb760b8b371dcef12556cd8013bddd36d5fead214a549569b9a8", // id key
+        ]
+    );
+}
+
 #[test]
 fn every_flipped_bit_of_an_export_is_noticed() {
     let mut ring = client_ring(&kek(1));
@@ -304,7 +322,7 @@ fn two_key_ciphertext(keys: [[u8; 32]; 2], aad: &WrapAad) -> Vec<u8> {
     padded[..aad.len()].copy_from_slice(aad);
     let word = |bytes: &[u8]| u128::from_be_bytes(bytes.try_into().unwrap());
     let (a1, a2) = (word(&padded[..16]), word(&padded[16..]));
-    let lengths = (aad.len() as u128 * 8) << 64 | 32 * 8;
+    let lengths = ((aad.len() as u128 * 8) << 64) | (32 * 8);
     let c1 = 0x1234_5678_9abc_def0_u128;
 
     let sides = keys.map(|key| {
@@ -313,7 +331,11 @@ fn two_key_ciphertext(keys: [[u8; 32]; 2], aad: &WrapAad) -> Vec<u8> {
         j0[..12].copy_from_slice(&nonce);
         j0[15] = 1;
         let powers: Vec<u128> = std::iter::successors(Some(h), |power| Some(times(*power, h))).take(5).collect();
-        let fixed = times(a1, powers[4]) ^ times(a2, powers[3]) ^ times(c1, powers[2]) ^ times(lengths, h) ^ encrypt_block(&key, word(&j0));
+        let fixed = times(a1, powers[4])
+            ^ times(a2, powers[3])
+            ^ times(c1, powers[2])
+            ^ times(lengths, h)
+            ^ encrypt_block(&key, word(&j0));
         (fixed, powers[1])
     });
     let c2 = times(sides[0].0 ^ sides[1].0, inverse(sides[0].1 ^ sides[1].1));
@@ -337,7 +359,7 @@ fn times(x: u128, y: u128) -> u128 {
         if x >> bit & 1 == 1 {
             product ^= power;
         }
-        power = (power >> 1) ^ (0xe1 << 120) * (power & 1);
+        power = (power >> 1) ^ ((0xe1 << 120) * (power & 1));
     }
     product
 }
