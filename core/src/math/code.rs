@@ -29,7 +29,7 @@ use half::f16;
 
 use super::candidates::least;
 use super::distance::norm;
-use super::kernels::{ScoreArgs, table};
+use super::kernels::{QueryTable, ScoreArgs, table};
 use super::rotate::{Rotation, padded};
 use crate::metric::Metric;
 
@@ -192,31 +192,15 @@ impl QueryCodes {
     pub fn with_error_multiplier(rotation: &Rotation, metric: Metric, q: &[f32], multiplier: f32) -> Self {
         let mut rotated = vec![0f32; rotation.padded()];
         rotation.apply(q, &mut rotated);
-        let group_l1 = |group: &[f32]| group.iter().map(|e| e.abs()).sum::<f32>();
-        let widest = rotated.chunks_exact(4).map(group_l1).fold(0f32, f32::max) * 2.0;
-        let delta = if widest > 0.0 { widest / 255.0 } else { 1.0 };
         let mut lut = vec![0u8; rotated.len() * 4];
-        let (mut bias, mut worst, mut variance) = (0f64, 0f64, 0f64);
-        for (group, lut) in rotated.chunks_exact(4).zip(lut.chunks_exact_mut(16)) {
-            let low = -group_l1(group);
-            bias += f64::from(low);
-            let (mut largest, mut squares) = (0f32, 0f32);
-            for (entry, out) in lut.iter_mut().enumerate() {
-                let signed: f32 = (0..4).map(|j| if entry >> j & 1 == 1 { group[j] } else { -group[j] }).sum();
-                let exact = (signed - low) / delta;
-                *out = exact.round() as u8;
-                let off = (exact - f32::from(*out)).abs();
-                largest = largest.max(off);
-                squares += off * off;
-            }
-            worst += f64::from(largest);
-            variance += f64::from(squares) / 16.0;
-        }
+        let made = table().table(&rotated, &mut lut);
         let norm = norm(&rotated);
         // Which entry of a group a code selects is as good as random to the query's rounding: five sigma of the sum,
-        // or all of them at their worst. To which comes what rotating in float32 loses.
-        let lut_err = worst.min(5.0 * variance.sqrt()) as f32 * delta + ROUNDING * norm * (rotated.len() as f32).sqrt();
-        Self { metric, lut, delta, bias: bias as f32, lut_err, norm, multiplier }
+        // or all of them at their worst. To which comes what rotating and adding up in float32 lose: -bias is |Rq|_1.
+        let rounding = ROUNDING * (norm * (rotated.len() as f32).sqrt() - made.bias);
+        let lut_err = made.worst.min(5.0 * made.variance.sqrt()) * made.delta + rounding;
+        let QueryTable { delta, bias, .. } = made;
+        Self { metric, lut, delta, bias, lut_err, norm, multiplier }
     }
 
     /// Lower bounds and estimates of the scores of the first `rows` rows of a block; the others become infinite.
@@ -247,9 +231,10 @@ impl QueryCodes {
             delta: self.delta,
             bias: self.bias,
             base: term.q_to_centroid,
-            err: self.multiplier * distance,
+            err: self.multiplier * distance * scale,
             lut_err: self.lut_err,
             slack: ROUNDING,
+            constant: ROUNDING * term.q_to_centroid.abs(),
             floor,
         };
         let least_of_all = table().score(&args, lower, estimate);
@@ -275,7 +260,7 @@ mod tests {
         for p in [64, 128, 384, 960, 1536, 4096, 4160, 8192, 16000] {
             for extreme in [false, true] {
                 let mut byte = || if extreme { 255 } else { random.next() as u8 };
-                let lut: Vec<u8> = (0..p * 4).map(|_| byte()).collect();
+                let lut: Vec<u8> = (0..p * 4).map(|_| byte() / 2).collect();
                 let codes: Vec<u8> = (0..p * 4).map(|_| byte()).collect();
                 let mut factors = vec![0u8; BLOCK_ROWS * FACTOR_BYTES];
                 for rescale in factors[128..192].chunks_exact_mut(2) {
@@ -292,6 +277,7 @@ mod tests {
                     err: 0.0,
                     lut_err: 0.0,
                     slack: 0.0,
+                    constant: 0.0,
                     floor: 0.0,
                 };
                 let mut want = [0u32; BLOCK_ROWS];
@@ -313,6 +299,34 @@ mod tests {
     }
 
     #[test]
+    fn tables_are_the_same_in_every_kernel_set() {
+        let mut random = Random::new(b"tables");
+        for p in [64, 384, 1536] {
+            for size in [0.0, 1e-20, 1.0, 1e15] {
+                let rotated: Vec<f32> = (0..p).map(|_| size * random.normal()).collect();
+                let mut want = vec![0u8; p * 4];
+                let portable = all()[0].table(&rotated, &mut want);
+                for code in 0..4 {
+                    let entry = |g: usize| (g * 7 + code * 5) % 16;
+                    let sum: f64 = (0..p / 4).map(|g| f64::from(want[g * 16 + entry(g)])).sum();
+                    let signed = |g: usize, j: usize| if entry(g) >> j & 1 == 1 { rotated[g * 4 + j] } else { -rotated[g * 4 + j] };
+                    let exact: f64 = (0..p / 4).flat_map(|g| (0..4).map(move |j| (g, j))).map(|(g, j)| f64::from(signed(g, j))).sum();
+                    let off = (sum * f64::from(portable.delta) + f64::from(portable.bias) - exact).abs();
+                    assert!(off <= f64::from((portable.worst + 0.01) * portable.delta), "{p} {size}: {off}");
+                }
+                for set in all() {
+                    let mut got = vec![0u8; p * 4];
+                    let made = set.table(&rotated, &mut got);
+                    // A fused multiply-add may round an entry the other way.
+                    assert!(got.iter().zip(&want).all(|(a, b)| a.abs_diff(*b) <= 1 && *a <= 127), "{} {p}", set.name);
+                    assert!((made.worst - portable.worst).abs() <= 0.01 * portable.worst.max(1.0), "{}", set.name);
+                    assert_eq!((made.delta, made.bias), (portable.delta, portable.bias), "{}", set.name);
+                }
+            }
+        }
+    }
+
+    #[test]
     fn bounds_and_estimates_agree_in_every_kernel_set() {
         let mut random = Random::new(b"agree");
         for dims in [3, 65, 384, 1536, 4200] {
@@ -327,7 +341,7 @@ mod tests {
             let mut block = vec![0u8; layout.block_bytes()];
             encode_block(&layout, Metric::L2, &centroid, &rows, &mut block);
             let (codes, rest) = block.split_at(layout.padded * 4);
-            let lut: Vec<u8> = (0..layout.padded * 4).map(|i| (i * 37 % 251) as u8).collect();
+            let lut: Vec<u8> = (0..layout.padded * 4).map(|i| (i * 37 % 128) as u8).collect();
             let args = ScoreArgs {
                 lut: &lut,
                 codes,
@@ -338,7 +352,8 @@ mod tests {
                 base: 9.0,
                 err: 1.5,
                 lut_err: 0.02,
-                slack: 1e-6,
+                slack: 0.01,
+                constant: 0.5,
                 floor: 0.0,
             };
             let (mut lower, mut estimate) = ([0f32; BLOCK_ROWS], [0f32; BLOCK_ROWS]);

@@ -2,7 +2,7 @@
 
 use std::arch::x86_64::*;
 
-use super::{Kernels, PANEL, ScoreArgs, TILE_POINTS, portable};
+use super::{Kernels, PANEL, QueryTable, ScoreArgs, TILE_POINTS, portable};
 use crate::math::code::BLOCK_ROWS;
 
 /// All of these were detected before this set is used.
@@ -23,6 +23,7 @@ pub(super) static KERNELS: Kernels = Kernels {
     flip,
     hadamard,
     halves,
+    table,
     score,
     tile,
 };
@@ -116,7 +117,12 @@ fn decode_f16(bytes: &[u8], out: &mut [f32]) {
     portable::decode_f16(&bytes[whole * 2..], &mut out[whole..]);
 }
 
-// The two loops around the transform are simple enough for the compiler, given the instructions.
+// The loops of these three are simple enough for the compiler, given the instructions.
+
+#[target_feature(enable = "avx2,fma")]
+fn table(rotated: &[f32], lut: &mut [u8]) -> QueryTable {
+    portable::table(rotated, lut)
+}
 
 #[target_feature(enable = "avx2")]
 fn flip(x: &mut [f32], flips: &[u32]) {
@@ -194,15 +200,20 @@ fn widen(both: __m256i, odd: __m256i) -> [__m256i; 2] {
 fn score(args: &ScoreArgs<'_>, lower: &mut [f32; BLOCK_ROWS], estimate: &mut [f32; BLOCK_ROWS]) -> f32 {
     let nibble = _mm256_set1_epi8(15);
     let mut sums = [_mm256_setzero_si256(); 4];
-    // A 16-bit lane takes one entry of at most 255 for each of its 32-byte steps: 256 of them fit.
-    for (lut, codes) in args.lut.chunks(32 * 256).zip(args.codes.chunks(32 * 256)) {
+    // Two entries of at most 127 add up in a byte; a 16-bit lane takes one such sum for each 64-byte step.
+    for (lut, codes) in args.lut.chunks(64 * 256).zip(args.codes.chunks(64 * 256)) {
         let mut acc = [_mm256_setzero_si256(); 4];
-        for (lut, codes) in lut.chunks_exact(32).zip(codes.chunks_exact(32)) {
-            // SAFETY: both chunks have 32 bytes.
-            let (lut, codes) =
-                unsafe { (_mm256_loadu_si256(lut.as_ptr().cast()), _mm256_loadu_si256(codes.as_ptr().cast())) };
-            let first = _mm256_shuffle_epi8(lut, _mm256_and_si256(codes, nibble));
-            let last = _mm256_shuffle_epi8(lut, _mm256_and_si256(_mm256_srli_epi16::<4>(codes), nibble));
+        for (lut, codes) in lut.chunks_exact(64).zip(codes.chunks_exact(64)) {
+            let look_up = |at: usize| {
+                // SAFETY: both chunks have 64 bytes and at is 0 or 32.
+                let (lut, codes) = unsafe {
+                    (_mm256_loadu_si256(lut.as_ptr().add(at).cast()), _mm256_loadu_si256(codes.as_ptr().add(at).cast()))
+                };
+                let high = _mm256_and_si256(_mm256_srli_epi16::<4>(codes), nibble);
+                (_mm256_shuffle_epi8(lut, _mm256_and_si256(codes, nibble)), _mm256_shuffle_epi8(lut, high))
+            };
+            let ((a, b), (c, d)) = (look_up(0), look_up(32));
+            let (first, last) = (_mm256_add_epi8(a, c), _mm256_add_epi8(b, d));
             acc[0] = _mm256_add_epi16(acc[0], first);
             acc[1] = _mm256_add_epi16(acc[1], _mm256_srli_epi16::<8>(first));
             acc[2] = _mm256_add_epi16(acc[2], last);
@@ -217,23 +228,18 @@ fn score(args: &ScoreArgs<'_>, lower: &mut [f32; BLOCK_ROWS], estimate: &mut [f3
 
     let all = |x: f32| _mm256_set1_ps(x);
     let mut least = all(f32::INFINITY);
-    let abs = |x: __m256| _mm256_andnot_ps(_mm256_set1_ps(-0.0), x);
     for (part, sums) in sums.into_iter().enumerate() {
         let at = args.factors.as_ptr();
         // SAFETY: the factors are 32 f32 and twice 32 f16; this reads the 8 of each that belong to this part.
         let (add, rescale, error) = unsafe {
             (load_f32(at.add(part * 32)), load_f16(at.add(128 + part * 16)), load_f16(at.add(192 + part * 16)))
         };
-        let scale = all(args.scale);
-        let (rescale, error) = (_mm256_mul_ps(rescale, scale), _mm256_mul_ps(error, scale));
+        let rescale = _mm256_mul_ps(rescale, all(args.scale));
         let inner = _mm256_fmadd_ps(all(args.delta), _mm256_cvtepi32_ps(sums), all(args.bias));
-        let product = _mm256_mul_ps(rescale, inner);
-        let base = all(args.base);
-        let value = _mm256_sub_ps(_mm256_add_ps(base, add), product);
-        let sizes = _mm256_add_ps(_mm256_add_ps(abs(base), abs(add)), abs(product));
-        let bound = _mm256_fnmadd_ps(all(args.err), error, value);
+        let value = _mm256_fnmadd_ps(rescale, inner, _mm256_add_ps(all(args.base), add));
+        let bound = _mm256_fnmadd_ps(all(args.err), error, _mm256_sub_ps(value, all(args.constant)));
         let bound = _mm256_fnmadd_ps(all(args.lut_err), rescale, bound);
-        let bound = _mm256_fnmadd_ps(all(args.slack), sizes, bound);
+        let bound = _mm256_fnmadd_ps(all(args.slack), _mm256_andnot_ps(_mm256_set1_ps(-0.0), add), bound);
         let floor = all(args.floor);
         // The second operand wins over a NaN in the first: what overflowed is bounded by the floor.
         let (bound, value) = (_mm256_max_ps(bound, floor), _mm256_max_ps(value, floor));

@@ -2,7 +2,7 @@
 
 use std::arch::x86_64::*;
 
-use super::{Kernels, PANEL, ScoreArgs, TILE_POINTS, portable};
+use super::{Kernels, PANEL, QueryTable, ScoreArgs, TILE_POINTS, portable};
 use crate::math::code::BLOCK_ROWS;
 
 /// All of these were detected before this set is used.
@@ -27,6 +27,7 @@ pub(super) static KERNELS: Kernels = Kernels {
     flip,
     hadamard,
     halves,
+    table,
     score,
     tile,
 };
@@ -130,7 +131,12 @@ fn decode_f16(bytes: &[u8], out: &mut [f32]) {
     }
 }
 
-// The two loops around the transform are simple enough for the compiler, given the instructions.
+// The loops of these three are simple enough for the compiler, given the instructions.
+
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,fma")]
+fn table(rotated: &[f32], lut: &mut [u8]) -> QueryTable {
+    portable::table(rotated, lut)
+}
 
 #[target_feature(enable = "avx512f,avx512dq")]
 fn flip(x: &mut [f32], flips: &[u32]) {
@@ -209,42 +215,56 @@ fn hadamard_registers<const N: usize>(x: &mut [f32], scale: f32) {
     }
 }
 
-/// Sums of 16 rows from accumulators whose 16-bit lanes hold (even row + 256 odd row) and (odd row), for four groups.
+/// Sums of rows 0..16 and 16..32 from accumulators whose 16-bit lanes hold (even row + 256 odd row) and (odd row) of
+/// the first 16 rows, then of the last, for four groups. Their four lanes together must fit 16 bits.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl")]
-fn widen(both: __m512i, odd: __m512i) -> __m512i {
-    let even = _mm512_sub_epi16(both, _mm512_slli_epi16::<8>(odd));
-    // Rows 0..8 and 8..16 of each 128-bit lane, in order; the four lanes are then summed as 32-bit numbers.
-    let (first, last) = (_mm512_unpacklo_epi16(even, odd), _mm512_unpackhi_epi16(even, odd));
-    let sum = |v: __m512i| {
-        let low = _mm512_cvtepu16_epi32(_mm512_castsi512_si256(v));
-        let high = _mm512_cvtepu16_epi32(_mm512_extracti64x4_epi64::<1>(v));
-        let lanes = _mm512_add_epi32(low, high);
-        _mm256_add_epi32(_mm512_castsi512_si256(lanes), _mm512_extracti64x4_epi64::<1>(lanes))
+fn widen(acc: [__m512i; 4]) -> [__m512i; 2] {
+    let even = |both, odd| _mm512_sub_epi16(both, _mm512_slli_epi16::<8>(odd));
+    let (a, b, c, d) = (even(acc[0], acc[1]), acc[1], even(acc[2], acc[3]), acc[3]);
+    // Adds the four 128-bit lanes of each: [a, b, c, d].
+    let halves = |x, y| {
+        _mm512_add_epi16(_mm512_shuffle_i32x4::<0b01_00_01_00>(x, y), _mm512_shuffle_i32x4::<0b11_10_11_10>(x, y))
     };
-    _mm512_inserti64x4::<1>(_mm512_castsi256_si512(sum(first)), sum(last))
+    let (ab, cd) = (halves(a, b), halves(c, d));
+    let all = _mm512_add_epi16(_mm512_shuffle_i32x4::<0b10_00_10_00>(ab, cd), _mm512_shuffle_i32x4::<0b11_01_11_01>(ab, cd));
+    // Lane 0 has the even rows of the first half, lane 1 the odd ones: zip them.
+    let zip = _mm512_set_epi16(
+        31, 23, 30, 22, 29, 21, 28, 20, 27, 19, 26, 18, 25, 17, 24, 16, 15, 7, 14, 6, 13, 5, 12, 4, 11, 3, 10, 2, 9, 1, 8, 0,
+    );
+    let rows = _mm512_permutexvar_epi16(zip, all);
+    [
+        _mm512_cvtepu16_epi32(_mm512_castsi512_si256(rows)),
+        _mm512_cvtepu16_epi32(_mm512_extracti64x4_epi64::<1>(rows)),
+    ]
 }
 
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,fma")]
 fn score(args: &ScoreArgs<'_>, lower: &mut [f32; BLOCK_ROWS], estimate: &mut [f32; BLOCK_ROWS]) -> f32 {
     let nibble = _mm512_set1_epi8(15);
     let mut sums = [_mm512_setzero_si512(); 2];
-    // A 16-bit lane takes one entry of at most 255 for each of its 64-byte steps: 256 of them fit.
-    for (lut, codes) in args.lut.chunks(64 * 256).zip(args.codes.chunks(64 * 256)) {
+    // Two entries of at most 127 add up in a byte. 64 steps put 64 such sums in each 16-bit lane, 256 in the sum of the
+    // four lanes: at most 65,024.
+    for (lut, codes) in args.lut.chunks(128 * 64).zip(args.codes.chunks(128 * 64)) {
         let mut acc = [_mm512_setzero_si512(); 4];
-        for (lut, codes) in lut.chunks_exact(64).zip(codes.chunks_exact(64)) {
-            // SAFETY: both chunks have 64 bytes.
-            let (lut, codes) =
-                unsafe { (_mm512_loadu_si512(lut.as_ptr().cast()), _mm512_loadu_si512(codes.as_ptr().cast())) };
-            let first = _mm512_shuffle_epi8(lut, _mm512_and_si512(codes, nibble));
-            let last = _mm512_shuffle_epi8(lut, _mm512_and_si512(_mm512_srli_epi16::<4>(codes), nibble));
+        for (lut, codes) in lut.chunks_exact(128).zip(codes.chunks_exact(128)) {
+            let look_up = |at: usize| {
+                // SAFETY: both chunks have 128 bytes and at is 0 or 64.
+                let (lut, codes) = unsafe {
+                    (_mm512_loadu_si512(lut.as_ptr().add(at).cast()), _mm512_loadu_si512(codes.as_ptr().add(at).cast()))
+                };
+                let high = _mm512_and_si512(_mm512_srli_epi16::<4>(codes), nibble);
+                (_mm512_shuffle_epi8(lut, _mm512_and_si512(codes, nibble)), _mm512_shuffle_epi8(lut, high))
+            };
+            let ((a, b), (c, d)) = (look_up(0), look_up(64));
+            let (first, last) = (_mm512_add_epi8(a, c), _mm512_add_epi8(b, d));
             acc[0] = _mm512_add_epi16(acc[0], first);
             acc[1] = _mm512_add_epi16(acc[1], _mm512_srli_epi16::<8>(first));
             acc[2] = _mm512_add_epi16(acc[2], last);
             acc[3] = _mm512_add_epi16(acc[3], _mm512_srli_epi16::<8>(last));
         }
-        sums[0] = _mm512_add_epi32(sums[0], widen(acc[0], acc[1]));
-        sums[1] = _mm512_add_epi32(sums[1], widen(acc[2], acc[3]));
+        let [first, last] = widen(acc);
+        sums = [_mm512_add_epi32(sums[0], first), _mm512_add_epi32(sums[1], last)];
     }
 
     let all = |x: f32| _mm512_set1_ps(x);
@@ -255,16 +275,12 @@ fn score(args: &ScoreArgs<'_>, lower: &mut [f32; BLOCK_ROWS], estimate: &mut [f3
         let (add, rescale, error) = unsafe {
             (load_f32(at.add(half * 64)), load_f16(at.add(128 + half * 32)), load_f16(at.add(192 + half * 32)))
         };
-        let scale = all(args.scale);
-        let (rescale, error) = (_mm512_mul_ps(rescale, scale), _mm512_mul_ps(error, scale));
+        let rescale = _mm512_mul_ps(rescale, all(args.scale));
         let inner = _mm512_fmadd_ps(all(args.delta), _mm512_cvtepi32_ps(sums), all(args.bias));
-        let product = _mm512_mul_ps(rescale, inner);
-        let base = all(args.base);
-        let value = _mm512_sub_ps(_mm512_add_ps(base, add), product);
-        let sizes = _mm512_add_ps(_mm512_add_ps(_mm512_abs_ps(base), _mm512_abs_ps(add)), _mm512_abs_ps(product));
-        let bound = _mm512_fnmadd_ps(all(args.err), error, value);
+        let value = _mm512_fnmadd_ps(rescale, inner, _mm512_add_ps(all(args.base), add));
+        let bound = _mm512_fnmadd_ps(all(args.err), error, _mm512_sub_ps(value, all(args.constant)));
         let bound = _mm512_fnmadd_ps(all(args.lut_err), rescale, bound);
-        let bound = _mm512_fnmadd_ps(all(args.slack), sizes, bound);
+        let bound = _mm512_fnmadd_ps(all(args.slack), _mm512_abs_ps(add), bound);
         let floor = all(args.floor);
         // The second operand wins over a NaN in the first: what overflowed is bounded by the floor.
         let (bound, value) = (_mm512_max_ps(bound, floor), _mm512_max_ps(value, floor));

@@ -36,31 +36,42 @@ pub(super) struct Kernels {
     flip: unsafe fn(&mut [f32], &[u32]),
     hadamard: unsafe fn(&mut [f32], f32),
     halves: unsafe fn(&mut [f32]),
+    table: unsafe fn(&[f32], &mut [u8]) -> QueryTable,
     score: unsafe fn(&ScoreArgs<'_>, &mut [f32; BLOCK_ROWS], &mut [f32; BLOCK_ROWS]) -> f32,
     tile: unsafe fn(&[f32], &[f32], &mut [f32; TILE_POINTS * PANEL]),
 }
 
-/// What scoring one block needs. `lut` and `codes` hold 16 bytes a group of four dimensions.
+/// What scoring one block needs. `lut` (entries of at most 127) and `codes` hold 16 bytes a group of four dimensions.
+///
+/// estimate = base + f_add - f_rescale (delta sum + bias)
+/// lower = estimate - err f_err - lut_err f_rescale - slack |f_add| - constant, where f_rescale = scale times its float16
+/// and f_err is the bare float16.
 pub(super) struct ScoreArgs<'a> {
     pub lut: &'a [u8],
     pub codes: &'a [u8],
     /// 32 f32 `f_add`, 32 f16 `f_rescale`, 32 f16 `f_err`, little-endian.
     pub factors: &'a [u8],
-    /// What the two f16 factors are multiplied by.
     pub scale: f32,
-    /// `<s, Rq> = delta * sum + bias`.
     pub delta: f32,
     pub bias: f32,
-    /// Score of the query against the centroid.
     pub base: f32,
-    /// Multiplies `f_err`.
     pub err: f32,
-    /// Error of `<s, Rq>` from the quantised table; multiplies `f_rescale`.
     pub lut_err: f32,
-    /// Relative rounding slack.
     pub slack: f32,
+    pub constant: f32,
     /// No true score is below this.
     pub floor: f32,
+}
+
+/// What [`Kernels::table`] says of the table it made.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct QueryTable {
+    /// `<s, q> = delta * sum + bias` for the sum of the entries that the code of s selects.
+    pub delta: f32,
+    pub bias: f32,
+    /// Sum over the groups of the worst error of an entry, and of the mean squared error, in units of delta.
+    pub worst: f32,
+    pub variance: f32,
 }
 
 /// The kernels for this CPU.
@@ -148,6 +159,15 @@ impl Kernels {
         assert!(x.len().is_multiple_of(2));
         // SAFETY: two equal halves, and the CPU features were detected.
         unsafe { (self.halves)(x) }
+    }
+
+    /// Writes the table of a rotated query: 16 entries for each group of four dimensions, entry e the sum of the four
+    /// with a plus where e has a bit.
+    pub(super) fn table(&self, rotated: &[f32], lut: &mut [u8]) -> QueryTable {
+        assert!(rotated.len().is_multiple_of(64));
+        assert_eq!(lut.len(), rotated.len() * 4);
+        // SAFETY: whole groups, 16 bytes each, and the CPU features were detected.
+        unsafe { (self.table)(rotated, lut) }
     }
 
     /// Lower bound and estimate of the score of all 32 rows of a block; returns the least bound.

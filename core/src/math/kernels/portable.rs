@@ -2,7 +2,7 @@
 
 use half::f16;
 
-use super::{Kernels, PANEL, ScoreArgs, TILE_POINTS};
+use super::{Kernels, PANEL, QueryTable, ScoreArgs, TILE_POINTS};
 use crate::math::candidates::least;
 use crate::math::code::BLOCK_ROWS;
 
@@ -19,6 +19,7 @@ pub(super) static KERNELS: Kernels = Kernels {
     flip,
     hadamard,
     halves,
+    table,
     score,
     tile,
 };
@@ -108,6 +109,59 @@ fn hadamard(x: &mut [f32], scale: f32) {
     }
 }
 
+/// Plus or minus one for each dimension of a group and each table entry.
+const SIGNS: [[f32; 16]; 4] = {
+    let mut signs = [[-1.0; 16]; 4];
+    let mut entry = 0;
+    while entry < 16 {
+        let mut dimension = 0;
+        while dimension < 4 {
+            if entry >> dimension & 1 == 1 {
+                signs[dimension][entry] = 1.0;
+            }
+            dimension += 1;
+        }
+        entry += 1;
+    }
+    signs
+};
+
+/// The largest table entry: the sum of two still fits a byte.
+pub(super) const LARGEST_ENTRY: f32 = 127.0;
+
+#[inline(always)]
+pub(super) fn table(rotated: &[f32], lut: &mut [u8]) -> QueryTable {
+    let mut widest = [0f32; 16];
+    for groups in rotated.chunks_exact(64) {
+        for (i, widest) in widest.iter_mut().enumerate() {
+            let sum = (0..4).fold(0.0, |sum, j| sum + groups[i * 4 + j].abs());
+            *widest = if sum > *widest { sum } else { *widest };
+        }
+    }
+    let widest = 2.0 * widest.into_iter().fold(0f32, f32::max);
+    let delta = if widest > 0.0 { widest / LARGEST_ENTRY } else { 1.0 };
+    let per_delta = 1.0 / delta;
+    // Adding and subtracting 1.5 * 2^23 rounds to an integer, whose lowest byte is then the sum's.
+    const ROUND: f32 = 12_582_912.0;
+    let (mut bias, mut worst, mut variance) = (0f64, 0f32, [0f32; 16]);
+    for (group, lut) in rotated.chunks_exact(4).zip(lut.chunks_exact_mut(16)) {
+        let low = group.iter().fold(0.0, |sum, x| sum + x.abs());
+        bias -= f64::from(low);
+        let mut largest = [0f32; 16];
+        for entry in 0..16 {
+            let signed = (0..4).fold(low, |sum, j| sum + SIGNS[j][entry] * group[j]);
+            let exact = (signed * per_delta).clamp(0.0, LARGEST_ENTRY);
+            let rounded = exact + ROUND;
+            lut[entry] = rounded.to_bits() as u8;
+            let off = (exact - (rounded - ROUND)).abs();
+            largest[entry] = off;
+            variance[entry] += off * off;
+        }
+        worst += largest.into_iter().fold(0f32, |m, x| if x > m { x } else { m });
+    }
+    QueryTable { delta, bias: bias as f32, worst, variance: variance.iter().sum::<f32>() / 16.0 }
+}
+
 /// For each of 32 rows, the sum of the table entries its code selects. Exact in every set.
 fn sums(lut: &[u8], codes: &[u8]) -> [u32; BLOCK_ROWS] {
     let mut sums = [0u32; BLOCK_ROWS];
@@ -126,12 +180,11 @@ fn score(args: &ScoreArgs<'_>, lower: &mut [f32; BLOCK_ROWS], estimate: &mut [f3
     for row in 0..BLOCK_ROWS {
         let add = f32_at(adds, row);
         let rescale = f16_at(scaled, row) * args.scale;
-        let error = f16_at(scaled, BLOCK_ROWS + row) * args.scale;
-        let product = rescale * (args.delta * sums[row] as f32 + args.bias);
-        let value = args.base + add - product;
-        let rounding = args.slack * (args.base.abs() + add.abs() + product.abs());
+        let error = f16_at(scaled, BLOCK_ROWS + row);
+        let value = args.base + add - rescale * (args.delta * sums[row] as f32 + args.bias);
+        let bound = value - args.err * error - args.lut_err * rescale - args.slack * add.abs() - args.constant;
         // `max` drops a NaN: what overflowed is bounded by the floor and so always reranked.
-        lower[row] = (value - args.err * error - args.lut_err * rescale - rounding).max(args.floor);
+        lower[row] = bound.max(args.floor);
         estimate[row] = value.max(args.floor);
     }
     least(lower)
