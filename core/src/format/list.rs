@@ -1,0 +1,223 @@
+//! Lists: the clear list map, list pages and the clear heads of their sealed chunks.
+//!
+//! A chunk opens to a base slot (u64) and blocks of 32 rows: the block of `math::code`, then 32
+//! slot deltas (u32, `u32::MAX` behind the last row). A chunk that is longer than a page lies in
+//! pieces on consecutive pages of its list.
+
+use super::{Reader, Writer};
+use crate::{
+    math::code::BlockLayout,
+    store::{BODY, Block, Clear},
+};
+
+/// Rows of one block.
+pub const BLOCK_ROWS: usize = 32;
+/// Most blocks of one chunk.
+pub const CHUNK_BLOCKS_MAX: usize = 4;
+/// A `died` that has not come.
+pub const NEVER: u64 = u64::MAX;
+/// Entries of a list map page.
+pub const MAP_ENTRIES: usize = BODY / MapEntry::LEN;
+
+/// One list: where it is and when it lives.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct MapEntry {
+    /// The list; 0 = a free position.
+    pub uid: u64,
+    /// First page; 0 = no rows yet.
+    pub head: Block,
+    /// Last page.
+    pub tail: Block,
+    /// Data epoch that published it.
+    pub born: u64,
+    /// Data epoch that ended it, or [`NEVER`].
+    pub died: u64,
+    /// Rows ever appended, dead ones too.
+    pub rows: u32,
+    /// Chunks ever appended.
+    pub chunks: u32,
+}
+
+impl MapEntry {
+    /// A free position.
+    pub const FREE: Self = Self { uid: 0, head: 0, tail: 0, born: 0, died: 0, rows: 0, chunks: 0 };
+
+    /// Whether a scan that read data epoch `epoch` uses this list.
+    pub fn live_at(&self, epoch: u64) -> bool {
+        self.uid != 0 && self.born <= epoch && epoch < self.died
+    }
+
+    /// Offset of position `position` in its map page's body.
+    pub fn offset(position: u32) -> usize {
+        position as usize % MAP_ENTRIES * Self::LEN
+    }
+}
+
+impl Clear for MapEntry {
+    const LEN: usize = 40;
+
+    fn encode(&self, out: &mut [u8]) {
+        Writer(out)
+            .u64(self.uid)
+            .u32(self.head)
+            .u32(self.tail)
+            .u64(self.born)
+            .u64(self.died)
+            .u32(self.rows)
+            .u32(self.chunks);
+    }
+
+    fn decode(bytes: &[u8]) -> Option<Self> {
+        let mut r = Reader(bytes);
+        let entry = Self {
+            uid: r.u64(),
+            head: r.u32(),
+            tail: r.u32(),
+            born: r.u64(),
+            died: r.u64(),
+            rows: r.u32(),
+            chunks: r.u32(),
+        };
+        ((entry.head == 0) == (entry.tail == 0)).then_some(entry)
+    }
+}
+
+/// Head of a list page.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ListPage {
+    /// The list.
+    pub uid: u64,
+    /// Number of the page in its list, from 0.
+    pub ordinal: u32,
+    /// The next page; 0 after the last.
+    pub next: Block,
+}
+
+impl Clear for ListPage {
+    const LEN: usize = 16;
+
+    fn encode(&self, out: &mut [u8]) {
+        Writer(out).u64(self.uid).u32(self.ordinal).u32(self.next);
+    }
+
+    fn decode(bytes: &[u8]) -> Option<Self> {
+        let mut r = Reader(bytes);
+        let page = Self { uid: r.u64(), ordinal: r.u32(), next: r.u32() };
+        (page.uid != 0).then_some(page)
+    }
+}
+
+/// Head of a chunk, or of a piece of one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ChunkHeader {
+    /// Data epoch that published it.
+    pub born: u64,
+    /// Number of the chunk in its list, from 0.
+    pub ordinal: u32,
+    /// Rows, 1 to 128.
+    pub rows: u16,
+    /// Number of this piece, from 0.
+    pub piece: u8,
+    /// Pieces of the chunk.
+    pub pieces: u8,
+    /// Sealed bytes of this piece.
+    pub len: u16,
+}
+
+impl Clear for ChunkHeader {
+    const LEN: usize = 20;
+
+    fn encode(&self, out: &mut [u8]) {
+        Writer(out).u64(self.born).u32(self.ordinal).u16(self.rows).u8(self.piece).u8(self.pieces).u16(self.len).u16(0);
+    }
+
+    fn decode(bytes: &[u8]) -> Option<Self> {
+        let mut r = Reader(bytes);
+        let header =
+            Self { born: r.u64(), ordinal: r.u32(), rows: r.u16(), piece: r.u8(), pieces: r.u8(), len: r.u16() };
+        let rows = 1..=(BLOCK_ROWS * CHUNK_BLOCKS_MAX) as u16;
+        (rows.contains(&header.rows) && header.piece < header.pieces && r.u16() == 0).then_some(header)
+    }
+}
+
+/// A chunk, or a piece of one, on a list page.
+#[derive(Clone, Copy, Debug)]
+pub struct Piece<'a> {
+    /// Offset of its header in the body.
+    pub offset: usize,
+    /// Its head.
+    pub header: ChunkHeader,
+    /// Its sealed bytes.
+    pub sealed: &'a [u8],
+}
+
+/// Every piece of a page body; `None` stands for a malformed rest.
+pub fn pieces(body: &[u8]) -> impl Iterator<Item = Option<Piece<'_>>> {
+    let mut offset = ListPage::LEN;
+    std::iter::from_fn(move || {
+        if offset >= body.len() {
+            return None;
+        }
+        let piece = ChunkHeader::at(body, offset).and_then(|header| {
+            let start = offset + ChunkHeader::LEN;
+            Some(Piece { offset, header, sealed: body.get(start..start + header.len as usize)? })
+        });
+        offset = piece.map_or(body.len(), |piece| offset + ChunkHeader::LEN + piece.sealed.len());
+        Some(piece)
+    })
+}
+
+/// How chunks of an index of some dimension lie.
+#[derive(Clone, Copy, Debug)]
+pub struct ChunkLayout {
+    /// The columnar block of 32 codes.
+    pub block: BlockLayout,
+    /// Blocks that one chunk may have.
+    pub blocks_max: usize,
+}
+
+/// Bytes of a chunk's plaintext before its blocks: the base slot.
+pub const CHUNK_PREFIX: usize = 8;
+/// Longest piece.
+pub const PIECE_MAX: usize = BODY - ListPage::LEN - ChunkHeader::LEN;
+
+impl ChunkLayout {
+    /// The layout for vectors of `dims` elements: as many blocks as fit one page, at least one.
+    pub fn new(dims: usize) -> Self {
+        let block = BlockLayout::new(dims);
+        let room = PIECE_MAX - crate::crypto::OVERHEAD - CHUNK_PREFIX;
+        let fit = room / Self { block, blocks_max: 1 }.block_bytes();
+        Self { block, blocks_max: fit.clamp(1, CHUNK_BLOCKS_MAX) }
+    }
+
+    /// Bytes of one block with its slot deltas.
+    pub fn block_bytes(&self) -> usize {
+        self.block.block_bytes() + BLOCK_ROWS * 4
+    }
+
+    /// Bytes of the plaintext of a chunk of `rows` rows.
+    pub fn plain_len(&self, rows: usize) -> usize {
+        CHUNK_PREFIX + rows.div_ceil(BLOCK_ROWS) * self.block_bytes()
+    }
+
+    /// Rows that one chunk may have.
+    pub fn rows_max(&self) -> usize {
+        self.blocks_max * BLOCK_ROWS
+    }
+
+    /// Codes and slot deltas of block `index` of an opened chunk.
+    pub fn split<'a>(&self, plain: &'a [u8], index: usize) -> (&'a [u8], &'a [u8]) {
+        let start = CHUNK_PREFIX + index * self.block_bytes();
+        plain[start..start + self.block_bytes()].split_at(self.block.block_bytes())
+    }
+}
+
+/// The slot of row `row` of a block, from the chunk's base and the block's deltas.
+pub fn slot_of(base: u64, deltas: &[u8], row: usize) -> u64 {
+    base + u64::from(u32::from_le_bytes(deltas[row * 4..row * 4 + 4].try_into().expect("four bytes")))
+}
+
+/// The base slot of an opened chunk.
+pub fn base_slot(plain: &[u8]) -> u64 {
+    u64::from_le_bytes(plain[..8].try_into().expect("eight bytes"))
+}
