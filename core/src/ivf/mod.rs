@@ -1,1 +1,177 @@
-//! Placeholder.
+//! `sealed_ivf` over a page store: the whole index, without Postgres.
+//!
+//! Three flows: [`insert`] appends a sealed record and a slot; [`merge`] codes the tail into L0 and
+//! L0 into lists, and [`cluster`] makes the lists; [`scan`] streams rows by distance.
+//! [`vacuum`] needs no key. [`check`] opens everything and asserts every invariant.
+//! The rules that keep them apart are in `src/index/README.md`.
+
+pub mod build;
+pub mod check;
+pub mod cluster;
+pub mod directory;
+pub mod insert;
+mod lists;
+pub mod merge;
+mod pages;
+mod records;
+mod recover;
+pub mod scan;
+mod slots;
+mod split;
+pub mod stats;
+pub mod vacuum;
+mod vector;
+
+use crate::{
+    Error, Result,
+    crypto::MetaAad,
+    format::meta::{Identity, META_BLOCK, Meta},
+    keys::{IndexKeys, Uuid},
+    store::{Action, Clear, PageKind, PageStore, SealedBytes},
+};
+
+pub use directory::Directory;
+pub use vector::Query;
+
+/// Rows of the tail that a keyed inserter leaves before it codes them into L0.
+pub const TAIL_ROWS: u64 = 128;
+/// Rows of L0 from which they go to lists.
+pub const L0_ROWS: u64 = 4096;
+/// Rows that a list should have.
+pub const LIST_ROWS: u64 = 176;
+/// Rows below which growth to the double clusters from scratch.
+pub const RECLUSTER_BELOW: u64 = 100_000;
+
+/// Opens column values, which lie verbatim in records that were inserted while the ring was locked.
+pub trait OpenValue {
+    /// Opens `sealed` into `out`, whose length is the index's dimension.
+    fn open_value(&self, sealed: &[u8], out: &mut [f32]) -> Result<()>;
+}
+
+/// The keys of one index.
+pub struct Keys<'a> {
+    /// Subkeys of everything that the index sealed.
+    pub index: &'a mut IndexKeys,
+    /// The column's values.
+    pub values: &'a dyn OpenValue,
+}
+
+/// What long work is at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Phase {
+    /// Rows of the heap are being sealed into records.
+    Loading,
+    /// k-means over a sample.
+    Clustering,
+    /// Rows are being given to lists.
+    Assigning,
+    /// Lists are being written.
+    Writing,
+}
+
+/// Where long work may run, how much memory it may take, and whom to tell.
+pub struct Work<'a> {
+    /// Threads for arithmetic; `None` = the calling thread.
+    pub pool: Option<&'a rayon::ThreadPool>,
+    /// Bytes that clustering may use beside the pages (`maintenance_work_mem`).
+    pub memory_bytes: usize,
+    /// Called on the calling thread every 100 ms or so with (phase, done, total); an error cancels.
+    pub tick: &'a mut dyn FnMut(Phase, u64, u64) -> Result<()>,
+}
+
+/// What one backend remembers of one index between calls. Drop it when the key is dropped.
+pub struct Cache {
+    index: Uuid,
+    directory: Option<std::rc::Rc<Directory>>,
+    leaves: slots::LeafHints,
+    records: records::Scratch,
+}
+
+impl Cache {
+    /// An empty cache for the index of this uuid.
+    pub fn new(index: Uuid) -> Self {
+        Self { index, directory: None, leaves: slots::LeafHints::default(), records: records::Scratch::default() }
+    }
+
+    /// The index that it belongs to.
+    pub fn index(&self) -> Uuid {
+        self.index
+    }
+}
+
+/// Writes the meta page of an empty index into a relation without pages. Needs no key.
+pub fn create<S: PageStore>(store: &S, identity: Identity) -> Result<()> {
+    let mut action = store.begin()?;
+    let (slot, block) = action.create(PageKind::Meta)?;
+    if block != META_BLOCK {
+        return Err(Error::Bug("a new index starts at block 0"));
+    }
+    action.page_mut(slot).write_grow(0, &Meta::new(identity));
+    action.commit()
+}
+
+/// Reads the meta page.
+pub fn read_meta<S: PageStore>(store: &S) -> Result<Meta> {
+    let page = pages::read(store, META_BLOCK, PageKind::Meta)?;
+    Meta::read(crate::store::body(&page))
+}
+
+/// Checks that `keys` are this index's and that its clear identity is as it was sealed.
+pub fn check_keys<S: PageStore>(store: &S, keys: &IndexKeys) -> Result<()> {
+    let page = pages::read(store, META_BLOCK, PageKind::Meta)?;
+    let body = crate::store::body(&page);
+    let meta = Meta::read(body)?;
+    if meta.dek_version == 0 {
+        return Ok(()); // nothing in it was sealed under an index key yet
+    }
+    keys.check_commitment(&meta.commitment)?;
+    let tag = &body[Meta::LEN..];
+    match keys.meta().open(&meta_aad(&meta), tag) {
+        Ok(plain) if plain.is_empty() => Ok(()),
+        _ => Err(Error::Corrupt { block: META_BLOCK, what: "the identity of the index is not what was sealed" }),
+    }
+}
+
+/// Binds the index to `keys` when its first sealed thing is about to be written.
+fn bind_keys<S: PageStore>(store: &S, keys: &IndexKeys) -> Result<Meta> {
+    let meta = read_meta(store)?;
+    if meta.dek_version != 0 {
+        return Ok(meta);
+    }
+    let bind = |meta: Meta| Meta { dek_version: keys.dek_version(), commitment: keys.commitment(), ..meta };
+    let seal = keys.meta().seal(&meta_aad(&bind(meta)), &[])?;
+    let mut action = store.begin()?;
+    let slot = action.update(META_BLOCK)?;
+    let current = Meta::read(crate::store::body(action.page(slot)))?;
+    if current.dek_version != 0 {
+        return Ok(current); // another backend was first
+    }
+    let bound = bind(current);
+    let mut page = action.page_mut(slot);
+    page.write(0, &bound);
+    page.copy_sealed(Meta::LEN, SealedBytes::of(&seal));
+    action.commit()?;
+    Ok(bound)
+}
+
+fn meta_aad(meta: &Meta) -> MetaAad {
+    MetaAad {
+        index: meta.identity.index,
+        dek_version: meta.dek_version,
+        ring: meta.identity.ring,
+        dims: meta.identity.dims,
+        metric: meta.identity.metric as u8,
+        precision: meta.identity.precision as u8,
+    }
+}
+
+/// Changes the meta page in one record and returns it.
+fn update_meta<S: PageStore>(store: &S, change: impl FnOnce(&mut Meta)) -> Result<Meta> {
+    let mut action = store.begin()?;
+    let slot = action.update(META_BLOCK)?;
+    let mut meta = Meta::read(crate::store::body(action.page(slot)))?;
+    change(&mut meta);
+    action.page_mut(slot).write(0, &meta);
+    action.commit()?;
+    Ok(meta)
+}

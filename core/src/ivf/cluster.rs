@@ -1,0 +1,505 @@
+//! Clustering: making lists out of rows, and publishing a new set of lists.
+//!
+//! The holder of the maintenance lock runs this. Records are opened on the calling thread;
+//! arithmetic runs on `Work::pool`.
+
+use rayon::prelude::*;
+
+use super::{
+    Cache, Keys, L0_ROWS, LIST_ROWS, Phase, Work,
+    directory::{self, Directory},
+    lists::{self, Appender, Positions},
+    records::{self, Opened},
+    slots, update_meta,
+};
+use crate::{
+    Result,
+    format::{
+        directory::{DirectoryEntry, DirectoryStream, round_centroids},
+        list::{BLOCK_ROWS, CHUNK_PREFIX, ChunkLayout, MapEntry, NEVER},
+        meta::{Identity, Meta},
+        slot::SlotState,
+    },
+    math::{
+        Assigner, KmeansOptions, encode_block, kmeans,
+        kmeans::{assign_batched, memory_bytes},
+        probe::{Calibration, ListStats, Sample, calibrate},
+    },
+    metric::Metric,
+    store::{Block, PageStore},
+};
+
+/// Sample rows for each list: more buys no recall (`spec/prototype.md`).
+const SAMPLE_ROWS: usize = 64;
+const ITERATIONS: usize = 10;
+/// Rows that are opened and assigned at a time.
+const BATCH_ROWS: usize = 4096;
+
+/// Opens the vector of `slot` in index space; `false` if the row is gone or can't be indexed.
+pub fn open_vector<S: PageStore>(
+    store: &S,
+    cache: &mut Cache,
+    keys: &mut Keys<'_>,
+    identity: &Identity,
+    slot: u64,
+    out: &mut [f32],
+) -> Result<bool> {
+    loop {
+        let Some(entry) = slots::live_entry(store, &mut cache.leaves, slot)? else {
+            return Ok(false);
+        };
+        match records::open(store, keys, identity, slot, &entry, &mut cache.records)? {
+            Opened::Moved => {
+                let again = slots::live_entry(store, &mut cache.leaves, slot)?;
+                if again == Some(entry) {
+                    return records::missing(&entry);
+                }
+            }
+            Opened::Unindexable => return Ok(false),
+            opened => {
+                cache.records.decode(opened, identity, out);
+                return Ok(true);
+            }
+        }
+    }
+}
+
+/// Slots below `upto` that are live now, ascending.
+fn live_slots<S: PageStore>(store: &S, cache: &mut Cache, upto: u64) -> Result<Vec<u64>> {
+    let mut live = Vec::new();
+    let mut walk = slots::Walk::from(0);
+    while let Some(leaf) = walk.next(store, &mut cache.leaves)? {
+        if leaf.first_slot >= upto {
+            break;
+        }
+        store.check_interrupts()?;
+        let slots = leaf.entries.iter().zip(leaf.first_slot..upto);
+        live.extend(slots.filter(|(entry, _)| entry.state == SlotState::Live).map(|(_, slot)| slot));
+    }
+    Ok(live)
+}
+
+/// Lists for `rows` rows, from the reloption or the size.
+pub fn list_count(identity: &Identity, rows: u64) -> usize {
+    let wanted = if identity.lists > 0 { u64::from(identity.lists) } else { rows.div_ceil(LIST_ROWS) };
+    wanted.clamp(1, rows.max(1)) as usize
+}
+
+/// Whether `rows` rows are worth lists at all: fewer are searched through L0, exactly enough.
+pub fn wants_lists(identity: &Identity, rows: u64) -> bool {
+    identity.lists > 0 && rows > 0 || rows >= L0_ROWS
+}
+
+/// Clusters every live row below `upto` from scratch and publishes the new lists.
+/// The caller holds the maintenance lock and has recovered.
+pub fn cluster_all<S: PageStore>(
+    store: &S,
+    cache: &mut Cache,
+    keys: &mut Keys<'_>,
+    upto: u64,
+    work: &mut Work<'_>,
+) -> Result<Meta> {
+    let (meta, old) = directory::current(store, cache, keys.index)?;
+    let identity = meta.identity;
+    let dims = identity.dims as usize;
+    let live = live_slots(store, cache, upto)?;
+    let count = list_count(&identity, live.len() as u64);
+
+    let sample = sample(store, cache, keys, &identity, &live, count, work)?;
+    let mut centroids = cluster_sample(&identity, &sample, count, work)?;
+    round_centroids(&mut centroids);
+    let (stats, calibration) = measure(&identity, &sample, &centroids, live.len(), work)?;
+    let mean = mean_of(&sample, dims);
+    drop(sample);
+    let seed = match &old {
+        Some(old) => old.stream.seed,
+        None => crate::crypto::nonce::random()?,
+    };
+
+    let assigned = assign_rows(store, cache, keys, &identity, &live, &centroids, work)?;
+    let entry = |stats| DirectoryEntry { uid: 0, position: 0, head: 0, rows: 0, stats };
+    let stream =
+        DirectoryStream { seed, calibration, mean, entries: stats.into_iter().map(entry).collect(), centroids };
+    let mut batch = Batch::begin(store)?;
+    let mut directory = Directory::new(batch.meta.directory_epoch + 1, dims, stream);
+    write_lists(store, cache, keys, &mut batch, &mut directory, assigned, work)?;
+    let rows = directory.entries().iter().map(|entry| u64::from(entry.rows)).sum();
+    batch.replace_all_lists(store)?;
+    batch.publish_directory(store, cache, keys, directory, |meta| {
+        meta.merged_upto = upto;
+        (meta.list_rows, meta.clustered_rows, meta.dead_rows) = (rows, rows, 0);
+    })
+}
+
+/// A sample of vectors that fits the memory allowed, evenly over the insertion order.
+fn sample<S: PageStore>(
+    store: &S,
+    cache: &mut Cache,
+    keys: &mut Keys<'_>,
+    identity: &Identity,
+    live: &[u64],
+    count: usize,
+    work: &mut Work<'_>,
+) -> Result<Vec<f32>> {
+    let dims = identity.dims as usize;
+    // Shrink the sample to the memory allowed, never fail (a thin sample costs recall, not rows).
+    let fixed = memory_bytes(0, count, dims);
+    let each = dims * 4 + (memory_bytes(1024, count, dims) - fixed).div_ceil(1024);
+    let room = work.memory_bytes.saturating_sub(fixed) / each.max(1);
+    let wanted = (count * SAMPLE_ROWS).min(room.max(count)).min(live.len());
+    let mut sample = Vec::with_capacity(wanted * dims);
+    let mut values = vec![0.0; dims];
+    for index in 0..wanted {
+        if index % BATCH_ROWS == 0 {
+            store.check_interrupts()?;
+            (work.tick)(Phase::Clustering, index as u64, wanted as u64)?;
+        }
+        let slot = live[(index as u128 * live.len() as u128 / wanted as u128) as usize];
+        if open_vector(store, cache, keys, identity, slot, &mut values)? {
+            sample.extend_from_slice(&values);
+        }
+    }
+    Ok(sample)
+}
+
+fn cluster_sample(identity: &Identity, sample: &[f32], count: usize, work: &mut Work<'_>) -> Result<Vec<f32>> {
+    let options = KmeansOptions {
+        iterations: ITERATIONS,
+        seed: 1,
+        spherical: identity.metric == Metric::Cosine,
+        pool: work.pool,
+    };
+    let total = sample.len() as u64;
+    let tick = &mut work.tick;
+    kmeans(sample, identity.dims as usize, count, &options, &mut || tick(Phase::Clustering, total, total))
+}
+
+/// What the probe rule needs, measured on the sample.
+fn measure(
+    identity: &Identity,
+    sample: &[f32],
+    centroids: &[f32],
+    population: usize,
+    work: &mut Work<'_>,
+) -> Result<(Vec<ListStats>, Calibration)> {
+    let dims = identity.dims as usize;
+    let rows = sample.len() / dims;
+    let mut assigned = vec![(0, 0.0); rows];
+    let tick = &mut work.tick;
+    let mut tick = || tick(Phase::Clustering, rows as u64, rows as u64);
+    assign_batched(sample, dims, centroids, work.pool, &mut assigned, &mut tick)?;
+    let lists: Vec<u32> = assigned.into_iter().map(|(list, _)| list).collect();
+    let mut rows_of = vec![Vec::new(); centroids.len() / dims];
+    for (row, list) in sample.chunks_exact(dims).zip(&lists) {
+        rows_of[*list as usize].extend_from_slice(row);
+    }
+    let stats: Vec<ListStats> = rows_of
+        .iter()
+        .zip(centroids.chunks_exact(dims))
+        .map(|(rows, centroid)| ListStats::new(rows, centroid))
+        .collect();
+    drop(rows_of);
+    let sample = Sample { points: sample, lists: &lists, population };
+    let calibration = calibrate(identity.metric, &sample, centroids, &stats, work.pool, &mut tick)?;
+    Ok((stats, calibration))
+}
+
+fn mean_of(sample: &[f32], dims: usize) -> Vec<f32> {
+    let mut mean = vec![0f64; dims];
+    for row in sample.chunks_exact(dims) {
+        mean.iter_mut().zip(row).for_each(|(sum, value)| *sum += f64::from(*value));
+    }
+    let rows = (sample.len() / dims).max(1) as f64;
+    mean.into_iter().map(|sum| (sum / rows) as f32).collect()
+}
+
+/// The list of each live slot: slots ascending within each list.
+fn assign_rows<S: PageStore>(
+    store: &S,
+    cache: &mut Cache,
+    keys: &mut Keys<'_>,
+    identity: &Identity,
+    live: &[u64],
+    centroids: &[f32],
+    work: &mut Work<'_>,
+) -> Result<Vec<Vec<u64>>> {
+    let dims = identity.dims as usize;
+    let assigner = Assigner::new(dims, centroids);
+    let mut lists = vec![Vec::new(); centroids.len() / dims];
+    let mut values = vec![0.0; BATCH_ROWS.min(live.len().max(1)) * dims];
+    for (batch, slots) in live.chunks(BATCH_ROWS).enumerate() {
+        store.check_interrupts()?;
+        (work.tick)(Phase::Assigning, (batch * BATCH_ROWS) as u64, live.len() as u64)?;
+        let mut opened = Vec::with_capacity(slots.len());
+        for slot in slots {
+            let row = &mut values[opened.len() * dims..][..dims];
+            if open_vector(store, cache, keys, identity, *slot, row)? {
+                opened.push(*slot);
+            }
+        }
+        let mut nearest = vec![(0, 0.0); opened.len()];
+        for (points, out) in values[..opened.len() * dims]
+            .chunks(assigner.batch_points() * dims)
+            .zip(nearest.chunks_mut(assigner.batch_points()))
+        {
+            (work.tick)(Phase::Assigning, (batch * BATCH_ROWS) as u64, live.len() as u64)?;
+            assigner.assign(points, work.pool, out);
+        }
+        for (slot, (list, _)) in opened.into_iter().zip(nearest) {
+            lists[list as usize].push(slot);
+        }
+    }
+    Ok(lists)
+}
+
+/// Writes list `i` of `directory` with the rows of `assigned[i]`, as many lists at a time as fit in memory.
+fn write_lists<S: PageStore>(
+    store: &S,
+    cache: &mut Cache,
+    keys: &mut Keys<'_>,
+    batch: &mut Batch,
+    directory: &mut Directory,
+    assigned: Vec<Vec<u64>>,
+    work: &mut Work<'_>,
+) -> Result<()> {
+    let total: u64 = assigned.iter().map(|slots| slots.len() as u64).sum();
+    let room = (work.memory_bytes / 2 / (directory.rotation.padded() * 4)).max(1);
+    let (mut first, mut done) = (0, 0);
+    while first < assigned.len() {
+        let mut rows = 0;
+        let group = assigned[first..].iter().take_while(|slots| {
+            let fits = rows == 0 || rows + slots.len() <= room;
+            rows += slots.len();
+            fits
+        });
+        let last = first + group.count();
+        (work.tick)(Phase::Writing, done, total)?;
+        let encoded =
+            encode_group(store, cache, keys, &batch.meta.identity, directory, first, &assigned[first..last], work)?;
+        for (index, chunks) in (first..last).zip(encoded) {
+            store.check_interrupts()?;
+            let (position, entry) = batch.new_list(store)?;
+            let entry = batch.append(store, keys, &directory.layout, position, entry, &chunks)?;
+            let known = &mut directory.stream.entries[index];
+            (known.uid, known.position, known.head, known.rows) = (entry.uid, position, entry.head, entry.rows);
+            done += u64::from(entry.rows);
+        }
+        first = last;
+    }
+    Ok(())
+}
+
+/// A chunk's plaintext and its rows.
+pub type Chunk = (Vec<u8>, usize);
+
+/// Opens, rotates and codes the rows of lists `first..`; their chunks, list by list.
+#[allow(clippy::too_many_arguments)]
+fn encode_group<S: PageStore>(
+    store: &S,
+    cache: &mut Cache,
+    keys: &mut Keys<'_>,
+    identity: &Identity,
+    directory: &Directory,
+    first: usize,
+    group: &[Vec<u64>],
+    work: &mut Work<'_>,
+) -> Result<Vec<Vec<Chunk>>> {
+    let dims = identity.dims as usize;
+    let mut opened: Vec<(Vec<u64>, Vec<f32>)> = Vec::with_capacity(group.len());
+    for (index, slots) in group.iter().enumerate() {
+        store.check_interrupts()?;
+        (work.tick)(Phase::Writing, index as u64, group.len() as u64)?;
+        let mut values = vec![0.0; slots.len() * dims];
+        let mut kept = Vec::with_capacity(slots.len());
+        for slot in slots {
+            if open_vector(store, cache, keys, identity, *slot, &mut values[kept.len() * dims..][..dims])? {
+                kept.push(*slot);
+            }
+        }
+        values.truncate(kept.len() * dims);
+        opened.push((kept, values));
+    }
+    let encode = |(index, (slots, values)): (usize, &(Vec<u64>, Vec<f32>))| {
+        encode_rows(directory, identity.metric, Some(first + index), slots, values)
+    };
+    Ok(in_pool(work.pool, || opened.par_iter().enumerate().map(encode).collect()))
+}
+
+/// Runs `job` on the pool, or where it is called.
+pub fn in_pool<R: Send>(pool: Option<&rayon::ThreadPool>, job: impl FnOnce() -> R + Send) -> R {
+    match pool {
+        Some(pool) => pool.install(job),
+        None => job(),
+    }
+}
+
+/// Codes rows against a list of `directory`, or against the mean (L0), into chunks.
+pub fn encode_rows(
+    directory: &Directory,
+    metric: Metric,
+    list: Option<usize>,
+    slots: &[u64],
+    values: &[f32],
+) -> Vec<Chunk> {
+    let layout: &ChunkLayout = &directory.layout;
+    let padded = directory.rotation.padded();
+    let dims = directory.stream.mean.len();
+    let mut shifted = Vec::with_capacity(dims);
+    let mut centroid = vec![0.0; padded]; // the mean itself, shifted by the mean
+    if let Some(list) = list {
+        directory.rotate(directory.centroid(list), &mut shifted, &mut centroid);
+    }
+    let mut rotated = vec![0.0; BLOCK_ROWS * padded];
+    let mut chunks = Vec::new();
+    for (slots, values) in split_by_reach(slots, layout.rows_max())
+        .map(|range| (&slots[range.clone()], &values[range.start * dims..range.end * dims]))
+    {
+        let mut plain = vec![0; layout.plain_len(slots.len())];
+        plain[..CHUNK_PREFIX].copy_from_slice(&slots[0].to_le_bytes());
+        for (index, (slots_of_block, rows)) in
+            slots.chunks(BLOCK_ROWS).zip(values.chunks(BLOCK_ROWS * dims)).enumerate()
+        {
+            for (row, out) in rows.chunks_exact(dims).zip(rotated.chunks_exact_mut(padded)) {
+                directory.rotate(row, &mut shifted, out);
+            }
+            let block = &mut plain[CHUNK_PREFIX + index * layout.block_bytes()..][..layout.block_bytes()];
+            let (codes, deltas) = block.split_at_mut(layout.block.block_bytes());
+            encode_block(&layout.block, metric, &centroid, &rotated[..slots_of_block.len() * padded], codes);
+            deltas.fill(0xff);
+            for (slot, delta) in slots_of_block.iter().zip(deltas.chunks_exact_mut(4)) {
+                delta.copy_from_slice(&((slot - slots[0]) as u32).to_le_bytes());
+            }
+        }
+        chunks.push((plain, slots.len()));
+    }
+    chunks
+}
+
+/// Cuts ascending slots into ranges of at most `most` whose distance from the first fits 32 bits.
+fn split_by_reach(slots: &[u64], most: usize) -> impl Iterator<Item = std::ops::Range<usize>> {
+    let mut start = 0;
+    std::iter::from_fn(move || {
+        let base = *slots.get(start)?;
+        let reach = slots[start..].iter().take(most).take_while(|slot| **slot - base < u64::from(u32::MAX)).count();
+        let range = start..start + reach;
+        start = range.end;
+        Some(range)
+    })
+}
+
+/// A batch of changes that one meta record will publish (rule 1).
+pub struct Batch {
+    /// The meta page as it was when the batch began, plus what growing the map changed.
+    pub meta: Meta,
+    /// The epoch that publishes the batch.
+    pub epoch: u64,
+    positions: Option<Positions>,
+    dying: Vec<(u32, MapEntry)>,
+}
+
+impl Batch {
+    /// Announces a batch, so that whoever comes after a crash undoes it first (rule 10).
+    pub fn begin<S: PageStore>(store: &S) -> Result<Self> {
+        let meta = update_meta(store, |meta| meta.work_epoch = meta.data_epoch + 1)?;
+        Ok(Self { meta, epoch: meta.data_epoch + 1, positions: None, dying: Vec::new() })
+    }
+
+    /// An empty list that the batch publishes.
+    pub fn new_list<S: PageStore>(&mut self, store: &S) -> Result<(u32, MapEntry)> {
+        if self.positions.is_none() {
+            self.positions = Some(Positions::new(store, &self.meta)?);
+        }
+        let positions = self.positions.as_mut().expect("read above");
+        lists::create(store, &mut self.meta, positions, self.epoch)
+    }
+
+    /// Appends chunks to a list; its new entry.
+    pub fn append<S: PageStore>(
+        &mut self,
+        store: &S,
+        keys: &mut Keys<'_>,
+        layout: &ChunkLayout,
+        position: u32,
+        entry: MapEntry,
+        chunks: &[Chunk],
+    ) -> Result<MapEntry> {
+        let mut appender = Appender::new(store, keys.index, layout, position, entry);
+        for (plain, rows) in chunks {
+            appender.append(plain, *rows, self.epoch)?;
+        }
+        appender.finish(&self.meta)
+    }
+
+    /// Ends the list at `position` with this batch.
+    pub fn end_list<S: PageStore>(&mut self, store: &S, position: u32, entry: MapEntry) -> Result<()> {
+        let dying = MapEntry { died: self.epoch, ..entry };
+        lists::set_entry(store, &self.meta, position, &dying)?;
+        self.dying.push((position, dying));
+        Ok(())
+    }
+
+    /// Ends every list that this batch did not make, L0 too, and makes a new L0.
+    pub fn replace_all_lists<S: PageStore>(&mut self, store: &S) -> Result<()> {
+        for (position, entry) in lists::entries(store, &self.meta)? {
+            if entry.born < self.epoch && entry.died == NEVER {
+                self.end_list(store, position, entry)?;
+            }
+        }
+        self.replace_l0(store)
+    }
+
+    /// Makes a new empty L0, which [`Batch::publish`] puts in place of the old one.
+    pub fn replace_l0<S: PageStore>(&mut self, store: &S) -> Result<()> {
+        let (position, entry) = self.new_list(store)?;
+        (self.meta.l0_uid, self.meta.l0_position, self.meta.l0_rows) = (entry.uid, position, 0);
+        Ok(())
+    }
+
+    /// Publishes the batch and a new directory, then frees what died.
+    pub fn publish_directory<S: PageStore>(
+        self,
+        store: &S,
+        cache: &mut Cache,
+        keys: &mut Keys<'_>,
+        directory: Directory,
+        change: impl FnOnce(&mut Meta),
+    ) -> Result<Meta> {
+        let dims = self.meta.identity.dims as usize;
+        let root = directory::write(store, keys.index, directory.epoch, dims, &directory.stream)?;
+        let (old_root, old_epoch) = (self.meta.directory_root, self.meta.directory_epoch);
+        let lists = directory.entries().len() as u32;
+        let epoch = directory.epoch;
+        let meta = self.publish(store, |meta| {
+            (meta.directory_root, meta.directory_epoch, meta.lists) = (root, epoch, lists);
+            change(meta);
+        })?;
+        directory::free(store, old_root, old_epoch)?;
+        cache.directory = Some(std::rc::Rc::new(directory));
+        Ok(meta)
+    }
+
+    /// Publishes the batch in one meta record, then frees the lists that it ended.
+    pub fn publish<S: PageStore>(self, store: &S, change: impl FnOnce(&mut Meta)) -> Result<Meta> {
+        let ours = self.meta;
+        let meta = update_meta(store, |meta| {
+            (meta.l0_uid, meta.l0_position, meta.l0_rows) = (ours.l0_uid, ours.l0_position, ours.l0_rows);
+            change(meta);
+            meta.data_epoch = self.epoch;
+            meta.work_epoch = 0;
+        })?;
+        for (position, entry) in &self.dying {
+            store.check_interrupts()?;
+            lists::free(store, &meta, *position, entry)?;
+        }
+        Ok(meta)
+    }
+}
+
+/// First page of L0, whose entry only the map has.
+pub fn l0_head<S: PageStore>(store: &S, meta: &Meta) -> Result<Option<(u64, Block)>> {
+    if meta.l0_uid == 0 {
+        return Ok(None);
+    }
+    let entry = lists::entry(store, meta, meta.l0_position)?;
+    Ok((entry.uid == meta.l0_uid).then_some((entry.uid, entry.head)))
+}

@@ -1,0 +1,340 @@
+//! Merge: the tail into L0, L0 into lists, in small batches by whoever holds the key.
+
+use super::{
+    Cache, Keys, L0_ROWS, Phase, RECLUSTER_BELOW, TAIL_ROWS, Work, bind_keys,
+    cluster::{self, Batch, cluster_all, encode_rows, open_vector},
+    directory::{self, Directory},
+    lists::{self, ChunkBuffer, Read},
+    read_meta, records,
+    recover::recover,
+    slots, split, vector,
+};
+use crate::{
+    Error, Result,
+    format::{
+        Tid,
+        list::{base_slot, slot_of},
+        meta::{Identity, Meta},
+        slot::{LEAF_SLOTS, SlotEntry, SlotState, entry_offset},
+        vector::RecordKind,
+    },
+    math::Assigner,
+    store::{Action, Block, Clear, NO_BLOCK, PageKind, PageStore, body},
+};
+
+/// How far a merge goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Effort {
+    /// What is due, if nobody else is at it: an inserter, a vacuum.
+    Step,
+    /// Everything that was in the tail when it began, waiting for its turn.
+    All,
+}
+
+/// What a merge did.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Merged {
+    /// Rows coded into L0.
+    pub to_l0: u64,
+    /// Rows moved from L0 into lists.
+    pub to_lists: u64,
+    /// Lists made by clustering from scratch.
+    pub clustered: u64,
+    /// Lists split.
+    pub split: u64,
+}
+
+/// Rows that one batch codes into L0 at most.
+const TAIL_BATCH: usize = 1024;
+
+/// Merges. Takes the maintenance lock itself; with [`Effort::Step`] does nothing if another holds it.
+pub fn merge<S: PageStore>(
+    store: &S,
+    cache: &mut Cache,
+    keys: &mut Keys<'_>,
+    effort: Effort,
+    work: &mut Work<'_>,
+) -> Result<Merged> {
+    let mut merged = Merged::default();
+    let Some(_lock) = crate::store::Maintenance::take(store, effort == Effort::All)? else {
+        return Ok(merged);
+    };
+    bind_keys(store, keys.index)?;
+    let mut meta = read_meta(store)?;
+    if meta.work_epoch != 0 {
+        meta = recover(store)?;
+    }
+    let end = slots::end(store)?;
+    let tail = end.saturating_sub(meta.merged_upto);
+    // A long tail (a restore, a build without the key) goes to lists at once.
+    let known = meta.l0_rows + meta.list_rows;
+    if tail > 2 * L0_ROWS && tail > known && cluster::wants_lists(&meta.identity, tail) {
+        recover(store)?;
+        convert_tail(store, cache, keys, &meta, end, work)?;
+        let meta = cluster_all(store, cache, keys, end, work)?;
+        merged.clustered = u64::from(meta.lists);
+        return Ok(merged);
+    }
+    loop {
+        let tail = end.saturating_sub(meta.merged_upto);
+        if tail == 0 || effort == Effort::Step && tail < TAIL_ROWS {
+            break;
+        }
+        let upto = end.min(meta.merged_upto + TAIL_BATCH as u64);
+        let before = meta.l0_rows;
+        meta = tail_to_l0(store, cache, keys, upto, work)?;
+        merged.to_l0 += meta.l0_rows - before;
+        if meta.l0_rows >= L0_ROWS {
+            meta = l0_to_lists(store, cache, keys, &mut merged, work)?;
+        }
+    }
+    if effort == Effort::All && meta.lists == 0 && cluster::wants_lists(&meta.identity, meta.l0_rows) {
+        recover(store)?;
+        let meta = cluster_all(store, cache, keys, meta.merged_upto, work)?;
+        merged.clustered = u64::from(meta.lists);
+    }
+    Ok(merged)
+}
+
+/// Clusters every row from scratch, waiting for the maintenance lock.
+pub fn train<S: PageStore>(store: &S, cache: &mut Cache, keys: &mut Keys<'_>, work: &mut Work<'_>) -> Result<Meta> {
+    let _lock = crate::store::Maintenance::take(store, true)?;
+    bind_keys(store, keys.index)?;
+    let meta = recover(store)?;
+    let end = slots::end(store)?;
+    convert_tail(store, cache, keys, &meta, end, work)?;
+    cluster_all(store, cache, keys, end, work)
+}
+
+/// Brings tail records that were inserted without the key into index form.
+fn convert_tail<S: PageStore>(
+    store: &S,
+    cache: &mut Cache,
+    keys: &mut Keys<'_>,
+    meta: &Meta,
+    upto: u64,
+    work: &mut Work<'_>,
+) -> Result<()> {
+    for slot in meta.merged_upto..upto {
+        if slot.is_multiple_of(1024) {
+            store.check_interrupts()?;
+            (work.tick)(Phase::Loading, slot - meta.merged_upto, upto - meta.merged_upto)?;
+        }
+        convert(store, cache, keys, &meta.identity, slot)?;
+    }
+    Ok(())
+}
+
+/// One batch: codes slots from `merged_upto` to `upto` against the mean and publishes them in L0.
+fn tail_to_l0<S: PageStore>(
+    store: &S,
+    cache: &mut Cache,
+    keys: &mut Keys<'_>,
+    upto: u64,
+    work: &mut Work<'_>,
+) -> Result<Meta> {
+    let (meta, directory) = directory::current(store, cache, keys.index)?;
+    let identity = meta.identity;
+    let dims = identity.dims as usize;
+    let (mut slots_in, mut values) = (Vec::new(), Vec::new());
+    let mut row = vec![0.0; dims];
+    for slot in meta.merged_upto..upto {
+        convert(store, cache, keys, &identity, slot)?;
+        if open_vector(store, cache, keys, &identity, slot, &mut row)? {
+            slots_in.push(slot);
+            values.extend_from_slice(&row);
+        }
+    }
+    store.check_interrupts()?;
+    (work.tick)(Phase::Writing, 0, slots_in.len() as u64)?;
+
+    let mut batch = Batch::begin(store)?;
+    let mut first = None;
+    if directory.is_none() {
+        batch.replace_l0(store)?;
+        first = Some(Directory::first(meta.directory_epoch + 1, dims, mean(&values, dims))?);
+    }
+    let known = directory.as_deref().or(first.as_ref()).expect("one of them is there");
+    let rows = slots_in.len() as u64;
+    let chunks = encode_rows(known, identity.metric, None, &slots_in, &values);
+    let position = batch.meta.l0_position;
+    let entry = lists::entry(store, &batch.meta, position)?;
+    batch.append(store, keys, &known.layout, position, entry, &chunks)?;
+    let change = |meta: &mut Meta| {
+        meta.merged_upto = upto;
+        meta.l0_rows += rows;
+    };
+    match first {
+        Some(first) => batch.publish_directory(store, cache, keys, first, change),
+        None => batch.publish(store, change),
+    }
+}
+
+fn mean(values: &[f32], dims: usize) -> Vec<f32> {
+    let rows = (values.len() / dims).max(1) as f32;
+    let mut mean = vec![0.0; dims];
+    for row in values.chunks_exact(dims) {
+        mean.iter_mut().zip(row).for_each(|(sum, value)| *sum += value / rows);
+    }
+    mean
+}
+
+/// Moves the rows of L0 into lists, or clusters when there are none yet or rows have doubled.
+fn l0_to_lists<S: PageStore>(
+    store: &S,
+    cache: &mut Cache,
+    keys: &mut Keys<'_>,
+    merged: &mut Merged,
+    work: &mut Work<'_>,
+) -> Result<Meta> {
+    recover(store)?;
+    let (meta, directory) = directory::current(store, cache, keys.index)?;
+    let rows = meta.l0_rows + meta.list_rows;
+    let doubled = rows >= 2 * meta.clustered_rows && rows < RECLUSTER_BELOW && meta.identity.lists == 0;
+    let worn = meta.dead_rows * 5 > meta.list_rows && rows < RECLUSTER_BELOW;
+    let directory = match directory {
+        Some(directory) if meta.lists > 0 && !doubled && !worn => directory,
+        _ => {
+            let meta = cluster_all(store, cache, keys, meta.merged_upto, work)?;
+            merged.clustered = u64::from(meta.lists);
+            return Ok(meta);
+        }
+    };
+    let identity = meta.identity;
+    let dims = identity.dims as usize;
+    let slots = list_slots(store, keys, &directory, &meta, meta.l0_position)?;
+    let (mut kept, mut values) = (Vec::with_capacity(slots.len()), Vec::with_capacity(slots.len() * dims));
+    let mut row = vec![0.0; dims];
+    for slot in slots {
+        if open_vector(store, cache, keys, &identity, slot, &mut row)? {
+            kept.push(slot);
+            values.extend_from_slice(&row);
+        }
+    }
+    let mut nearest = vec![(0, 0.0); kept.len()];
+    let assigner = Assigner::new(dims, &directory.stream.centroids);
+    let step = assigner.batch_points();
+    for (points, out) in values.chunks(step * dims).zip(nearest.chunks_mut(step)) {
+        store.check_interrupts()?;
+        (work.tick)(Phase::Assigning, 0, kept.len() as u64)?;
+        assigner.assign(points, work.pool, out);
+    }
+    let mut order: Vec<usize> = (0..kept.len()).collect();
+    order.sort_by_key(|row| (nearest[*row].0, kept[*row]));
+
+    let mut batch = Batch::begin(store)?;
+    for group in order.chunk_by(|a, b| nearest[*a].0 == nearest[*b].0) {
+        store.check_interrupts()?;
+        let list = nearest[group[0]].0 as usize;
+        let slots: Vec<u64> = group.iter().map(|row| kept[*row]).collect();
+        let rows: Vec<f32> = group.iter().flat_map(|row| &values[row * dims..][..dims]).copied().collect();
+        let chunks = encode_rows(&directory, identity.metric, Some(list), &slots, &rows);
+        let position = directory.entries()[list].position;
+        let entry = lists::entry(store, &batch.meta, position)?;
+        batch.append(store, keys, &directory.layout, position, entry, &chunks)?;
+    }
+    let l0 = lists::entry(store, &batch.meta, batch.meta.l0_position)?;
+    let position = batch.meta.l0_position;
+    batch.end_list(store, position, l0)?;
+    batch.replace_l0(store)?;
+    let moved = kept.len() as u64;
+    let mut meta = batch.publish(store, |meta| meta.list_rows += moved)?;
+    merged.to_lists += moved;
+    merged.split += split::split_overfull(store, cache, keys, &mut meta, work)?;
+    Ok(meta)
+}
+
+/// Slots of every chunk of the list at `position`. The caller holds the maintenance lock, so nothing moves.
+pub fn list_slots<S: PageStore>(
+    store: &S,
+    keys: &mut Keys<'_>,
+    directory: &Directory,
+    meta: &Meta,
+    position: u32,
+) -> Result<Vec<u64>> {
+    let entry = lists::entry(store, meta, position)?;
+    let mut slots = Vec::with_capacity(entry.rows as usize);
+    let layout = &directory.layout;
+    let mut visit = |plain: &[u8], rows: usize| {
+        slots.extend(chunk_slots(layout, plain, rows));
+        Ok(())
+    };
+    let mut buffer = ChunkBuffer::default();
+    let at = (entry.uid, entry.head);
+    match lists::read(store, keys.index, layout, at, meta.data_epoch, &mut buffer, &mut visit)? {
+        Read::Whole => Ok(slots),
+        Read::Moved(block) => Err(Error::Corrupt { block, what: "a list's page belongs to another list" }),
+    }
+}
+
+/// Slots of the rows of an opened chunk.
+pub fn chunk_slots<'a>(
+    layout: &'a crate::format::list::ChunkLayout,
+    plain: &'a [u8],
+    rows: usize,
+) -> impl Iterator<Item = u64> + 'a {
+    let base = base_slot(plain);
+    let block_rows = crate::format::list::BLOCK_ROWS;
+    (0..rows).map(move |row| slot_of(base, layout.split(plain, row / block_rows).1, row % block_rows))
+}
+
+/// Brings a record that was inserted without the key into index form: {leaf, old page, new page}.
+/// A row that the metric can't index becomes dead, as it would never have been inserted.
+fn convert<S: PageStore>(
+    store: &S,
+    cache: &mut Cache,
+    keys: &mut Keys<'_>,
+    identity: &Identity,
+    slot: u64,
+) -> Result<()> {
+    let Some(entry) = slots::live_entry(store, &mut cache.leaves, slot)? else {
+        return Ok(());
+    };
+    match records::kind(store, slot, &entry)? {
+        Some(RecordKind::Verbatim | RecordKind::VerbatimHead) => {}
+        _ => return Ok(()),
+    }
+    let mut values = vec![0.0; identity.dims as usize];
+    let mut plain = zeroize::Zeroizing::new(Vec::new());
+    if !records::open_column_value(store, keys, slot, &entry, &mut cache.records, &mut values)? {
+        return Ok(()); // it moved: it can be opened as it is, and the next clustering converts it
+    }
+    let indexable = vector::encode(identity, &values, &mut plain);
+    let tid: Tid = entry.tid;
+    let record = match indexable {
+        true => Some(records::Prepared::new(
+            store,
+            Some(keys.index),
+            identity,
+            tid.to_bytes(),
+            records::Payload::Indexed(&plain),
+        )?),
+        false => None,
+    };
+    let Some(leaf_block) = slots::leaf_block(&cache.leaves, slot) else {
+        return Ok(());
+    };
+    let mut action = store.begin()?;
+    let leaf = super::pages::update(&mut action, leaf_block, PageKind::SlotLeaf)?;
+    let index = (slot % LEAF_SLOTS as u64) as usize;
+    let offset = entry_offset(index);
+    if SlotEntry::at(body(action.page(leaf)), offset) != Some(entry) {
+        return Ok(()); // VACUUM was here: nothing to convert any more, or not at this place
+    }
+    let old = super::pages::update(&mut action, entry.block, PageKind::Vector)?;
+    let (_, link) = records::remove(&mut action.page_mut(old), slot, entry.offset);
+    let converted = match &record {
+        None => SlotEntry { state: SlotState::Dead, ..entry },
+        Some(record) => {
+            let placeable = record.seal(Some(keys.index), identity, slot, tid.to_bytes())?;
+            let (block, offset): (Block, u16) = records::put(store, &mut action, &placeable, NO_BLOCK)?;
+            SlotEntry { block, offset, ..entry }
+        }
+    };
+    action.page_mut(leaf).write(offset, &converted);
+    action.commit()?;
+    if let Some(link) = link {
+        records::free_overflow(store, link)?;
+    }
+    Ok(())
+}

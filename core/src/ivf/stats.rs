@@ -1,0 +1,72 @@
+//! What an index looks like, read without a key.
+
+use super::{lists, read_meta, slots};
+use crate::{
+    Result,
+    format::meta::Meta,
+    store::{Block, NO_BLOCK, PageKind, PageStore, body},
+};
+
+/// One reading of an index.
+#[derive(Clone, Copy, Debug)]
+pub struct IndexStats {
+    /// Its meta page.
+    pub meta: Meta,
+    /// Slots ever given out.
+    pub slots: u64,
+    /// Slots that no merge has coded yet.
+    pub tail_rows: u64,
+    /// Pages of the relation.
+    pub pages: Block,
+    /// Rows of the smallest and of the largest list.
+    pub list_rows: (u32, u32),
+}
+
+/// Reads the numbers that `sealvec.index_stats` shows.
+pub fn index_stats<S: PageStore>(store: &S) -> Result<IndexStats> {
+    let meta = read_meta(store)?;
+    let slots = slots::end(store)?;
+    let rows: Vec<u32> = list_stats(store)?.iter().filter(|list| !list.l0).map(|list| list.rows).collect();
+    Ok(IndexStats {
+        meta,
+        slots,
+        tail_rows: slots.saturating_sub(meta.merged_upto),
+        pages: store.blocks()?,
+        list_rows: (rows.iter().min().copied().unwrap_or(0), rows.iter().max().copied().unwrap_or(0)),
+    })
+}
+
+/// One list, as the clear map knows it.
+#[derive(Clone, Copy, Debug)]
+pub struct ListSize {
+    /// Its uid, which says nothing of what is in it.
+    pub uid: u64,
+    /// Rows ever appended, dead ones too.
+    pub rows: u32,
+    /// Sealed chunks.
+    pub chunks: u32,
+    /// Pages of its chain.
+    pub pages: u32,
+    /// Whether this is L0, which every scan probes.
+    pub l0: bool,
+}
+
+/// Every list that is live now.
+pub fn list_stats<S: PageStore>(store: &S) -> Result<Vec<ListSize>> {
+    let meta = read_meta(store)?;
+    let mut sizes = Vec::new();
+    for (_, entry) in lists::entries(store, &meta)?.into_iter().filter(|(_, entry)| entry.live_at(meta.data_epoch)) {
+        store.check_interrupts()?;
+        let (mut block, mut pages) = (entry.head, 0);
+        while block != NO_BLOCK {
+            let page = super::pages::read_if(store, block, PageKind::List)?;
+            let head = page.and_then(|page| crate::store::Clear::at(body(&page), 0));
+            let head = head.filter(|head: &crate::format::list::ListPage| head.uid == entry.uid);
+            let Some(head) = head else { break }; // the list died while it was read
+            (block, pages) = (head.next, pages + 1);
+        }
+        let (uid, rows, chunks) = (entry.uid, entry.rows, entry.chunks);
+        sizes.push(ListSize { uid, rows, chunks, pages, l0: uid == meta.l0_uid });
+    }
+    Ok(sizes)
+}

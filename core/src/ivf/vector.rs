@@ -1,0 +1,234 @@
+//! Vectors in index form: what a record's plaintext says, and how a query scores against it.
+//!
+//! Under cosine the record keeps the elements as they came and the inverse of their norm, so that
+//! values which float16 holds exactly stay exact; codes, centroids and scores see the unit vector.
+
+use zeroize::Zeroizing;
+
+use crate::{
+    format::{
+        Precision,
+        meta::Identity,
+        vector::{PLAIN_HEADER, plain_len},
+    },
+    math::distance,
+    metric::Metric,
+};
+
+/// Largest finite float16.
+const HALF_MAX: f32 = 65504.0;
+
+/// Encodes `values` as the plaintext of a record; `false` if the metric can't index them (a zero
+/// vector, or one whose norm is no number, under cosine).
+pub fn encode(identity: &Identity, values: &[f32], plain: &mut Zeroizing<Vec<u8>>) -> bool {
+    let norm = norm(values);
+    let inverse = match identity.metric {
+        Metric::Cosine if norm > 0.0 && norm.is_finite() => (1.0 / norm) as f32,
+        Metric::Cosine => return false,
+        _ => 0.0,
+    };
+    plain.clear();
+    plain.reserve_exact(plain_len(values.len(), identity.precision));
+    let mut error = 0f64;
+    plain.extend_from_slice(&[0; 4]);
+    plain.extend_from_slice(&inverse.to_le_bytes());
+    match identity.precision {
+        Precision::Float32 => values.iter().for_each(|value| plain.extend_from_slice(&value.to_le_bytes())),
+        Precision::Float16 => {
+            for value in values {
+                // Out of range is kept as the nearest finite value: the error below stays true.
+                let half = half::f16::from_f32(value.clamp(-HALF_MAX, HALF_MAX));
+                let off = f64::from(*value) - f64::from(half.to_f32());
+                error += off * off;
+                plain.extend_from_slice(&half.to_le_bytes());
+            }
+        }
+    }
+    let mut error = error.sqrt();
+    if identity.metric == Metric::Cosine {
+        error /= norm;
+    }
+    // Rounded up, so that "score less error" is a bound whatever float32 did to it.
+    let error = if error > 0.0 { (error * (1.0 + 1e-6)) as f32 } else { 0.0 };
+    plain[..4].copy_from_slice(&error.to_le_bytes());
+    true
+}
+
+fn norm(values: &[f32]) -> f64 {
+    values.iter().map(|value| f64::from(*value) * f64::from(*value)).sum::<f64>().sqrt()
+}
+
+/// Brings a column value into index space in place; `false` if the metric can't index it.
+pub fn to_index_space(metric: Metric, values: &mut [f32]) -> bool {
+    if metric != Metric::Cosine {
+        return true;
+    }
+    let norm = norm(values);
+    if !(norm > 0.0 && norm.is_finite()) {
+        return false;
+    }
+    values.iter_mut().for_each(|value| *value = (f64::from(*value) / norm) as f32);
+    true
+}
+
+/// Decodes a record's plaintext into index space.
+pub fn decode(identity: &Identity, plain: &[u8], out: &mut [f32]) {
+    let (header, elements) = plain.split_at(PLAIN_HEADER);
+    match identity.precision {
+        Precision::Float32 => distance::f32le_to_f32(elements, out),
+        Precision::Float16 => distance::f16le_to_f32(elements, out),
+    }
+    if identity.metric == Metric::Cosine {
+        let inverse = float(header, 4);
+        out.iter_mut().for_each(|value| *value *= inverse);
+    }
+}
+
+fn float(bytes: &[u8], at: usize) -> f32 {
+    f32::from_le_bytes(bytes[at..at + 4].try_into().expect("four bytes"))
+}
+
+/// The score of a stored vector, and how far rounding moved that vector.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Score {
+    /// Smaller is nearer.
+    pub value: f32,
+    /// Distance between the vector as stored and as it came; 0 = the score is exact.
+    pub error: f32,
+}
+
+/// Largest relative error of rounding a vector to float16 in its normal range (2^-11), with room.
+const HALF_ERROR: f32 = 4.95e-4;
+
+/// A query in index space.
+pub struct Query {
+    metric: Metric,
+    values: Zeroizing<Vec<f32>>,
+    norm: f32,
+}
+
+impl Query {
+    /// A query of the index's dimension. A zero vector under cosine is as far from every row as any.
+    pub fn new(metric: Metric, values: &[f32]) -> Self {
+        let mut values = Zeroizing::new(values.to_vec());
+        if !to_index_space(metric, &mut values) {
+            values.fill(0.0);
+        }
+        let norm = norm(&values) as f32;
+        Self { metric, values, norm }
+    }
+
+    /// The elements in index space.
+    pub fn values(&self) -> &[f32] {
+        &self.values
+    }
+
+    /// Their norm.
+    pub fn norm(&self) -> f32 {
+        self.norm
+    }
+
+    /// The metric.
+    pub fn metric(&self) -> Metric {
+        self.metric
+    }
+
+    /// Scores a record's plaintext.
+    pub fn score_plain(&self, identity: &Identity, plain: &[u8]) -> Score {
+        let (header, elements) = plain.split_at(PLAIN_HEADER);
+        let (error, inverse) = (float(header, 0), float(header, 4));
+        let half = identity.precision == Precision::Float16;
+        let dot = || match half {
+            true => distance::dot_f16le(&self.values, elements),
+            false => distance::dot_f32le(&self.values, elements),
+        };
+        let score = match self.metric {
+            Metric::L2 if half => distance::l2_squared_f16le(&self.values, elements),
+            Metric::L2 => distance::l2_squared_f32le(&self.values, elements),
+            Metric::Cosine => self.cosine(dot() * inverse),
+            Metric::InnerProduct => -dot(),
+        };
+        Score { value: score, error }
+    }
+
+    /// Scores a vector in index space.
+    pub fn score_values(&self, values: &[f32]) -> f32 {
+        match self.metric {
+            Metric::L2 => distance::l2_squared(&self.values, values),
+            Metric::Cosine => self.cosine(distance::dot(&self.values, values)),
+            Metric::InnerProduct => -distance::dot(&self.values, values),
+        }
+    }
+
+    /// |q - x|^2 of unit vectors from their product.
+    fn cosine(&self, dot: f32) -> f32 {
+        (2.0 - 2.0 * dot).max(0.0)
+    }
+
+    /// A score that the true one of this row reaches, and that of no row given out later falls
+    /// below: it depends on the score and on `worst`, the largest error seen, so it never falls.
+    pub fn floor(&self, score: Score, worst: f32) -> f32 {
+        // Room for what float32 rounds on the way, here and in the executor's own distance.
+        let slack = 4e-6;
+        match self.metric {
+            Metric::L2 | Metric::Cosine => {
+                let distance = score.value.sqrt();
+                let length = if self.metric == Metric::Cosine { 1.0 } else { self.norm + distance };
+                let error = score.error.max(HALF_ERROR * length);
+                let low = (distance - error).max(0.0) * (1.0 - slack);
+                low * low
+            }
+            Metric::InnerProduct => {
+                let error = score.error.max(2.0 * worst);
+                score.value - error * self.norm - score.value.abs() * slack
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::keys::Uuid;
+
+    fn identity(metric: Metric, precision: Precision, dims: u16) -> Identity {
+        Identity { index: Uuid::from_bytes([1; 16]), ring: 1, dims, metric, precision, lists: 0 }
+    }
+
+    #[test]
+    fn float16_scores_bound_the_true_ones() {
+        let mut random = crate::math::random::Random::from_number(3);
+        for metric in [Metric::L2, Metric::Cosine, Metric::InnerProduct] {
+            let identity = identity(metric, Precision::Float16, 24);
+            for scale in [1e-3f32, 1.0, 300.0, 1e6] {
+                let mut draw = || (0..24).map(|_| random.normal() * scale).collect::<Vec<f32>>();
+                let (query, row) = (Query::new(metric, &draw()), draw());
+                let mut plain = Zeroizing::new(Vec::new());
+                assert!(encode(&identity, &row, &mut plain));
+                let score = query.score_plain(&identity, &plain);
+                let mut values = row.clone();
+                to_index_space(metric, &mut values);
+                let truth = query.score_values(&values);
+                let floor = query.floor(score, score.error);
+                assert!(score.error > 0.0 && floor <= truth, "{metric:?} {scale}: {floor} above {truth}");
+            }
+        }
+    }
+
+    #[test]
+    fn what_float16_holds_is_exact() {
+        for metric in [Metric::L2, Metric::Cosine] {
+            let identity = identity(metric, Precision::Float16, 3);
+            let mut plain = Zeroizing::new(Vec::new());
+            assert!(encode(&identity, &[0.5, -0.25, 2.0], &mut plain));
+            assert!(Query::new(metric, &[1.0, 2.0, 3.0]).score_plain(&identity, &plain).error == 0.0);
+        }
+    }
+
+    #[test]
+    fn a_zero_vector_has_no_direction() {
+        let mut plain = Zeroizing::new(Vec::new());
+        assert!(!encode(&identity(Metric::Cosine, Precision::Float32, 2), &[0.0, 0.0], &mut plain));
+        assert!(encode(&identity(Metric::L2, Precision::Float32, 2), &[0.0, 0.0], &mut plain));
+    }
+}
