@@ -8,11 +8,11 @@ mod array;
 mod coerce;
 mod ddl;
 mod distance;
-mod errors;
+pub mod errors;
 mod io;
 mod opened;
-mod seal;
-mod typmod;
+pub mod seal;
+pub mod typmod;
 mod varlena;
 
 pub use opened::{with_pair, with_vector};

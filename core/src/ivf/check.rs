@@ -9,14 +9,16 @@ use super::{
     read_meta, records,
     records::Opened,
     recover::recover,
-    slots,
+    slots, vector,
 };
+use zeroize::Zeroizing;
+
 use crate::{
     Error, Result,
     format::{
         Tid,
         list::{ListPage, MapEntry},
-        meta::{META_BLOCK, Meta},
+        meta::{Identity, META_BLOCK, Meta},
         slot::SlotState,
     },
     store::{Block, Clear, Maintenance, NO_BLOCK, PageKind, PageStore, body},
@@ -168,4 +170,17 @@ fn check_rows<S: PageStore>(
     }
     debug_assert_eq!(read_meta(store)?.identity, identity);
     Ok(())
+}
+
+/// What [`check`]'s `row` may show of a column value: the form that a keyed insert gives it, rounded, and the one that
+/// an insert without the key leaves as it came. `None` if the metric can't index it.
+pub fn index_forms(identity: &Identity, values: &[f32]) -> Option<[Zeroizing<Vec<f32>>; 2]> {
+    let mut plain = Zeroizing::new(Vec::new());
+    if !vector::encode(identity, values, &mut plain) {
+        return None;
+    }
+    let mut forms = [values.to_vec(), values.to_vec()].map(Zeroizing::new);
+    vector::decode(identity, &plain, &mut forms[0]);
+    vector::to_index_space(identity.metric, &mut forms[1]);
+    Some(forms)
 }
