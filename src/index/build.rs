@@ -1,0 +1,139 @@
+//! `ambuild` and `ambuildempty`: CREATE INDEX, REINDEX, and the init fork of an unlogged index.
+
+use std::ffi::c_void;
+
+use pgrx::PgSqlErrorCode::*;
+use pgrx::pg_sys;
+use pgrx::prelude::*;
+use sealvec_core::format::Tid;
+use sealvec_core::format::meta::Identity;
+use sealvec_core::ivf::build::finish;
+use sealvec_core::ivf::insert::{Row, insert};
+use sealvec_core::ivf::{self, Cache, Keys};
+use sealvec_core::keys::IndexKeys;
+
+use super::row::{self, SealedValue};
+use super::session::{ColumnValues, open_keys};
+use super::{index_error, shape, work};
+use crate::error::{OrRaise, SqlError};
+use crate::storage::RelationStore;
+
+/// Builds the index of a table.
+#[pg_guard]
+pub unsafe extern "C-unwind" fn ambuild(
+    heap: pg_sys::Relation,
+    index: pg_sys::Relation,
+    info: *mut pg_sys::IndexInfo,
+) -> *mut pg_sys::IndexBuildResult {
+    // SAFETY: called by Postgres with an open table and its new, empty index.
+    unsafe {
+        let identity = shape::new_identity(index).or_raise();
+        let mut keys = open_or_notice(index, &identity);
+        let store = RelationStore::bulk(index, pg_sys::ForkNumber::MAIN_FORKNUM);
+        let (heap_tuples, index_tuples) = build(&store, heap, index, info, identity, keys.as_mut()).or_raise();
+        store.log_whole().map_err(index_error).or_raise();
+
+        let result: *mut pg_sys::IndexBuildResult = pg_sys::palloc0(size_of::<pg_sys::IndexBuildResult>()).cast();
+        (*result).heap_tuples = heap_tuples;
+        (*result).index_tuples = index_tuples;
+        result
+    }
+}
+
+/// Writes an empty index into the init fork, which replaces an unlogged index after a crash. Needs no key.
+#[pg_guard]
+pub unsafe extern "C-unwind" fn ambuildempty(index: pg_sys::Relation) {
+    // SAFETY: called by Postgres with a new unlogged index whose init fork is there and empty.
+    unsafe {
+        let identity = shape::new_identity(index).or_raise();
+        let store = RelationStore::bulk(index, pg_sys::ForkNumber::INIT_FORKNUM);
+        ivf::create(&store, identity).map_err(index_error).or_raise();
+        store.log_whole().map_err(index_error).or_raise();
+    }
+}
+
+/// The keys of the new index; without them it is built of column values as they are, and the user is told.
+unsafe fn open_or_notice(index: pg_sys::Relation, identity: &Identity) -> Option<IndexKeys> {
+    match open_keys(identity, 0) {
+        Ok(keys) => Some(keys),
+        Err(error) => {
+            // SAFETY: the caller's index.
+            let name = unsafe { shape::name(index) };
+            ereport!(
+                PgLogLevel::NOTICE,
+                ERRCODE_SUCCESSFUL_COMPLETION,
+                format!("index \"{name}\" is built without its key: {}", error.message),
+                "Searches read every row until the key ring is open and somebody inserts rows, or runs sealvec.merge()."
+            );
+            None
+        }
+    }
+}
+
+/// What the heap scan hands from row to row.
+struct Loading<'a> {
+    store: &'a RelationStore,
+    identity: Identity,
+    cache: Cache,
+    keys: Option<&'a mut IndexKeys>,
+    rows: u64,
+}
+
+/// Loads every row of the heap, then clusters and writes lists. Returns (heap rows, indexed rows).
+unsafe fn build(
+    store: &RelationStore,
+    heap: pg_sys::Relation,
+    index: pg_sys::Relation,
+    info: *mut pg_sys::IndexInfo,
+    identity: Identity,
+    keys: Option<&mut IndexKeys>,
+) -> Result<(f64, f64), SqlError> {
+    ivf::create(store, identity).map_err(index_error)?;
+    let mut loading = Loading { store, identity, cache: Cache::new(identity.index), keys, rows: 0 };
+    work::tell_loading();
+    // SAFETY: the callback gets `loading`, which outlives the scan.
+    let heap_tuples = unsafe {
+        let state = (&raw mut loading).cast();
+        let (sync, progress) = (true, true);
+        pg_sys::table_index_build_scan(heap, index, info, sync, progress, Some(load), state, std::ptr::null_mut())
+    };
+    let Loading { mut cache, keys, rows, .. } = loading;
+    if let Some(index) = keys {
+        let mut keys = Keys { index, values: &ColumnValues };
+        work::with_threads(|work| finish(store, &mut cache, &mut keys, work)).map_err(index_error)?;
+    }
+    Ok((heap_tuples, rows as f64))
+}
+
+/// One row of the heap.
+#[pg_guard]
+unsafe extern "C-unwind" fn load(
+    _index: pg_sys::Relation,
+    tid: pg_sys::ItemPointer,
+    values: *mut pg_sys::Datum,
+    isnull: *mut bool,
+    _alive: bool,
+    state: *mut c_void,
+) {
+    // SAFETY: called by the heap scan of `build` with one value, its null flag and `build`'s state.
+    unsafe {
+        if *isnull {
+            return;
+        }
+        let loading = &mut *state.cast::<Loading<'_>>();
+        loading.add(row::tid(tid), &SealedValue::new(*values)).or_raise();
+    }
+}
+
+impl Loading<'_> {
+    fn add(&mut self, tid: Tid, value: &SealedValue) -> Result<(), SqlError> {
+        value.check(&self.identity)?;
+        let Self { store, cache, keys, .. } = self;
+        let inserted = match keys {
+            Some(keys) => value.with_vector(|values| insert(*store, cache, Row::Plain { tid, values, keys }))?,
+            None => insert(*store, cache, Row::Sealed { tid, value: value.bytes() }),
+        };
+        self.rows += u64::from(inserted.map_err(index_error)?.slot.is_some());
+        Ok(())
+    }
+}

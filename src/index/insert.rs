@@ -1,0 +1,91 @@
+//! `aminsert`: one sealed record and one slot; every 128 rows, a step of the merge.
+
+use pgrx::pg_sys;
+use pgrx::prelude::*;
+use sealvec_core::ivf::insert::{Row, insert};
+use sealvec_core::ivf::merge::{Effort, merge};
+use sealvec_core::ivf::{self, TAIL_ROWS};
+
+use super::row::{self, SealedValue};
+use super::session::{Session, session};
+use super::{index_error, work};
+use crate::error::{OrRaise, SqlError};
+use crate::storage::RelationStore;
+
+/// What one statement resolves at its first insert: `IndexInfo.ii_AmCache`.
+struct Inserter {
+    identity: sealvec_core::format::meta::Identity,
+    session: Session,
+    /// Whether the ring opened. Asked once a statement: a key agent that does not answer must not be
+    /// asked once a row.
+    keyed: bool,
+}
+
+/// Inserts one row, keyed if the ring opens, else its column value as it is.
+#[pg_guard]
+pub unsafe extern "C-unwind" fn aminsert(
+    index: pg_sys::Relation,
+    values: *mut pg_sys::Datum,
+    isnull: *mut bool,
+    heap_tid: pg_sys::ItemPointer,
+    _heap: pg_sys::Relation,
+    _check_unique: pg_sys::IndexUniqueCheck::Type,
+    _index_unchanged: bool,
+    info: *mut pg_sys::IndexInfo,
+) -> bool {
+    // SAFETY: called by Postgres with one value, its null flag and an index open for writing.
+    unsafe {
+        if *isnull {
+            return false; // a row without a vector is near nothing
+        }
+        let store = RelationStore::new(index);
+        let value = SealedValue::new(*values);
+        let inserter = inserter(&store, info).or_raise();
+        insert_row(&store, inserter, &value, row::tid(heap_tid)).or_raise();
+    }
+    false // not unique, nothing to re-check
+}
+
+/// The statement's inserter, made at its first row.
+unsafe fn inserter<'a>(store: &RelationStore, info: *mut pg_sys::IndexInfo) -> Result<&'a mut Inserter, SqlError> {
+    // SAFETY: ii_AmCache is null or what this function put there, and lives as long as ii_Context.
+    unsafe {
+        if (*info).ii_AmCache.is_null() {
+            let meta = ivf::read_meta(store).map_err(index_error)?;
+            let session = session(meta.identity.index);
+            let keyed = session.using().open(store, &meta).is_ok();
+            let inserter = Inserter { identity: meta.identity, session, keyed };
+            let context = &mut pgrx::PgMemoryContexts::For((*info).ii_Context);
+            (*info).ii_AmCache = context.leak_and_drop_on_delete(inserter).cast();
+        }
+        Ok(&mut *(*info).ii_AmCache.cast())
+    }
+}
+
+fn insert_row(
+    store: &RelationStore,
+    inserter: &mut Inserter,
+    value: &SealedValue,
+    tid: sealvec_core::format::Tid,
+) -> Result<(), SqlError> {
+    value.check(&inserter.identity)?;
+    let mut session = inserter.session.using();
+    if inserter.keyed && !session.is_open() {
+        // Dropped since the last row; a ring that opens by itself opens again, another goes on without.
+        let meta = ivf::read_meta(store).map_err(index_error)?;
+        inserter.keyed = session.open(store, &meta).is_ok();
+    }
+    if !inserter.keyed {
+        insert(store, session.cache(), Row::Sealed { tid, value: value.bytes() }).map_err(index_error)?;
+        return Ok(());
+    }
+
+    let (cache, mut keys) = session.keyed();
+    let inserted = value
+        .with_vector(|vector| insert(store, cache, Row::Plain { tid, values: vector, keys: keys.index }))?
+        .map_err(index_error)?;
+    if inserted.tail >= TAIL_ROWS {
+        work::alone(|work| merge(store, cache, &mut keys, Effort::Step, work)).map_err(index_error)?;
+    }
+    Ok(())
+}

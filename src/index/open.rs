@@ -1,0 +1,102 @@
+//! An index that a function was told by name, opened for those who may.
+
+use pgrx::PgSqlErrorCode::*;
+use pgrx::pg_sys;
+
+use super::shape;
+use crate::error::SqlError;
+use crate::storage::RelationStore;
+
+/// An index of ours and its table, open and locked. The locks stay to the end of the transaction.
+pub struct OpenIndex {
+    /// The table.
+    pub heap: pg_sys::Relation,
+    /// The index.
+    pub index: pg_sys::Relation,
+}
+
+impl OpenIndex {
+    /// Opens index `oid` and its table under `lock`, for the table's owner.
+    pub fn new(oid: pg_sys::Oid, lock: u32) -> Result<Self, SqlError> {
+        let lock = lock as pg_sys::LOCKMODE;
+        // SAFETY: catalog look-ups by OID; each tells "none", or raises. The table is locked before the
+        // index, as everybody does.
+        unsafe {
+            let kind = pg_sys::get_rel_relkind(oid) as u8;
+            if kind == 0 {
+                return Err(SqlError::new(
+                    ERRCODE_UNDEFINED_TABLE,
+                    format!("there is no relation with OID {}", oid.to_u32()),
+                ));
+            }
+            if kind == pg_sys::RELKIND_PARTITIONED_INDEX {
+                return Err(SqlError::new(ERRCODE_WRONG_OBJECT_TYPE, "a partitioned index has no pages of its own")
+                    .hint("Name the index of one partition; pg_partition_tree() lists them."));
+            }
+            if kind != pg_sys::RELKIND_INDEX {
+                return Err(not_ours());
+            }
+            let table = pg_sys::IndexGetRelation(oid, false);
+            let heap = pg_sys::table_open(table, lock);
+            let open = Self { heap, index: pg_sys::index_open(oid, lock) };
+            if (*(*open.index).rd_rel).relam != pg_sys::get_index_am_oid(c"sealed_ivf".as_ptr(), false) {
+                return Err(not_ours());
+            }
+            if !owns(table) {
+                return Err(SqlError::new(
+                    ERRCODE_INSUFFICIENT_PRIVILEGE,
+                    format!("must be owner of table {}", shape::name(heap)),
+                ));
+            }
+            if (*(*open.index).rd_rel).relpersistence == pg_sys::RELPERSISTENCE_TEMP as i8
+                && !(*open.index).rd_islocaltemp
+            {
+                return Err(SqlError::new(
+                    ERRCODE_FEATURE_NOT_SUPPORTED,
+                    "cannot read a temporary index of another session",
+                ));
+            }
+            Ok(open)
+        }
+    }
+
+    /// Its pages.
+    pub fn store(&self) -> RelationStore {
+        // SAFETY: open as long as `self`, which the caller keeps.
+        unsafe { RelationStore::new(self.index) }
+    }
+
+    /// Its name.
+    pub fn name(&self) -> String {
+        // SAFETY: the index is open.
+        unsafe { shape::name(self.index) }
+    }
+}
+
+impl Drop for OpenIndex {
+    fn drop(&mut self) {
+        if !std::thread::panicking() {
+            // SAFETY: opened by `new`; an ERROR that unwinds leaves it to the resource owner.
+            unsafe {
+                pg_sys::index_close(self.index, pg_sys::NoLock as i32);
+                pg_sys::table_close(self.heap, pg_sys::NoLock as i32);
+            }
+        }
+    }
+}
+
+fn not_ours() -> SqlError {
+    SqlError::new(ERRCODE_WRONG_OBJECT_TYPE, "expected an index of access method sealed_ivf")
+}
+
+/// Whether the current user owns a table; superusers own everything.
+unsafe fn owns(table: pg_sys::Oid) -> bool {
+    // SAFETY: look-ups by OID.
+    unsafe {
+        let user = pg_sys::GetUserId();
+        #[cfg(feature = "pg15")]
+        return pg_sys::pg_class_ownercheck(table, user);
+        #[cfg(not(feature = "pg15"))]
+        return pg_sys::object_ownercheck(pg_sys::RelationRelationId, table, user);
+    }
+}

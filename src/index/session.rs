@@ -1,0 +1,166 @@
+//! What this backend remembers of the indexes it used: derived keys and core's cache, dropped with the DEK.
+
+use std::cell::{Cell, RefCell, RefMut};
+use std::rc::Rc;
+
+use sealvec_core::Result;
+use sealvec_core::format::meta::{Identity, Meta};
+use sealvec_core::format::value::{self, ValueHeader};
+use sealvec_core::ivf::{self, Cache, Keys, OpenValue};
+use sealvec_core::keys::{IndexKeys, Uuid};
+use sealvec_core::store::PageStore;
+
+use super::index_error;
+use crate::datatype::seal;
+use crate::error::SqlError;
+use crate::keys;
+
+/// Indexes remembered at a time; the one unused for longest goes first.
+const SESSIONS_MAX: usize = 32;
+
+/// One index in this backend. Cheap to clone; a scan keeps one from row to row.
+#[derive(Clone)]
+pub struct Session(Rc<Inner>);
+
+struct Inner {
+    index: Uuid,
+    state: RefCell<State>,
+    /// An ERROR came out of core while it changed the state, which may be half-made.
+    broken: Cell<bool>,
+}
+
+struct State {
+    cache: Cache,
+    keys: Option<IndexKeys>,
+    /// [`keys::generation`] under which `keys` and what `cache` holds were opened.
+    generation: u64,
+}
+
+/// The state while a call into core uses it.
+pub struct InUse<'a> {
+    state: RefMut<'a, State>,
+    broken: &'a Cell<bool>,
+}
+
+thread_local! {
+    /// Last used last.
+    static SESSIONS: RefCell<Vec<Session>> = const { RefCell::new(Vec::new()) };
+}
+
+/// The session of the index with this uuid. A rebuilt index has a new uuid, so nothing here can be stale
+/// but by key.
+pub fn session(index: Uuid) -> Session {
+    SESSIONS.with_borrow_mut(|sessions| {
+        let session = match sessions.iter().position(|session| session.0.index == index) {
+            Some(place) => sessions.remove(place),
+            None => Session(Rc::new(Inner { index, state: RefCell::new(State::new(index)), broken: Cell::new(false) })),
+        };
+        if sessions.len() == SESSIONS_MAX {
+            sessions.remove(0);
+        }
+        sessions.push(session.clone());
+        session
+    })
+}
+
+/// Forgets what was opened in every index, derived keys included: a key ring was closed. Whatever is in use
+/// at this moment is forgotten when it is used next.
+pub fn forget_all() {
+    SESSIONS.with(|sessions| {
+        let Ok(sessions) = sessions.try_borrow() else { return };
+        for session in sessions.iter() {
+            if let Ok(mut state) = session.0.state.try_borrow_mut() {
+                *state = State::new(session.0.index);
+            }
+        }
+    });
+}
+
+impl Session {
+    /// Borrows the state for one call into core.
+    ///
+    /// Core runs no user code, so no second call can meet the first one's borrow.
+    pub fn using(&self) -> InUse<'_> {
+        let mut state = self.0.state.borrow_mut();
+        let generation = keys::generation();
+        if self.0.broken.replace(false) || state.generation != generation {
+            *state = State { generation, ..State::new(self.0.index) };
+        }
+        InUse { state, broken: &self.0.broken }
+    }
+}
+
+impl State {
+    /// Nothing opened, under no generation.
+    fn new(index: Uuid) -> Self {
+        Self { cache: Cache::new(index), keys: None, generation: 0 }
+    }
+}
+
+impl InUse<'_> {
+    /// Core's cache, for calls that need no key.
+    pub fn cache(&mut self) -> &mut Cache {
+        &mut self.state.cache
+    }
+
+    /// Makes sure that the current user may open the ring now, and that the keys of the index are at hand.
+    ///
+    /// The DEK is the one that the index is sealed with, or the ring's current one if nothing in it is sealed yet.
+    pub fn open<S: PageStore>(&mut self, store: &S, meta: &Meta) -> Result<(), SqlError> {
+        let new = self.state.keys.is_none();
+        let version = (meta.dek_version != 0).then_some(meta.dek_version);
+        let derived = keys::with_dek(meta.identity.ring, version, |dek, _| {
+            new.then(|| IndexKeys::new(dek, meta.identity.index))
+        })?;
+        if let Some(keys) = derived {
+            ivf::check_keys(store, &keys).map_err(index_error)?;
+            // Asking may have unlocked the ring, or dropped another: what was opened before is gone then.
+            let generation = keys::generation();
+            *self.state = State { keys: Some(keys), generation, ..State::new(meta.identity.index) };
+        }
+        Ok(())
+    }
+
+    /// Whether [`InUse::open`] succeeded and nothing was dropped since.
+    pub fn is_open(&self) -> bool {
+        self.state.keys.is_some()
+    }
+
+    /// Core's cache, and the keys that [`InUse::open`] got.
+    pub fn keyed(&mut self) -> (&mut Cache, Keys<'_>) {
+        let State { cache, keys, .. } = &mut *self.state;
+        let index = keys.as_mut().expect("open() came first");
+        (cache, Keys { index, values: &ColumnValues })
+    }
+}
+
+impl Drop for InUse<'_> {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.broken.set(true);
+        }
+    }
+}
+
+/// Subkeys of an index under DEK `version`; 0 is the ring's current one.
+pub fn open_keys(identity: &Identity, version: u32) -> Result<IndexKeys, SqlError> {
+    keys::with_dek(identity.ring, (version != 0).then_some(version), |dek, _| IndexKeys::new(dek, identity.index))
+}
+
+/// Opens column values that lie verbatim in the index.
+pub struct ColumnValues;
+
+impl OpenValue for ColumnValues {
+    fn open_value(&self, sealed: &[u8], out: &mut [f32]) -> Result<()> {
+        let header = ValueHeader::decode(sealed)?;
+        let opened = keys::with_dek(header.ring(), Some(header.dek_version()), |dek, ring| {
+            seal::with_value_key(dek, ring, |key| value::open_value(key, &ring.uuid, sealed, out))
+        });
+        match opened {
+            Ok(result) => result,
+            // Locked in the middle, or the record names a ring or version that is not to be had: core has no
+            // word for it, so the caller's ERROR is raised from here.
+            Err(error) => error.raise(),
+        }
+    }
+}
