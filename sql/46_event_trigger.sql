@@ -191,7 +191,7 @@ BEGIN
                 MESSAGE = format('%s of %s holds a vector that only this session can open', place,
                     CASE WHEN relation IS NULL THEN command.object_identity ELSE relation::regclass::text END),
                 DETAIL = 'A vector written into a stored expression is sealed under a key that ends with the session.',
-                HINT = 'Write it in its sealed text form, which SELECT ''[…]''::sealvec(dims, ring) prints.';
+                HINT = 'Write it in its sealed text form, which SELECT ''[0.1,0.2]''::sealvec(dimensions, ring) prints.';
         END IF;
     END LOOP;
 END

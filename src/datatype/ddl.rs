@@ -10,7 +10,7 @@ use super::opened;
 /// `sealvec.holds_session_value(pg_node_tree, oid)`: whether the expression holds a constant that only a session can
 /// open: of the given type, or inside an array or a row.
 #[pg_extern(sql = false)]
-fn sealvec_holds_session_value(tree: &str, sealvec: pg_sys::Oid) -> bool {
+fn sealvec_holds_session_value(tree: &[u8], sealvec: pg_sys::Oid) -> bool {
     constants(tree).any(|(kind, bytes)| {
         let inside = if kind == sealvec.to_u32() { Inside::Itself } else { Inside::Other };
         holds_session_value(&bytes, inside)
@@ -26,15 +26,48 @@ enum Inside {
 
 /// The type and the bytes, varlena header included, of each constant in Postgres' text form of an expression tree:
 /// `{CONST :consttype 16400 … :constvalue 64 [ 0 1 0 … ]}`, in which user text has its braces escaped.
-fn constants(tree: &str) -> impl Iterator<Item = (u32, Vec<u8>)> {
-    tree.split("{CONST ").skip(1).filter_map(|node| {
-        let field = |name: &str| node.split_once(name).map(|(_, rest)| rest);
-        let kind = field(":consttype ")?.split(' ').next()?.parse().ok()?;
-        // "<>" in place of the length is a NULL. Bytes are printed as the platform's char, signed or not.
-        let (_, bytes) = field(":constvalue ")?.split_once(" [ ")?;
-        let bytes = bytes.split(' ').map_while(|byte| byte.parse::<i16>().ok()).map(|byte| byte as u8).collect();
-        Some((kind, bytes))
+///
+/// The text is in the database's encoding, so bytes it is.
+fn constants(tree: &[u8]) -> impl Iterator<Item = (u32, Vec<u8>)> {
+    let mut rest = tree;
+    std::iter::from_fn(move || {
+        loop {
+            rest = after(rest, b"{CONST ")?;
+            if let Some(constant) = constant(rest) {
+                return Some(constant);
+            }
+        }
     })
+}
+
+/// The constant whose node begins here; `None` if it is a NULL, which has `<>` in place of its bytes.
+fn constant(node: &[u8]) -> Option<(u32, Vec<u8>)> {
+    let kind = number(after(node, b":consttype ")?)?;
+    let value = after(node, b":constvalue ")?;
+    let mut words = value.split(|b| *b == b' ');
+    let length: usize = number(words.next()?)?;
+    // Bytes stand between brackets, printed as the platform's char, signed or not.
+    let bytes: Vec<u8> = words.skip(1).map_while(number::<i16>).map(|byte| byte as u8).collect();
+    (bytes.len() == length).then_some((kind, bytes))
+}
+
+/// What follows the first `mark`.
+fn after<'a>(text: &'a [u8], mark: &[u8]) -> Option<&'a [u8]> {
+    let mut rest = text;
+    loop {
+        let at = rest.iter().position(|b| *b == mark[0])?;
+        rest = &rest[at..];
+        match rest.strip_prefix(mark) {
+            Some(found) => return Some(found),
+            None => rest = &rest[1..],
+        }
+    }
+}
+
+/// The number that ends at the first space.
+fn number<T: std::str::FromStr>(text: &[u8]) -> Option<T> {
+    let word = text.split(|b| *b == b' ').next()?;
+    std::str::from_utf8(word).ok()?.parse().ok()
 }
 
 /// Looks for the header of a session value at every place: in an array or row, values stand somewhere in the middle.

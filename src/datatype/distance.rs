@@ -7,7 +7,7 @@ use pgrx::prelude::*;
 use sealvec_core::math::distance;
 
 use super::opened::{self, with_pair, with_vector};
-use super::varlena::Value;
+use super::varlena::{RealArray, Value};
 use crate::error::OrRaise;
 
 /// `<->`: Euclidean distance.
@@ -35,8 +35,8 @@ fn sealvec_cosine_distance(left: Value<'_>, right: Value<'_>) -> f64 {
 
 /// `sealvec.open`: the elements, for a caller who may open the ring.
 #[pg_extern(sql = false)]
-fn sealvec_open(value: Value<'_>) -> Vec<f32> {
-    with_vector(value, <[f32]>::to_vec).or_raise()
+fn sealvec_open(value: Value<'_>) -> RealArray {
+    with_vector(value, RealArray::new).or_raise()
 }
 
 /// `sealvec.same`: whether both hold the same elements; sealed bytes differ each time.

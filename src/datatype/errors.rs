@@ -67,6 +67,7 @@ pub fn malformed(binary: bool) -> SqlError {
     if binary {
         SqlError::new(ERRCODE_INVALID_BINARY_REPRESENTATION, "invalid binary value for type sealvec")
             .detail("It is neither a sealed value nor a vector of 4-byte floats after a 2-byte count and two zero bytes.")
+            .hint("Bind the vector as text or as real[].")
     } else {
         SqlError::new(ERRCODE_INVALID_TEXT_REPRESENTATION, "invalid sealed value for type sealvec")
             .detail("The text after \"sealvec1.\" is not what sealvec printed.")

@@ -84,12 +84,11 @@ struct Slot {
     sealed: Vec<u8>,
     elements: Zeroizing<Vec<f32>>,
     dims: usize,
-    generation: u64,
 }
 
 impl Default for Slot {
     fn default() -> Self {
-        Self { front: [0; FRONT_LEN], sealed: Vec::new(), elements: Zeroizing::new(Vec::new()), dims: 0, generation: 0 }
+        Self { front: [0; FRONT_LEN], sealed: Vec::new(), elements: Zeroizing::new(Vec::new()), dims: 0 }
     }
 }
 
@@ -101,7 +100,7 @@ impl Slot {
     fn fill(&mut self, bytes: &[u8]) -> Result<(), SqlError> {
         let header = header(bytes)?;
         let again = self.front == bytes[..FRONT_LEN];
-        if again && self.sealed == bytes && self.generation == keys::generation() {
+        if again && self.sealed == bytes {
             return match header.kind() {
                 ValueKind::Session => Ok(()),
                 ValueKind::Column => keys::with_dek(header.ring(), Some(header.dek_version()), |_, _| ()),
@@ -119,8 +118,6 @@ impl Slot {
             self.wipe();
             return Err(error);
         }
-        // After opening, which may itself have unlocked the ring.
-        self.generation = keys::generation();
         self.front.copy_from_slice(&bytes[..FRONT_LEN]);
         if again {
             self.sealed.extend_from_slice(bytes);
@@ -155,7 +152,7 @@ pub fn init() {
 #[pg_guard]
 unsafe extern "C-unwind" fn at_transaction_end(event: pg_sys::XactEvent::Type, _arg: *mut std::ffi::c_void) {
     use pg_sys::XactEvent::*;
-    if matches!(event, XACT_EVENT_COMMIT | XACT_EVENT_ABORT | XACT_EVENT_PREPARE) {
+    if matches!(event, XACT_EVENT_COMMIT | XACT_EVENT_ABORT | XACT_EVENT_PREPARE | XACT_EVENT_PARALLEL_COMMIT | XACT_EVENT_PARALLEL_ABORT) {
         drop(SLOTS.take()); // wiped by Zeroizing
         seal::forget_keys();
     }

@@ -47,41 +47,30 @@ struct CachedKey {
     key: XaesKey,
 }
 
-#[derive(Default)]
-struct KeyCache {
-    generation: u64,
-    keys: Vec<CachedKey>,
-}
-
 thread_local! {
     // One backend is one thread; XaesKey wipes itself on drop.
-    static CACHE: RefCell<KeyCache> = RefCell::default();
+    static CACHE: RefCell<Vec<CachedKey>> = const { RefCell::new(Vec::new()) };
 }
 
 /// Runs `f` with the key of column values under `dek`. Must be called inside `keys::with_dek`, which has checked that
-/// this session may use the DEK; the cache only saves deriving the key again.
+/// this session may use the DEK; the cache only saves deriving the same key again.
 pub fn with_value_key<R>(dek: &Dek<'_>, ring: &RingInfo, f: impl FnOnce(&XaesKey) -> R) -> R {
-    CACHE.with_borrow_mut(|cache| {
-        let generation = keys::generation();
-        if cache.generation != generation {
-            cache.keys.clear();
-            cache.generation = generation;
-        }
-        let found = cache.keys.iter().position(|k| k.version == dek.version() && k.ring == ring.uuid);
+    CACHE.with_borrow_mut(|keys| {
+        let found = keys.iter().position(|k| k.version == dek.version() && k.ring == ring.uuid);
         let at = found.unwrap_or_else(|| {
-            if cache.keys.len() == KEYS_MAX {
-                cache.keys.remove(0);
+            if keys.len() == KEYS_MAX {
+                keys.remove(0);
             }
-            cache.keys.push(CachedKey { ring: ring.uuid, version: dek.version(), key: dek.value_key(&ring.uuid) });
-            cache.keys.len() - 1
+            keys.push(CachedKey { ring: ring.uuid, version: dek.version(), key: dek.value_key(&ring.uuid) });
+            keys.len() - 1
         });
-        f(&cache.keys[at].key)
+        f(&keys[at].key)
     })
 }
 
 /// Forgets every derived key, at the end of the transaction; they come again with the next `with_dek`.
 pub fn forget_keys() {
-    CACHE.with_borrow_mut(|cache| cache.keys.clear());
+    CACHE.with_borrow_mut(Vec::clear);
 }
 
 /// Room for a vector of at most `len_max` elements on its way in: filled by `f`, wiped whatever happens.

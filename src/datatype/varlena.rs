@@ -24,7 +24,11 @@ impl<'fcx> Value<'fcx> {
         // SAFETY: the caller's duty. A packed varlena has its payload at vardata_any, unaligned, of
         // varsize_any_exhdr bytes.
         let bytes = unsafe {
-            let varlena = pg_sys::pg_detoast_datum_packed(datum.cast_mut_ptr());
+            let mut varlena = datum.cast_mut_ptr::<pg_sys::varlena>();
+            // Most values are as they should be; the guarded call costs more than it does for them.
+            if pgrx::varlena::varatt_is_4b_c(varlena) || pgrx::varlena::varatt_is_1b_e(varlena) {
+                varlena = pg_sys::pg_detoast_datum_packed(varlena);
+            }
             std::slice::from_raw_parts(pgrx::vardata_any(varlena).cast::<u8>(), pgrx::varsize_any_exhdr(varlena))
         };
         Self { datum, bytes }
@@ -58,6 +62,32 @@ impl From<Value<'_>> for SealedDatum {
     /// The argument as it came, toasted or not.
     fn from(value: Value<'_>) -> Self {
         Self(value.datum)
+    }
+}
+
+/// A result of type `real[]`.
+pub struct RealArray(pg_sys::Datum);
+
+impl RealArray {
+    /// A new array of these elements, in the current memory context. No copy is made on the way.
+    pub fn new(elements: &[f32]) -> Self {
+        // ArrayType, one length and one lower bound.
+        const HEADER: usize = size_of::<pg_sys::ArrayType>() + 2 * size_of::<i32>();
+        let size = HEADER + size_of_val(elements);
+        let varsize = i32::try_from(size).expect("a vector has at most 64 kB");
+        // SAFETY: palloc returns `size` aligned bytes or does not return; the header is written in full.
+        unsafe {
+            let array = pg_sys::palloc(size).cast::<pg_sys::ArrayType>();
+            pgrx::set_varsize_4b(array.cast(), varsize);
+            (*array).ndim = 1;
+            (*array).dataoffset = 0; // no NULLs
+            (*array).elemtype = pg_sys::FLOAT4OID;
+            let bounds = array.add(1).cast::<i32>();
+            *bounds = elements.len() as i32;
+            *bounds.add(1) = 1;
+            std::ptr::copy_nonoverlapping(elements.as_ptr(), bounds.add(2).cast(), elements.len());
+            Self(pg_sys::Datum::from(array))
+        }
     }
 }
 
@@ -128,6 +158,14 @@ unsafe impl BoxRet for SealedDatum {
     }
 }
 
+// SAFETY: the Datum was made by `new`.
+unsafe impl BoxRet for RealArray {
+    unsafe fn box_into<'fcx>(self, fcinfo: &mut FcInfo<'fcx>) -> pgrx::datum::Datum<'fcx> {
+        // SAFETY: as above.
+        unsafe { fcinfo.return_raw_datum(self.0) }
+    }
+}
+
 /// pgrx wants to know each type's SQL name, although our SQL is written by hand.
 macro_rules! sql_name {
     ($type:ty, $name:literal) => {
@@ -143,4 +181,5 @@ macro_rules! sql_name {
 sql_name!(Value<'_>, "sealvec");
 sql_name!(InputText<'_>, "cstring");
 sql_name!(SealedDatum, "sealvec");
+sql_name!(RealArray, "real[]");
 sql_name!(ArrayArg<'_>, "anyarray");
