@@ -28,6 +28,21 @@ SELECT v, refusal.* FROM unnest(ARRAY['{1,2}', '{}', '{1,NULL,3}', '{{1,2,3}}', 
     refusal(format('INSERT INTO bad_input VALUES (1, %L::float8[])', v));
 SELECT v, refusal.* FROM unnest(ARRAY['{1,NaN,3}', '{1,2,-Infinity}', '{1,4e38,3}']) v,
     refusal(format('INSERT INTO bad_input VALUES (1, %L::numeric[])', v));
+-- binary: of another length, with elements that are no numbers, empty, and what is not a value at all
+CREATE PROCEDURE receive(field bytea) LANGUAGE plpgsql AS $$
+DECLARE file text := current_setting('data_directory') || '/bad_input_receive';
+BEGIN
+    EXECUTE format('COPY (SELECT 100, %L::bytea) TO %L (FORMAT binary)', field, file);
+    EXECUTE format('COPY bad_input FROM %L (FORMAT binary)', file);
+END $$;
+SELECT v, refusal.* FROM unnest(ARRAY['\x', '\x00', '\x00030000', '\x00000000', '\x000300003f8000003f800000', '\x000300003f8000003f8000007fc00000',
+    '\x000300003f8000003f800000ff800000', '\x000200003f8000003f800000', '\x01010300', '\x0201030000000000']) v,
+    refusal(format('CALL receive(%L)', v));
+SELECT refusal.* FROM refusal($$CALL receive(substr(sealvec.type_send('[1,2,3]'), 1, 60))$$);
+SELECT refusal.* FROM refusal($$CALL receive(sealvec.type_send('[1,2,3]') || '\x00')$$);
+SELECT refusal.* FROM refusal($$CALL receive(set_byte(sealvec.type_send('[1,2,3]'), 0, 2))$$); -- a later format
+SELECT refusal.* FROM refusal($$CALL receive(set_byte(sealvec.type_send('[1,2,3]'), 1, 1))$$); -- a session value as a column value
+SELECT refusal.* FROM refusal($$CALL receive(set_byte(sealvec.type_send('[1,2,3]'), 40, get_byte(sealvec.type_send('[1,2,3]'), 40) # 1))$$);
 -- type modifiers
 SELECT v, refusal.* FROM unnest(ARRAY['', '(3)', '(bad_a, 3)', '(0, bad_a)', '(-1, bad_a)', '(16001, bad_a)', '(3.5, bad_a)', '(3, no_such_ring)',
     '(3, 0)', '(3, 131072)', '(3, bad_a, 1)', '(99999999999999999999, bad_a)']) v,
@@ -81,4 +96,5 @@ ROLLBACK TO s;
 FETCH ALL FROM c;
 COMMIT;
 DROP TABLE bad_input, bad_other, bad_unknown, bad_locked;
-DROP FUNCTION refusal(text);
+DROP FUNCTION refusal;
+DROP PROCEDURE receive;

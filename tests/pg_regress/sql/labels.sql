@@ -27,6 +27,16 @@ SELECT sealvec.open(g) FROM labels LIMIT 1;
 -- ANALYZE stores nothing of the column: no sample, no width, no count of distinct values.
 ANALYZE labels;
 SELECT attname FROM pg_stats WHERE tablename = 'labels' ORDER BY 1;
+-- Of arrays, domains and rows it keeps at most the share of NULLs and the width.
+CREATE DOMAIN labels_domain AS sealvec(3, labels);
+CREATE TYPE labels_row AS (e sealvec(3, labels));
+CREATE TABLE labels_nested AS SELECT ARRAY[e] AS a, e::labels_domain AS d, ROW(e)::labels_row AS r, ARRAY[ROW(e)::labels_row] AS ra FROM labels;
+ANALYZE labels_nested;
+SELECT attname, null_frac, most_common_vals IS NULL AND histogram_bounds IS NULL AND most_common_elems IS NULL AND correlation IS NULL AS nothing
+FROM pg_stats WHERE tablename = 'labels_nested' ORDER BY 1;
+DROP TABLE labels_nested;
+DROP TYPE labels_row;
+DROP DOMAIN labels_domain;
 
 -- STABLE functions of constants are computed once a scan at most and fold in no plan.
 EXPLAIN (COSTS OFF) SELECT id FROM labels WHERE e <-> ARRAY[1,2,3]::real[] < 1;

@@ -58,6 +58,19 @@ CALL type_round_trip('text');
 CALL type_round_trip('csv');
 CALL type_round_trip('binary');
 
+-- COPY binary also takes pgvector's layout: count, zero, big-endian floats.
+CREATE PROCEDURE type_receive(field bytea) LANGUAGE plpgsql AS $$
+DECLARE file text := current_setting('data_directory') || '/type_receive';
+BEGIN
+    EXECUTE format('COPY (SELECT 100, %L::bytea) TO %L (FORMAT binary)', field, file);
+    EXECUTE format('COPY type_copy FROM %L (FORMAT binary)', file);
+END $$;
+CALL type_receive('\x00030000' || float4send(1.5) || float4send(-2) || float4send(3e38));
+CALL type_receive(sealvec.type_send(ARRAY[4,5,6]::sealvec(3, type_a)));
+CALL type_receive(sealvec.type_send('[7,8,9]'));
+SELECT sealvec.open(e) FROM type_copy WHERE id = 100 ORDER BY e <-> '[0,0,0]';
+DELETE FROM type_copy WHERE id = 100;
+
 -- arrays, domains, composites, and all three at once
 CREATE DOMAIN type_domain AS sealvec(3, type_a) CHECK (sealvec.dims(VALUE) = 3);
 CREATE TYPE type_pair AS (label text, e sealvec(3, type_a));
@@ -155,5 +168,5 @@ DROP TABLE type_t, type_copy, type_nested, type_part, type_size, type_temp CASCA
 DROP DOMAIN type_domain;
 DROP TYPE type_pair CASCADE;
 DROP FUNCTION type_sql, type_plpgsql, type_trigger;
-DROP PROCEDURE type_round_trip;
+DROP PROCEDURE type_round_trip, type_receive;
 DEALLOCATE ALL;
