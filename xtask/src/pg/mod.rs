@@ -1,7 +1,7 @@
 //! `cargo xtask pg`: private clusters with the extension installed.
 
-pub mod chroot;
 pub mod cluster;
+pub mod debian13;
 pub mod extension;
 pub mod server;
 pub mod wheel;
@@ -171,7 +171,8 @@ pub fn install(version: u32, profile: Profile) -> Result<Server> {
 /// The private copy, and whether the extension is in it.
 fn prepare(version: u32, profile: Profile, build: bool) -> Result<(Server, bool)> {
     let toolchain = server::toolchain(version)?;
-    let _lock = lock()?; // tests start several clusters at once, and all install into the same copy
+    // Tests start several clusters at once, and all install into the same copy.
+    let _lock = lock(&format!("{version}-{}", profile.name()))?;
     let server = server::private_copy(&toolchain, profile.name())?;
     if !extension::present() {
         eprintln!(
@@ -262,8 +263,10 @@ fn every_cluster() -> Result<Vec<Cluster>> {
     Ok(clusters)
 }
 
-fn lock() -> Result<File> {
-    let file = File::create(tree::clusters()?.join("lock"))?;
-    file.lock().context("could not lock target/pg/lock")?;
+/// Held until dropped; other processes of this tree that ask for the same name wait.
+fn lock(name: &str) -> Result<File> {
+    let path = tree::clusters()?.join(format!("lock-{name}"));
+    let file = File::create(&path)?;
+    file.lock().with_context(|| format!("could not lock {}", path.display()))?;
     Ok(file)
 }

@@ -54,12 +54,13 @@ pub fn as_server_user(program: &Path) -> Command {
 
 /// Finds what builds and runs version `version`, installing what is missing when we are root.
 pub fn toolchain(version: u32) -> Result<Toolchain> {
+    let _lock = super::lock("toolchain")?; // one download at a time
     // Whatever the version: user postgres, gcc, and the libclang that bindgen reads headers with.
     let debian = debian_15()?;
     let pg_config = match version {
         15 => debian,
         16 | 18 => super::wheel::pg_config(version)?,
-        17 => super::chroot::pg_config(version)?,
+        17 => super::debian13::pg_config()?,
         _ => bail!("expected Postgres 15, 16, 17 or 18, not {version}"),
     };
     Ok(Toolchain { version, pg_config })
