@@ -5,7 +5,7 @@
 //! a KMS-backed one is checked against its grants for whoever asks. Catalog reads happen with no borrow held,
 //! because they can run invalidation callbacks that come back here.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::{HashMap, HashSet};
 use std::hash::{BuildHasherDefault, Hasher};
 use std::rc::Rc;
@@ -33,6 +33,8 @@ thread_local! {
     static SESSION: RefCell<Session> = RefCell::new(Session::new());
     static SESSION_KEY: RefCell<Option<Rc<SessionKey>>> = const { RefCell::new(None) };
     static FORGET: RefCell<Vec<fn()>> = const { RefCell::new(Vec::new()) };
+    /// Whether the root key could be read, and the statement that tried: a view asks once for each ring.
+    static ROOT_KEY_IS_THERE: Cell<(pg_sys::TimestampTz, bool)> = const { Cell::new((0, false)) };
 }
 
 // ---- what datatype and index use --------------------------------------------------------
@@ -71,7 +73,16 @@ pub fn is_open(ring: u32) -> bool {
 /// Whether a ring that is not open would open for `user` at once: the provider is here, and so is its root key.
 fn could_open(ring: &Ring, user: pg_sys::Oid) -> Result<bool, SqlError> {
     let name = ring.record.provider();
-    Ok(provider::is_local(name) && catalog::may_open(ring, user)? && provider::with(name, |_| ()).is_ok())
+    if !provider::is_local(name) || !catalog::may_open(ring, user)? {
+        return Ok(false);
+    }
+    let (tried, is_there) = ROOT_KEY_IS_THERE.get();
+    if tried == statement() {
+        return Ok(is_there);
+    }
+    let is_there = provider::with(name, |_| ()).is_ok();
+    ROOT_KEY_IS_THERE.set((statement(), is_there));
+    Ok(is_there)
 }
 
 /// Changes whenever a DEK was dropped: whatever was derived under an older number is stale.

@@ -137,6 +137,13 @@ SELECT pg_reload_conf(), pg_sleep(0.5) \g (tuples_only)
 \c -
 SELECT sealvec.unlock('g_ring');
 SELECT sealvec.init_root_key();
+\set other_key :root_key '.other'
+ALTER SYSTEM SET sealvec.local_root_key_file = :'other_key';
+SELECT pg_reload_conf(), pg_sleep(0.5) \g (tuples_only)
+\c -
+DO $$ BEGIN PERFORM sealvec.init_root_key(); EXCEPTION WHEN others THEN RAISE NOTICE '%', sqlstate; END $$;
+SELECT sealvec.unlock('g_ring');
+DO $$ BEGIN EXECUTE format('COPY (SELECT 1) TO PROGRAM %L', format('rm "%s"', current_setting('sealvec.local_root_key_file'))); END $$;
 SELECT current_setting('data_directory') || '/root.key' AS inside \gset
 ALTER SYSTEM SET sealvec.local_root_key_file = :'inside';
 SELECT pg_reload_conf(), pg_sleep(0.5) \g (tuples_only)

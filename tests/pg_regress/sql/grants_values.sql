@@ -79,6 +79,28 @@ SELECT sealvec.open(embedding) FROM v_secrets;
 SELECT sealvec.unlock('v_vault', decode(repeat('d2', 32), 'hex'));
 SELECT id, sealvec.open(embedding) FROM v_secrets ORDER BY id;
 
+-- A ring that first opens inside a parallel query, where settings cannot change, opens all the same.
+SET parallel_setup_cost = 0;
+SET parallel_tuple_cost = 0;
+SET min_parallel_table_scan_size = 0;
+CREATE TABLE v_big (id int, embedding sealvec(3, v_notes));
+INSERT INTO v_big SELECT i, ARRAY[i, i, i]::real[] FROM generate_series(1, 300) i;
+ANALYZE v_big;
+EXPLAIN (COSTS OFF) SELECT sum(d) FROM (SELECT embedding <-> '[0,0,0]' AS d FROM v_big WHERE id % 3 = 0 OFFSET 0) s;
+\c -
+SET ROLE v_owner;
+SET parallel_setup_cost = 0;
+SET parallel_tuple_cost = 0;
+SET min_parallel_table_scan_size = 0;
+SELECT round(sum(d)) FROM (SELECT embedding <-> '[0,0,0]' AS d FROM v_big WHERE id % 3 = 0 OFFSET 0) s;
+SELECT round(sum(d)) FROM (SELECT embedding <-> '[0,0,0]' AS d FROM v_big WHERE id % 3 = 0 OFFSET 0) s;
+BEGIN;
+SELECT round(sum(d)) FROM (SELECT embedding <-> '[0,0,0]' AS d FROM v_big WHERE id % 3 = 0 OFFSET 0) s;
+INSERT INTO v_big VALUES (0, '[1,1,1]');
+COMMIT;
+RESET ALL;
+DROP TABLE v_big;
+
 -- Where rings are used.
 CREATE DOMAIN v_domain AS sealvec(5, v_vault);
 CREATE DOMAIN v_domain2 AS v_domain;

@@ -141,7 +141,9 @@ SET sealvec.key_ttl = 0;
 SELECT sealvec.unlock('k_vault', :kek);
 SELECT pg_sleep(1.1);
 SELECT * FROM k_state;
+\set VERBOSITY sqlstate
 SET sealvec.key_ttl = -1;
+\set VERBOSITY terse
 RESET sealvec.key_ttl;
 
 -- Things that touch the catalog but not the ring leave it open: ANALYZE, VACUUM, another ring.
