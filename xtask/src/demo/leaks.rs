@@ -80,7 +80,9 @@ fn control_table(client: &mut Client, packages: &Packages) -> Result<()> {
     data::copy(client, "COPY arriving FROM STDIN", packages.control().map(|row| packages.short_line(row)))?;
     run(
         client,
-        "INSERT INTO control SELECT name, translate(digits, '[]', '{}')::real[], translate(digits, '[]', '{}')::float8[], digits FROM arriving",
+        // The digits arrive compressed, and would be stored so; joined to nothing they are not.
+        "INSERT INTO control SELECT name, floats, floats::float8[], digits || '' \
+         FROM (SELECT name, digits, translate(digits, '[]', '{}')::real[] AS floats FROM arriving) AS parsed",
     )
 }
 

@@ -14,7 +14,7 @@ use crate::run::step;
 use data::Packages;
 
 /// Questions of the set that are shown; all of them are checked.
-const SHOWN: [usize; 5] = [2, 6, 28, 35, 20];
+const SHOWN: [usize; 5] = [2, 6, 9, 18, 26];
 /// Names asked for.
 const K: usize = 5;
 /// Least share of the exact answers, over all questions, that the index must return.
