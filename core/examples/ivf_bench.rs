@@ -1,6 +1,6 @@
 //! Recall and microseconds of the index arithmetic on real embeddings, in memory, nothing sealed.
 //!
-//! `cargo run --release -p sealvec-core --example ivf_bench -- DIR [--metric l2|cosine] [--lists 250,350,500]`
+//! `cargo run --release -p sealvec-core --example ivf_bench -- DIR [--metric l2|cosine] [--lists 250,350,500] [--probes 8,64]`
 //! DIR is laid out like `data/deb_62k`: vectors_f16.npy, queries_f16.npy, gt.npy. One thread answers, warm.
 //! A list's bytes are copied before they are scored, where the index would open them.
 
@@ -21,7 +21,6 @@ use sealvec_core::metric::Metric;
 type Result<T, E = Box<dyn Error>> = std::result::Result<T, E>;
 
 const K: usize = 10;
-const FIXED: [usize; 9] = [4, 8, 16, 24, 32, 48, 64, 96, 128];
 const TARGETS: [f32; 4] = [0.90, 0.95, 0.98, 0.99];
 const REPEATS: usize = 5;
 
@@ -390,13 +389,16 @@ fn kernels(data: &Data) {
 
 fn main() -> Result<()> {
     let mut args = std::env::args().skip(1);
-    let dir = args.next().ok_or("usage: ivf_bench DIR [--metric l2|cosine] [--lists 250,350,500]")?;
+    let dir = args.next().ok_or("usage: ivf_bench DIR [--metric l2|cosine] [--lists 250,350,500] [--probes 8,64]")?;
     let (mut metrics, mut lists) = (vec![Metric::L2, Metric::Cosine], vec![250, 350, 500]);
+    let mut probes = vec![4, 8, 16, 24, 32, 48, 64, 96, 128];
+    let numbers = |list: &str| list.split(',').map(str::parse).collect::<Result<Vec<usize>, std::num::ParseIntError>>();
     while let Some(option) = args.next() {
         let value = args.next().ok_or("an option needs a value")?;
         match option.as_str() {
             "--metric" => metrics.retain(|m| value == if *m == Metric::L2 { "l2" } else { "cosine" }),
-            "--lists" => lists = value.split(',').map(str::parse).collect::<Result<_, std::num::ParseIntError>>()?,
+            "--lists" => lists = numbers(&value)?,
+            "--probes" => probes = numbers(&value)?,
             _ => return Err(format!("unknown option {option}").into()),
         }
     }
@@ -413,7 +415,7 @@ fn main() -> Result<()> {
         kernels(&data);
         for &count in &lists {
             let index = Index::build(&data, count, &pool)?;
-            for probes in FIXED.into_iter().filter(|probes| *probes < count) {
+            for &probes in probes.iter().filter(|probes| **probes < count) {
                 measure(&data, &index, &format!("{probes} probes"), Probes::Fixed(probes));
             }
             for target in TARGETS {

@@ -53,20 +53,12 @@ pub fn dot_f16le(q: &[f32], x: &[u8]) -> f32 {
 
 /// Squared Euclidean distance from `q` to each of `out.len()` rows laid end to end.
 pub fn l2_squared_many(q: &[f32], rows: &[f32], out: &mut [f32]) {
-    many(q, rows, out, |row| table().l2_squared(q, row));
+    table().l2_squared_many(q, rows, out);
 }
 
 /// Inner product of `q` with each of `out.len()` rows laid end to end.
 pub fn dot_many(q: &[f32], rows: &[f32], out: &mut [f32]) {
-    many(q, rows, out, |row| table().dot(q, row));
-}
-
-fn many(q: &[f32], rows: &[f32], out: &mut [f32], f: impl Fn(&[f32]) -> f32) {
-    assert!(!q.is_empty());
-    assert_eq!(rows.len(), q.len() * out.len());
-    for (row, out) in rows.chunks_exact(q.len()).zip(out) {
-        *out = f(row);
-    }
+    table().dot_many(q, rows, out);
 }
 
 /// Appends `x` as little-endian float32.
@@ -202,12 +194,17 @@ mod tests {
     #[test]
     fn many_rows_are_one_row_repeated() {
         let mut random = Random::new(b"many");
-        let (q, rows) = (vector(&mut random, 37), vector(&mut random, 37 * 5));
-        let (mut l2, mut ip) = ([0f32; 5], [0f32; 5]);
-        l2_squared_many(&q, &rows, &mut l2);
-        dot_many(&q, &rows, &mut ip);
-        for (i, row) in rows.chunks_exact(37).enumerate() {
-            assert_eq!((l2[i], ip[i]), (l2_squared(&q, row), dot(&q, row)));
+        for (dims, n) in [(1, 9), (37, 5), (64, 4), (384, 11), (16000, 3), (5, 0)] {
+            let (q, rows) = (vector(&mut random, dims), vector(&mut random, dims * n));
+            for set in all() {
+                let (mut l2, mut ip) = (vec![0f32; n], vec![0f32; n]);
+                set.l2_squared_many(&q, &rows, &mut l2);
+                set.dot_many(&q, &rows, &mut ip);
+                for (i, row) in rows.chunks_exact(dims).enumerate() {
+                    let near = |got: f32, want: f32| (got - want).abs() <= 1e-5 * (1.0 + l2[i]);
+                    assert!(near(l2[i], l2_squared(&q, row)) && near(ip[i], dot(&q, row)), "{} {dims} {i}", set.name);
+                }
+            }
         }
     }
 }

@@ -5,7 +5,7 @@
 //! negative inner product: e = -<q, c> - |q| sigma / 2, sigma the deviation of its rows along a typical direction.
 //!
 //! A query first scans every list with e - min(e) <= z s. s is the query's own scale, so that questions far from all
-//! data open more lists: L2 m^2 / t with m the mean of |q - c|^2 over all lists and t its mean over queries drawn from
+//! data open more lists: L2 t (m / t)^2.5 with m the mean of |q - c|^2 over all lists and t its mean over queries drawn from
 //! the data; inner product |q| sqrt(t) u^2 with t the mean squared norm of rows and u = |q - c|^2 averaged over lists
 //! and divided by |q|^2 + t. z comes from [`calibrate`]: rows as queries, the quantile of what their true neighbours
 //! needed. On 62,666 real embeddings this rule finds 95 % of the ten nearest in 15 of 250 lists where a fixed number
@@ -152,7 +152,10 @@ impl Calibration {
 /// s of the module's formulas: the scale of a query.
 fn scale(metric: Metric, typical: f32, q_norm: f32, mean_to_centroid: f32) -> f32 {
     match metric {
-        Metric::L2 | Metric::Cosine => mean_to_centroid * (mean_to_centroid / typical),
+        Metric::L2 | Metric::Cosine => {
+            let farther = mean_to_centroid / typical;
+            mean_to_centroid * farther * farther.sqrt()
+        }
         Metric::InnerProduct => {
             let size = q_norm * q_norm + typical;
             let u = (size + 2.0 * mean_to_centroid) / size;

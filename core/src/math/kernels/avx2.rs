@@ -18,6 +18,8 @@ pub(super) static KERNELS: Kernels = Kernels {
     dot_f32le,
     l2_squared_f16le,
     dot_f16le,
+    l2_squared_many,
+    dot_many,
     encode_f16,
     decode_f16,
     flip,
@@ -69,6 +71,20 @@ compare!(l2_squared_f32le, u8, 4, load_f32, portable::f32_at, true);
 compare!(dot_f32le, u8, 4, load_f32, portable::f32_at, false);
 compare!(l2_squared_f16le, u8, 2, load_f16, portable::f16_at, true);
 compare!(dot_f16le, u8, 2, load_f16, portable::f16_at, false);
+
+#[target_feature(enable = "avx2,fma,f16c")]
+fn l2_squared_many(q: &[f32], rows: &[f32], out: &mut [f32]) {
+    for (row, out) in rows.chunks_exact(q.len()).zip(out) {
+        *out = l2_squared(q, row);
+    }
+}
+
+#[target_feature(enable = "avx2,fma,f16c")]
+fn dot_many(q: &[f32], rows: &[f32], out: &mut [f32]) {
+    for (row, out) in rows.chunks_exact(q.len()).zip(out) {
+        *out = dot(q, row);
+    }
+}
 
 /// Caller: 32 bytes can be read at `x`. x86 is little-endian, and the load needs no alignment.
 #[inline]

@@ -22,6 +22,8 @@ pub(super) static KERNELS: Kernels = Kernels {
     dot_f32le,
     l2_squared_f16le,
     dot_f16le,
+    l2_squared_many,
+    dot_many,
     encode_f16,
     decode_f16,
     flip,
@@ -76,6 +78,42 @@ compare!(l2_squared_f32le, u8, 4, load_f32, load_some_f32, true);
 compare!(dot_f32le, u8, 4, load_f32, load_some_f32, false);
 compare!(l2_squared_f16le, u8, 2, load_f16, load_some_f16, true);
 compare!(dot_f16le, u8, 2, load_f16, load_some_f16, false);
+
+/// Defines a comparison of `q` with many rows, four at a time: the scan of all centroids reads each part of `q` once
+/// for four rows.
+macro_rules! compare_many {
+    ($name:ident, $one:ident, $difference:expr) => {
+        #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,fma")]
+        fn $name(q: &[f32], rows: &[f32], out: &mut [f32]) {
+            let dims = q.len();
+            let fours = out.len() / 4 * 4;
+            for (rows, out) in rows.chunks_exact(dims * 4).zip(out.chunks_exact_mut(4)) {
+                let mut sums = [_mm512_setzero_ps(); 4];
+                for at in (0..dims).step_by(16) {
+                    let mask = (0xFFFFu32 >> (16 - (dims - at).min(16))) as u16;
+                    // SAFETY: the mask keeps the loads to the elements of a row that are left, and there are four rows.
+                    unsafe {
+                        let a = _mm512_maskz_loadu_ps(mask, q.as_ptr().add(at));
+                        for (row, sum) in sums.iter_mut().enumerate() {
+                            let b = _mm512_maskz_loadu_ps(mask, rows.as_ptr().add(row * dims + at));
+                            let a = if $difference { _mm512_sub_ps(a, b) } else { a };
+                            *sum = _mm512_fmadd_ps(a, if $difference { a } else { b }, *sum);
+                        }
+                    }
+                }
+                for (out, sum) in out.iter_mut().zip(sums) {
+                    *out = _mm512_reduce_add_ps(sum);
+                }
+            }
+            for (row, out) in rows[fours * dims..].chunks_exact(dims).zip(&mut out[fours..]) {
+                *out = $one(q, row);
+            }
+        }
+    };
+}
+
+compare_many!(l2_squared_many, l2_squared, true);
+compare_many!(dot_many, dot, false);
 
 /// Caller: 64 bytes can be read at `x`. x86 is little-endian, and the load needs no alignment.
 #[inline]

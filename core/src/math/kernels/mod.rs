@@ -31,6 +31,8 @@ pub(super) struct Kernels {
     dot_f32le: Compare<u8>,
     l2_squared_f16le: Compare<u8>,
     dot_f16le: Compare<u8>,
+    l2_squared_many: unsafe fn(&[f32], &[f32], &mut [f32]),
+    dot_many: unsafe fn(&[f32], &[f32], &mut [f32]),
     encode_f16: unsafe fn(&[f32], &mut [u8]),
     decode_f16: unsafe fn(&[u8], &mut [f32]),
     flip: unsafe fn(&mut [f32], &[u32]),
@@ -126,6 +128,20 @@ impl Kernels {
         assert_eq!(q.len() * 2, x.len());
         // SAFETY: as in `l2_squared_f16le`.
         unsafe { (self.dot_f16le)(q, x) }
+    }
+
+    pub(super) fn l2_squared_many(&self, q: &[f32], rows: &[f32], out: &mut [f32]) {
+        assert!(!q.is_empty());
+        assert_eq!(rows.len(), q.len() * out.len());
+        // SAFETY: as many whole rows as results, and the CPU features were detected.
+        unsafe { (self.l2_squared_many)(q, rows, out) }
+    }
+
+    pub(super) fn dot_many(&self, q: &[f32], rows: &[f32], out: &mut [f32]) {
+        assert!(!q.is_empty());
+        assert_eq!(rows.len(), q.len() * out.len());
+        // SAFETY: as in `l2_squared_many`.
+        unsafe { (self.dot_many)(q, rows, out) }
     }
 
     pub(super) fn encode_f16(&self, x: &[f32], out: &mut [u8]) {

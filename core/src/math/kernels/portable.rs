@@ -14,6 +14,8 @@ pub(super) static KERNELS: Kernels = Kernels {
     dot_f32le: |q, x| accumulate(q, |i| f32_at(x, i), product),
     l2_squared_f16le: |q, x| accumulate(q, |i| f16_at(x, i), square_of_difference),
     dot_f16le: |q, x| accumulate(q, |i| f16_at(x, i), product),
+    l2_squared_many: |q, rows, out| many(q, rows, out, square_of_difference),
+    dot_many: |q, rows, out| many(q, rows, out, product),
     encode_f16,
     decode_f16,
     flip,
@@ -41,6 +43,12 @@ fn accumulate(q: &[f32], x: impl Fn(usize) -> f32, term: impl Fn(f32, f32) -> f3
         tail += term(q[i], x(i));
     }
     sums.iter().sum::<f32>() + tail
+}
+
+fn many(q: &[f32], rows: &[f32], out: &mut [f32], term: impl Fn(f32, f32) -> f32) {
+    for (row, out) in rows.chunks_exact(q.len()).zip(out) {
+        *out = accumulate(q, |i| row[i], &term);
+    }
 }
 
 #[inline(always)]
