@@ -9,12 +9,14 @@ use std::hint::black_box;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use sealvec_core::math::distance::{f16le_to_f32, l2_squared_f16le, l2_squared_many, norm, normalize};
+use sealvec_core::math::distance::{
+    f16le_to_f32, f32_to_f16le, l2_squared_f16le, l2_squared_many, l2_squared_many_f16le, norm, normalize,
+};
 use sealvec_core::math::kmeans::{KmeansOptions, assign_batched, kmeans};
 use sealvec_core::math::random::Random;
 use sealvec_core::math::{
-    Assigner, BLOCK_ROWS, BlockLayout, Calibration, Candidates, ListStats, ListTerm, Prober, QueryCodes, Rotation, Sample,
-    calibrate, encode_block,
+    Assigner, BLOCK_ROWS, BlockLayout, Calibration, Candidates, ListStats, ListTerm, Prober, QueryCodes, Rotation,
+    Sample, calibrate, encode_block,
 };
 use sealvec_core::metric::Metric;
 
@@ -39,7 +41,12 @@ impl Npy {
         let header_end = 10 + usize::from(u16::from_le_bytes([file[8], file[9]]));
         let header = std::str::from_utf8(&file[10..header_end])?;
         let shape = header.split_once("'shape': (").and_then(|(_, rest)| rest.split_once(')')).ok_or("no shape")?.0;
-        let shape = shape.split(',').map(str::trim).filter(|s| !s.is_empty()).map(str::parse).collect::<Result<_, std::num::ParseIntError>>()?;
+        let shape = shape
+            .split(',')
+            .map(str::trim)
+            .filter(|s| !s.is_empty())
+            .map(str::parse)
+            .collect::<Result<_, std::num::ParseIntError>>()?;
         Ok(Self { shape, bytes: file[header_end..].to_vec() })
     }
 
@@ -64,8 +71,11 @@ struct Data {
 
 impl Data {
     fn read(dir: &Path, metric: Metric) -> Result<Self> {
-        let (rows, queries, truth) =
-            (Npy::read(&dir.join("vectors_f16.npy"))?, Npy::read(&dir.join("queries_f16.npy"))?, Npy::read(&dir.join("gt.npy"))?);
+        let (rows, queries, truth) = (
+            Npy::read(&dir.join("vectors_f16.npy"))?,
+            Npy::read(&dir.join("queries_f16.npy"))?,
+            Npy::read(&dir.join("gt.npy"))?,
+        );
         let (dims, count) = (rows.shape[1], queries.shape[0]);
         let which = usize::from(metric == Metric::Cosine);
         let truth = truth.bytes.chunks_exact(2).map(|b| u16::from_le_bytes([b[0], b[1]])).skip(which * count * 100);
@@ -77,9 +87,18 @@ impl Data {
                 normalize(x);
             });
             rows_f16.clear();
-            assert!(sealvec_core::math::distance::f32_to_f16le(&vectors, &mut rows_f16));
+            assert!(f32_to_f16le(&vectors, &mut rows_f16));
+            f16le_to_f32(&rows_f16, &mut vectors);
         }
-        Ok(Self { metric, dims, rows: vectors, rows_f16, queries: query_vectors, truth, items: count.saturating_sub(50) })
+        Ok(Self {
+            metric,
+            dims,
+            rows: vectors,
+            rows_f16,
+            queries: query_vectors,
+            truth,
+            items: count.saturating_sub(50),
+        })
     }
 
     fn count(&self) -> usize {
@@ -97,7 +116,7 @@ struct List {
 struct Index {
     layout: BlockLayout,
     rotation: Rotation,
-    centroids: Vec<f32>,
+    centroids_f16: Vec<u8>,
     lists: Vec<List>,
     stats: Vec<ListStats>,
     calibration: Calibration,
@@ -111,7 +130,11 @@ impl Index {
         let sample: Vec<f32> = sample_rows.iter().flat_map(|&i| &data.rows[i * dims..][..dims]).copied().collect();
         let options = KmeansOptions { pool: Some(pool), seed: lists as u64, ..Default::default() };
         let mut tick = Ticks::default();
-        let centroids = kmeans(&sample, dims, lists, &options, &mut || tick.tick())?;
+        let mut centroids = kmeans(&sample, dims, lists, &options, &mut || tick.tick())?;
+        // The index stores them as float16, and codes refer to what is stored.
+        let mut centroids_f16 = Vec::new();
+        assert!(f32_to_f16le(&centroids, &mut centroids_f16));
+        f16le_to_f32(&centroids_f16, &mut centroids);
         clock.lap("kmeans");
         let mut nearest = vec![(0u32, 0f32); data.count()];
         assign_batched(&data.rows, dims, &centroids, Some(pool), &mut nearest, &mut || tick.tick())?;
@@ -138,7 +161,8 @@ impl Index {
         }
         clock.lap("codes");
         let stats = |(list, centroid): (&List, &[f32])| {
-            let rows: Vec<f32> = list.rows.iter().flat_map(|&i| &data.rows[i as usize * dims..][..dims]).copied().collect();
+            let rows: Vec<f32> =
+                list.rows.iter().flat_map(|&i| &data.rows[i as usize * dims..][..dims]).copied().collect();
             ListStats::new(&rows, centroid)
         };
         let stats: Vec<ListStats> = out.iter().zip(centroids.chunks_exact(dims)).map(stats).collect();
@@ -148,7 +172,7 @@ impl Index {
         let calibration = calibrate(data.metric, &sample, &centroids, &stats, Some(pool), &mut || tick.tick())?;
         clock.lap("calibrate");
         println!("lists {lists}: {} longest gap between ticks {} ms", clock.report, tick.longest.as_millis());
-        Ok(Self { layout, rotation, centroids, lists: out, stats, calibration })
+        Ok(Self { layout, rotation, centroids_f16, lists: out, stats, calibration })
     }
 }
 
@@ -217,7 +241,15 @@ struct Scan<'a> {
 impl<'a> Scan<'a> {
     fn new(data: &'a Data, index: &'a Index) -> Self {
         let scores = vec![0f32; index.lists.len()];
-        Self { data, index, scores, private: Vec::new(), candidates: Candidates::default(), blocks: Vec::new(), spent: Spent::default() }
+        Self {
+            data,
+            index,
+            scores,
+            private: Vec::new(),
+            candidates: Candidates::default(),
+            blocks: Vec::new(),
+            spent: Spent::default(),
+        }
     }
 
     fn nearest(&mut self, q: &[f32], probes: Probes) -> Vec<u32> {
@@ -228,10 +260,12 @@ impl<'a> Scan<'a> {
         self.candidates.clear();
         self.blocks.clear();
         let prepared = Instant::now();
-        l2_squared_many(q, &index.centroids, &mut self.scores);
+        l2_squared_many_f16le(q, &index.centroids_f16, &mut self.scores);
         let mut prober = match probes {
             Probes::Fixed(n) => Prober::fixed(self.data.metric, &index.stats, q_norm, &self.scores, n),
-            Probes::Target(t) => Prober::new(self.data.metric, &index.calibration, t, &index.stats, q_norm, &self.scores),
+            Probes::Target(t) => {
+                Prober::new(self.data.metric, &index.calibration, t, &index.stats, q_norm, &self.scores)
+            }
         };
         self.spent.stages[0] += prepared - start;
         let mut last = Instant::now();
@@ -243,7 +277,10 @@ impl<'a> Scan<'a> {
             let best = exact.last().map_or(f32::INFINITY, |row| row.0);
             let bound = prober.bound();
             let least = self.candidates.least();
-            if bound == f32::NEG_INFINITY || best.min(least) > bound || (best == f32::INFINITY && least == f32::INFINITY) {
+            if bound == f32::NEG_INFINITY
+                || best.min(least) > bound
+                || (best == f32::INFINITY && least == f32::INFINITY)
+            {
                 let now = Instant::now();
                 self.spent.stages[4] += now - last;
                 let Some(list) = prober.take() else { break };
@@ -365,7 +402,9 @@ fn kernels(data: &Data) {
     let score = nanoseconds(|| {
         black_box(query.score_block(&layout, term, black_box(&block), BLOCK_ROWS, &mut lower, &mut estimate));
     });
-    let f16 = nanoseconds(|| drop(black_box(l2_squared_f16le(q, black_box(&data.rows_f16[..dims * 2])))));
+    let f16 = nanoseconds(|| {
+        black_box(l2_squared_f16le(q, black_box(&data.rows_f16[..dims * 2])));
+    });
     let mut out = [0f32; BLOCK_ROWS];
     let f32 = nanoseconds(|| l2_squared_many(black_box(q), rows, &mut out));
     let mut candidates = Candidates::default();

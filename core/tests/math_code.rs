@@ -53,7 +53,11 @@ impl Coder {
         let (mut lower, mut estimate) = ([f32::NAN; BLOCK_ROWS], [f32::NAN; BLOCK_ROWS]);
         query.score_block(&self.layout, term, block, rows.len(), &mut lower, &mut estimate);
         assert!(lower[rows.len()..].iter().chain(&estimate[rows.len()..]).all(|x| *x == f32::INFINITY));
-        let scored = |(i, row): (usize, &Vec<f32>)| Scored { truth: true_score(metric, q, row), lower: lower[i], estimate: estimate[i] };
+        let scored = |(i, row): (usize, &Vec<f32>)| Scored {
+            truth: true_score(metric, q, row),
+            lower: lower[i],
+            estimate: estimate[i],
+        };
         rows.iter().enumerate().map(scored).collect()
     }
 }
@@ -150,14 +154,19 @@ fn degenerate_rows_stay_finite_and_bounded() {
         let mixed = [1e6, 1.0, 1e-6, 0.0].map(|size| some.iter().map(|x| x * size).collect::<Vec<f32>>()).to_vec();
         for metric in METRICS {
             for centroid in [&zero, &some, &equal] {
-                for rows in [vec![some.clone()], vec![zero.clone(); 32], vec![spike.clone(), equal.clone()], mixed.clone()] {
+                for rows in
+                    [vec![some.clone()], vec![zero.clone(); 32], vec![spike.clone(), equal.clone()], mixed.clone()]
+                {
                     let block = coder.encode(metric, centroid, &rows);
                     for q in [&zero, &some, &other, &equal, &spike] {
                         for Scored { truth, lower, estimate } in coder.score(metric, &block, centroid, &rows, q) {
                             assert!(lower.is_finite() && estimate.is_finite(), "{metric:?} {dims}");
                             // As wide again as the bound: five sigma.
                             let room = f64::from(estimate - lower) + 1e-5 * truth.abs() + 1e-6;
-                            assert!(truth >= f64::from(lower) - room, "{metric:?} {dims}: {truth} below {lower} ({estimate})");
+                            assert!(
+                                truth >= f64::from(lower) - room,
+                                "{metric:?} {dims}: {truth} below {lower} ({estimate})"
+                            );
                         }
                     }
                 }

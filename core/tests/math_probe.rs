@@ -14,7 +14,7 @@ fn rows(random: &mut Random, metric: Metric, topics: &[f32], n: usize) -> Vec<f3
     let mut out = Vec::with_capacity(n * DIMS);
     for _ in 0..n {
         let topic = random.below(topics.len() / DIMS);
-        let spread = if topic % 3 == 0 { 0.2 } else { 0.6 };
+        let spread = if topic.is_multiple_of(3) { 0.2 } else { 0.6 };
         let mut row: Vec<f32> = topics[topic * DIMS..][..DIMS].iter().map(|t| t + spread * random.normal()).collect();
         match metric {
             Metric::Cosine => assert!(normalize(&mut row)),

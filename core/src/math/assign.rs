@@ -39,7 +39,8 @@ impl<'a> Assigner<'a> {
             .map(|(x, c)| (x - c).abs())
             .fold(0f32, f32::max);
         // A power of two, so that scaling is exact; kept within what float32 can invert.
-        let scale = if widest > 0.0 && widest.is_finite() { (-widest.log2().ceil()).clamp(-120.0, 120.0).exp2() } else { 1.0 };
+        let scale =
+            if widest > 0.0 && widest.is_finite() { (-widest.log2().ceil()).clamp(-120.0, 120.0).exp2() } else { 1.0 };
 
         let panels_count = k.div_ceil(PANEL);
         let mut panels = vec![0f32; panels_count * PANEL * dims];
@@ -122,7 +123,13 @@ impl<'a> Assigner<'a> {
 
 /// For each point the number of its nearest centroid (k x dims) and the squared distance to it. For cosine, points and
 /// centroids are normalised by the caller; for inner product lists are cells of squared distance all the same.
-pub fn assign(points: &[f32], dims: usize, centroids: &[f32], pool: Option<&rayon::ThreadPool>, out: &mut [(u32, f32)]) {
+pub fn assign(
+    points: &[f32],
+    dims: usize,
+    centroids: &[f32],
+    pool: Option<&rayon::ThreadPool>,
+    out: &mut [(u32, f32)],
+) {
     Assigner::new(dims, centroids).assign(points, pool, out);
 }
 

@@ -147,7 +147,8 @@ fn factors_of(metric: Metric, centroid: &[f32], row: &[f32], signs: &mut [u8]) -
             centroid_squared[j] += c * c;
         }
     }
-    let [l1, norm_squared, signed_centroid, centroid_squared] = [l1, l2, signed, centroid_squared].map(|s| s.iter().sum());
+    let [l1, norm_squared, signed_centroid, centroid_squared] =
+        [l1, l2, signed, centroid_squared].map(|s| s.iter().sum());
     let weight = if metric == Metric::InnerProduct { 1.0 } else { 2.0 };
     if norm_squared == 0.0 {
         return Factors { norm_squared, signed_centroid, rescale: 0.0, err: 0.0 };
@@ -157,7 +158,12 @@ fn factors_of(metric: Metric, centroid: &[f32], row: &[f32], signs: &mut [u8]) -
     let statistical = (norm_squared * (1.0 - t_squared) / t_squared / (p - 1.0)).sqrt();
     // Row and centroid were rotated in float32, each off by some 1e-7 of its norm.
     let rounding = f64::from(ROUNDING) * (norm_squared + centroid_squared).sqrt();
-    Factors { norm_squared, signed_centroid, rescale: weight * norm_squared / l1, err: weight * (statistical + rounding) }
+    Factors {
+        norm_squared,
+        signed_centroid,
+        rescale: weight * norm_squared / l1,
+        err: weight * (statistical + rounding),
+    }
 }
 
 fn power_of_two_above(x: f64) -> f64 {
@@ -309,8 +315,13 @@ mod tests {
                 for code in 0..4 {
                     let entry = |g: usize| (g * 7 + code * 5) % 16;
                     let sum: f64 = (0..p / 4).map(|g| f64::from(want[g * 16 + entry(g)])).sum();
-                    let signed = |g: usize, j: usize| if entry(g) >> j & 1 == 1 { rotated[g * 4 + j] } else { -rotated[g * 4 + j] };
-                    let exact: f64 = (0..p / 4).flat_map(|g| (0..4).map(move |j| (g, j))).map(|(g, j)| f64::from(signed(g, j))).sum();
+                    let signed = |g: usize, j: usize| {
+                        if entry(g) >> j & 1 == 1 { rotated[g * 4 + j] } else { -rotated[g * 4 + j] }
+                    };
+                    let exact: f64 = (0..p / 4)
+                        .flat_map(|g| (0..4).map(move |j| (g, j)))
+                        .map(|(g, j)| f64::from(signed(g, j)))
+                        .sum();
                     let off = (sum * f64::from(portable.delta) + f64::from(portable.bias) - exact).abs();
                     assert!(off <= f64::from((portable.worst + 0.01) * portable.delta), "{p} {size}: {off}");
                 }
@@ -362,7 +373,11 @@ mod tests {
                 let (mut low, mut value) = ([0f32; BLOCK_ROWS], [0f32; BLOCK_ROWS]);
                 set.score(&args, &mut low, &mut value);
                 for (got, want) in low.iter().chain(&value).zip(lower.iter().chain(&estimate)) {
-                    assert!((got - want).abs() <= 1e-4 * (1.0 + want.abs()), "{} {dims}: {got} is not {want}", set.name);
+                    assert!(
+                        (got - want).abs() <= 1e-4 * (1.0 + want.abs()),
+                        "{} {dims}: {got} is not {want}",
+                        set.name
+                    );
                 }
             }
         }

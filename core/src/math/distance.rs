@@ -61,6 +61,16 @@ pub fn dot_many(q: &[f32], rows: &[f32], out: &mut [f32]) {
     table().dot_many(q, rows, out);
 }
 
+/// Squared Euclidean distance from `q` to each of `out.len()` stored float16 rows laid end to end.
+pub fn l2_squared_many_f16le(q: &[f32], rows: &[u8], out: &mut [f32]) {
+    table().l2_squared_many_f16le(q, rows, out);
+}
+
+/// Inner product of `q` with each of `out.len()` stored float16 rows laid end to end.
+pub fn dot_many_f16le(q: &[f32], rows: &[u8], out: &mut [f32]) {
+    table().dot_many_f16le(q, rows, out);
+}
+
 /// Appends `x` as little-endian float32.
 pub fn f32_to_f32le(x: &[f32], out: &mut Vec<u8>) {
     out.reserve(x.len() * 4);
@@ -195,14 +205,21 @@ mod tests {
     fn many_rows_are_one_row_repeated() {
         let mut random = Random::new(b"many");
         for (dims, n) in [(1, 9), (37, 5), (64, 4), (384, 11), (16000, 3), (5, 0)] {
-            let (q, rows) = (vector(&mut random, dims), vector(&mut random, dims * n));
+            let (q, mut rows) = (vector(&mut random, dims), vector(&mut random, dims * n));
+            let mut stored = vec![0u8];
+            assert!(f32_to_f16le(&rows, &mut stored));
+            f16le_to_f32(&stored[1..], &mut rows);
             for set in all() {
-                let (mut l2, mut ip) = (vec![0f32; n], vec![0f32; n]);
+                let [mut l2, mut ip, mut l2_stored, mut ip_stored] = std::array::from_fn(|_| vec![0f32; n]);
                 set.l2_squared_many(&q, &rows, &mut l2);
                 set.dot_many(&q, &rows, &mut ip);
+                set.l2_squared_many_f16le(&q, &stored[1..], &mut l2_stored);
+                set.dot_many_f16le(&q, &stored[1..], &mut ip_stored);
                 for (i, row) in rows.chunks_exact(dims).enumerate() {
                     let near = |got: f32, want: f32| (got - want).abs() <= 1e-5 * (1.0 + l2[i]);
-                    assert!(near(l2[i], l2_squared(&q, row)) && near(ip[i], dot(&q, row)), "{} {dims} {i}", set.name);
+                    let (distance, product) = (l2_squared(&q, row), dot(&q, row));
+                    assert!(near(l2[i], distance) && near(ip[i], product), "{} {dims} {i}", set.name);
+                    assert!(near(l2_stored[i], distance) && near(ip_stored[i], product), "{} {dims} {i}", set.name);
                 }
             }
         }

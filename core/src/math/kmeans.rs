@@ -167,7 +167,8 @@ fn update(
         wide.sort_by(|a, b| b.0.total_cmp(&a.0));
         for (_, cluster) in wide {
             let Some(target) = empty.pop() else { break };
-            let farthest = members(cluster).iter().max_by(|a, b| nearest[**a as usize].1.total_cmp(&nearest[**b as usize].1));
+            let farthest =
+                members(cluster).iter().max_by(|a, b| nearest[**a as usize].1.total_cmp(&nearest[**b as usize].1));
             let i = *farthest.expect("a wide cluster has members") as usize;
             centroids[target * dims..][..dims].copy_from_slice(&points[i * dims..][..dims]);
         }
@@ -183,7 +184,9 @@ mod tests {
 
     fn blobs(random: &mut Random, n: usize, k: usize, dims: usize) -> Vec<f32> {
         let centres: Vec<f32> = (0..k * dims).map(|_| 10.0 * random.normal()).collect();
-        (0..n).flat_map(|i| (0..dims).map(|d| centres[i % k * dims + d] + 0.1 * random.normal()).collect::<Vec<_>>()).collect()
+        (0..n)
+            .flat_map(|i| (0..dims).map(|d| centres[i % k * dims + d] + 0.1 * random.normal()).collect::<Vec<_>>())
+            .collect()
     }
 
     fn inertia(points: &[f32], dims: usize, centroids: &[f32]) -> f64 {

@@ -122,7 +122,8 @@ impl Calibration {
         if high.is_infinite() {
             return high;
         }
-        let share = (miss(target_recall) - miss(TARGETS[above - 1])) / (miss(TARGETS[above]) - miss(TARGETS[above - 1]));
+        let share =
+            (miss(target_recall) - miss(TARGETS[above - 1])) / (miss(TARGETS[above]) - miss(TARGETS[above - 1]));
         low + (high - low) * share
     }
 
@@ -345,7 +346,9 @@ pub fn calibrate(
     let mean = |scores: &[f32]| scores.iter().map(|s| f64::from(*s)).sum::<f64>() / scores.len() as f64;
     let typical = match metric {
         Metric::L2 | Metric::Cosine => finite(mean(&to_centroids)),
-        Metric::InnerProduct => finite(queries.iter().map(|&i| f64::from(dot(row(i), row(i)))).sum::<f64>() / queries.len() as f64),
+        Metric::InnerProduct => {
+            finite(queries.iter().map(|&i| f64::from(dot(row(i), row(i)))).sum::<f64>() / queries.len() as f64)
+        }
     };
     if !(typical > 0.0 && typical.is_finite()) {
         return Ok(Calibration::everything());
@@ -477,7 +480,9 @@ mod tests {
     fn malformed_calibrations_are_refused() {
         let good = CALIBRATION.encode();
         assert!(Calibration::decode(&good[..27]).is_err());
-        for (at, bad) in [(0, f32::NAN), (0, -0.1), (4, 0.05), (8, f32::NAN), (24, 0.0), (24, f32::INFINITY), (24, -1.0)] {
+        for (at, bad) in
+            [(0, f32::NAN), (0, -0.1), (4, 0.05), (8, f32::NAN), (24, 0.0), (24, f32::INFINITY), (24, -1.0)]
+        {
             let mut bytes = good;
             bytes[at..at + 4].copy_from_slice(&bad.to_le_bytes());
             assert!(Calibration::decode(&bytes).is_err(), "{bad} at {at}");

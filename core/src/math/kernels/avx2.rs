@@ -20,6 +20,8 @@ pub(super) static KERNELS: Kernels = Kernels {
     dot_f16le,
     l2_squared_many,
     dot_many,
+    l2_squared_many_f16le,
+    dot_many_f16le,
     encode_f16,
     decode_f16,
     flip,
@@ -83,6 +85,20 @@ fn l2_squared_many(q: &[f32], rows: &[f32], out: &mut [f32]) {
 fn dot_many(q: &[f32], rows: &[f32], out: &mut [f32]) {
     for (row, out) in rows.chunks_exact(q.len()).zip(out) {
         *out = dot(q, row);
+    }
+}
+
+#[target_feature(enable = "avx2,fma,f16c")]
+fn l2_squared_many_f16le(q: &[f32], rows: &[u8], out: &mut [f32]) {
+    for (row, out) in rows.chunks_exact(q.len() * 2).zip(out) {
+        *out = l2_squared_f16le(q, row);
+    }
+}
+
+#[target_feature(enable = "avx2,fma,f16c")]
+fn dot_many_f16le(q: &[f32], rows: &[u8], out: &mut [f32]) {
+    for (row, out) in rows.chunks_exact(q.len() * 2).zip(out) {
+        *out = dot_f16le(q, row);
     }
 }
 

@@ -24,6 +24,8 @@ pub(super) static KERNELS: Kernels = Kernels {
     dot_f16le,
     l2_squared_many,
     dot_many,
+    l2_squared_many_f16le,
+    dot_many_f16le,
     encode_f16,
     decode_f16,
     flip,
@@ -82,12 +84,14 @@ compare!(dot_f16le, u8, 2, load_f16, load_some_f16, false);
 /// Defines a comparison of `q` with many rows, four at a time: the scan of all centroids reads each part of `q` once
 /// for four rows.
 macro_rules! compare_many {
-    ($name:ident, $one:ident, $difference:expr) => {
+    ($name:ident, $stored:ty, $bytes:expr, $width:expr, $load_some:ident, $one:ident, $difference:expr) => {
         #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,fma")]
-        fn $name(q: &[f32], rows: &[f32], out: &mut [f32]) {
+        fn $name(q: &[f32], rows: &[$stored], out: &mut [f32]) {
             let dims = q.len();
+            let length = dims * $width; // of a row, in elements of `rows`
             let fours = out.len() / 4 * 4;
-            for (rows, out) in rows.chunks_exact(dims * 4).zip(out.chunks_exact_mut(4)) {
+            for (rows, out) in rows.chunks_exact(length * 4).zip(out.chunks_exact_mut(4)) {
+                let rows = rows.as_ptr().cast::<u8>();
                 let mut sums = [_mm512_setzero_ps(); 4];
                 for at in (0..dims).step_by(16) {
                     let mask = (0xFFFFu32 >> (16 - (dims - at).min(16))) as u16;
@@ -95,7 +99,7 @@ macro_rules! compare_many {
                     unsafe {
                         let a = _mm512_maskz_loadu_ps(mask, q.as_ptr().add(at));
                         for (row, sum) in sums.iter_mut().enumerate() {
-                            let b = _mm512_maskz_loadu_ps(mask, rows.as_ptr().add(row * dims + at));
+                            let b = $load_some(mask, rows.add((row * dims + at) * $bytes));
                             let a = if $difference { _mm512_sub_ps(a, b) } else { a };
                             *sum = _mm512_fmadd_ps(a, if $difference { a } else { b }, *sum);
                         }
@@ -105,15 +109,17 @@ macro_rules! compare_many {
                     *out = _mm512_reduce_add_ps(sum);
                 }
             }
-            for (row, out) in rows[fours * dims..].chunks_exact(dims).zip(&mut out[fours..]) {
+            for (row, out) in rows[fours * length..].chunks_exact(length).zip(&mut out[fours..]) {
                 *out = $one(q, row);
             }
         }
     };
 }
 
-compare_many!(l2_squared_many, l2_squared, true);
-compare_many!(dot_many, dot, false);
+compare_many!(l2_squared_many, f32, 4, 1, load_some_f32, l2_squared, true);
+compare_many!(dot_many, f32, 4, 1, load_some_f32, dot, false);
+compare_many!(l2_squared_many_f16le, u8, 2, 2, load_some_f16, l2_squared_f16le, true);
+compare_many!(dot_many_f16le, u8, 2, 2, load_some_f16, dot_f16le, false);
 
 /// Caller: 64 bytes can be read at `x`. x86 is little-endian, and the load needs no alignment.
 #[inline]
@@ -265,16 +271,15 @@ fn widen(acc: [__m512i; 4]) -> [__m512i; 2] {
         _mm512_add_epi16(_mm512_shuffle_i32x4::<0b01_00_01_00>(x, y), _mm512_shuffle_i32x4::<0b11_10_11_10>(x, y))
     };
     let (ab, cd) = (halves(a, b), halves(c, d));
-    let all = _mm512_add_epi16(_mm512_shuffle_i32x4::<0b10_00_10_00>(ab, cd), _mm512_shuffle_i32x4::<0b11_01_11_01>(ab, cd));
+    let all =
+        _mm512_add_epi16(_mm512_shuffle_i32x4::<0b10_00_10_00>(ab, cd), _mm512_shuffle_i32x4::<0b11_01_11_01>(ab, cd));
     // Lane 0 has the even rows of the first half, lane 1 the odd ones: zip them.
     let zip = _mm512_set_epi16(
-        31, 23, 30, 22, 29, 21, 28, 20, 27, 19, 26, 18, 25, 17, 24, 16, 15, 7, 14, 6, 13, 5, 12, 4, 11, 3, 10, 2, 9, 1, 8, 0,
+        31, 23, 30, 22, 29, 21, 28, 20, 27, 19, 26, 18, 25, 17, 24, 16, 15, 7, 14, 6, 13, 5, 12, 4, 11, 3, 10, 2, 9, 1,
+        8, 0,
     );
     let rows = _mm512_permutexvar_epi16(zip, all);
-    [
-        _mm512_cvtepu16_epi32(_mm512_castsi512_si256(rows)),
-        _mm512_cvtepu16_epi32(_mm512_extracti64x4_epi64::<1>(rows)),
-    ]
+    [_mm512_cvtepu16_epi32(_mm512_castsi512_si256(rows)), _mm512_cvtepu16_epi32(_mm512_extracti64x4_epi64::<1>(rows))]
 }
 
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,fma")]

@@ -33,6 +33,8 @@ pub(super) struct Kernels {
     dot_f16le: Compare<u8>,
     l2_squared_many: unsafe fn(&[f32], &[f32], &mut [f32]),
     dot_many: unsafe fn(&[f32], &[f32], &mut [f32]),
+    l2_squared_many_f16le: unsafe fn(&[f32], &[u8], &mut [f32]),
+    dot_many_f16le: unsafe fn(&[f32], &[u8], &mut [f32]),
     encode_f16: unsafe fn(&[f32], &mut [u8]),
     decode_f16: unsafe fn(&[u8], &mut [f32]),
     flip: unsafe fn(&mut [f32], &[u32]),
@@ -142,6 +144,20 @@ impl Kernels {
         assert_eq!(rows.len(), q.len() * out.len());
         // SAFETY: as in `l2_squared_many`.
         unsafe { (self.dot_many)(q, rows, out) }
+    }
+
+    pub(super) fn l2_squared_many_f16le(&self, q: &[f32], rows: &[u8], out: &mut [f32]) {
+        assert!(!q.is_empty());
+        assert_eq!(rows.len(), q.len() * 2 * out.len());
+        // SAFETY: as many whole rows of two bytes an element as results, and the CPU features were detected.
+        unsafe { (self.l2_squared_many_f16le)(q, rows, out) }
+    }
+
+    pub(super) fn dot_many_f16le(&self, q: &[f32], rows: &[u8], out: &mut [f32]) {
+        assert!(!q.is_empty());
+        assert_eq!(rows.len(), q.len() * 2 * out.len());
+        // SAFETY: as in `l2_squared_many_f16le`.
+        unsafe { (self.dot_many_f16le)(q, rows, out) }
     }
 
     pub(super) fn encode_f16(&self, x: &[f32], out: &mut [u8]) {

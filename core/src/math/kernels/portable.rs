@@ -16,6 +16,16 @@ pub(super) static KERNELS: Kernels = Kernels {
     dot_f16le: |q, x| accumulate(q, |i| f16_at(x, i), product),
     l2_squared_many: |q, rows, out| many(q, rows, out, square_of_difference),
     dot_many: |q, rows, out| many(q, rows, out, product),
+    l2_squared_many_f16le: |q, rows, out| {
+        for (row, out) in rows.chunks_exact(q.len() * 2).zip(out) {
+            *out = accumulate(q, |i| f16_at(row, i), square_of_difference);
+        }
+    },
+    dot_many_f16le: |q, rows, out| {
+        for (row, out) in rows.chunks_exact(q.len() * 2).zip(out) {
+            *out = accumulate(q, |i| f16_at(row, i), product);
+        }
+    },
     encode_f16,
     decode_f16,
     flip,
@@ -39,8 +49,8 @@ fn accumulate(q: &[f32], x: impl Fn(usize) -> f32, term: impl Fn(f32, f32) -> f3
         }
     }
     let mut tail = 0f32;
-    for i in whole..q.len() {
-        tail += term(q[i], x(i));
+    for (i, q) in q.iter().enumerate().skip(whole) {
+        tail += term(*q, x(i));
     }
     sums.iter().sum::<f32>() + tail
 }
