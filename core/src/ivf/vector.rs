@@ -21,37 +21,48 @@ const HALF_MAX: f32 = 65504.0;
 /// Encodes `values` as the plaintext of a record; `false` if the metric can't index them (a zero
 /// vector, or one whose norm is no number, under cosine).
 pub fn encode(identity: &Identity, values: &[f32], plain: &mut Zeroizing<Vec<u8>>) -> bool {
+    let cosine = identity.metric == Metric::Cosine;
     let norm = norm(values);
-    let inverse = match identity.metric {
-        Metric::Cosine if norm > 0.0 && norm.is_finite() => (1.0 / norm) as f32,
-        Metric::Cosine => return false,
-        _ => 0.0,
-    };
+    if cosine && !(norm > 0.0 && norm.is_finite()) {
+        return false;
+    }
     plain.clear();
     plain.reserve_exact(plain_len(values.len(), identity.precision));
-    let mut error = 0f64;
-    plain.extend_from_slice(&[0; 4]);
-    plain.extend_from_slice(&inverse.to_le_bytes());
-    match identity.precision {
-        Precision::Float32 => values.iter().for_each(|value| plain.extend_from_slice(&value.to_le_bytes())),
+    plain.extend_from_slice(&[0; PLAIN_HEADER]);
+    let (error, inverse) = match identity.precision {
+        Precision::Float32 => {
+            values.iter().for_each(|value| plain.extend_from_slice(&value.to_le_bytes()));
+            (0.0, 1.0 / norm)
+        }
         Precision::Float16 => {
-            for value in values {
-                // Out of range is kept as the nearest finite value: the error below stays true.
-                let half = half::f16::from_f32(value.clamp(-HALF_MAX, HALF_MAX));
-                let off = f64::from(*value) - f64::from(half.to_f32());
-                error += off * off;
-                plain.extend_from_slice(&half.to_le_bytes());
+            let kept = values.iter().map(|value| round(*value));
+            kept.clone().for_each(|half| plain.extend_from_slice(&half.to_le_bytes()));
+            let square = |value: f64| value * value;
+            if cosine {
+                // The rounded vector has a norm of its own: scores take what is kept for a unit vector.
+                let kept_norm = kept.clone().map(|half| square(half.to_f64())).sum::<f64>().sqrt();
+                let inverse = if kept_norm > 0.0 { 1.0 / kept_norm } else { 0.0 };
+                let off = |(value, half): (&f32, half::f16)| square(f64::from(*value) / norm - half.to_f64() * inverse);
+                // Nothing left of it: it may lie anywhere, two apart at most.
+                let error = if inverse > 0.0 { values.iter().zip(kept).map(off).sum::<f64>().sqrt() } else { 2.0 };
+                (error, inverse)
+            } else {
+                let off = |(value, half): (&f32, half::f16)| square(f64::from(*value) - half.to_f64());
+                (values.iter().zip(kept).map(off).sum::<f64>().sqrt(), 0.0)
             }
         }
-    }
-    let mut error = error.sqrt();
-    if identity.metric == Metric::Cosine {
-        error /= norm;
-    }
+    };
     // Rounded up, so that "score less error" is a bound whatever float32 did to it.
     let error = if error > 0.0 { (error * (1.0 + 1e-6)) as f32 } else { 0.0 };
+    let inverse = if cosine { inverse as f32 } else { 0.0 };
     plain[..4].copy_from_slice(&error.to_le_bytes());
+    plain[4..PLAIN_HEADER].copy_from_slice(&inverse.to_le_bytes());
     true
+}
+
+/// The nearest finite float16: what lies out of range is kept in range, and the error says by how much.
+fn round(value: f32) -> half::f16 {
+    half::f16::from_f32(value.clamp(-HALF_MAX, HALF_MAX))
 }
 
 fn norm(values: &[f32]) -> f64 {
@@ -222,6 +233,26 @@ mod tests {
             let mut plain = Zeroizing::new(Vec::new());
             assert!(encode(&identity, &[0.5, -0.25, 2.0], &mut plain));
             assert!(Query::new(metric, &[1.0, 2.0, 3.0]).score_plain(&identity, &plain).error == 0.0);
+        }
+    }
+
+    #[test]
+    fn a_rounded_vector_bounds_its_distance_to_itself() {
+        let mut random = crate::math::random::Random::from_number(5);
+        for (metric, size) in [(Metric::L2, 1.0), (Metric::Cosine, 1e-7), (Metric::Cosine, 1.0), (Metric::Cosine, 1e3)]
+        {
+            for dims in [1, 8, 16, 384, 2000] {
+                let identity = identity(metric, Precision::Float16, dims);
+                for round in 0..100 {
+                    let values: Vec<f32> = (0..dims).map(|_| random.normal() * size).collect();
+                    let mut plain = Zeroizing::new(Vec::new());
+                    assert!(encode(&identity, &values, &mut plain));
+                    let query = Query::new(metric, &values);
+                    let score = query.score_plain(&identity, &plain);
+                    let floor = query.floor(score, 0.0);
+                    assert!(floor < 1e-6, "{metric:?} {size} {dims} {round}: {floor} of {score:?}");
+                }
+            }
         }
     }
 
