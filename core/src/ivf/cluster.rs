@@ -106,6 +106,9 @@ pub fn cluster_all<S: PageStore>(
     let count = list_count(&identity, live.len() as u64);
 
     let sample = sample(store, cache, keys, &identity, &live, count, work)?;
+    if sample.is_empty() {
+        return Ok(meta); // an empty index, or one whose rows are all dead
+    }
     let mut centroids = cluster_sample(&identity, &sample, count, work)?;
     round_centroids(&mut centroids);
     let (stats, calibration) = measure(&identity, &sample, &centroids, live.len(), work)?;
