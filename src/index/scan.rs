@@ -21,9 +21,11 @@ use crate::error::{OrRaise, SqlError};
 use crate::guc;
 use crate::storage::RelationStore;
 
-/// How far a lower bound is put under the one of core, which allows for float32 but not for how the operator rounds:
-/// the executor refuses a row whose distance turns out less than its bound.
-const SLACK: f64 = 1e-6;
+/// How far a lower bound is put under the one of core, for how core and operator round: the executor refuses a row
+/// whose distance turns out less than its bound. Relative, because vectors come in every size …
+const SLACK: f64 = 2e-6;
+/// … but under cosine, where core takes a product of unit vectors from 1 and what it rounds is absolute.
+const COSINE_SLACK: f64 = 1e-6;
 
 /// `IndexScanDesc.opaque`: nothing until the first row is asked for. Freed with the scan's memory context,
 /// on errors too.
@@ -208,15 +210,17 @@ impl Running {
 
     /// The distance that the operator would return, or a lower bound of it if the index keeps a rounded vector.
     fn sql_distance(&self, hit: Hit) -> f64 {
-        let mut score = f64::from(hit.score);
-        if !hit.exact {
-            score -= SLACK * (1.0 + score.abs());
-        }
-        match self.identity.metric {
+        let score = f64::from(hit.score);
+        let distance = match self.identity.metric {
             Metric::L2 => score.max(0.0).sqrt(),
-            // Not cut at zero: where the true distance is zero the operator may return a hair less.
             Metric::Cosine => score / 2.0,
             Metric::InnerProduct => score,
+        };
+        match self.identity.metric {
+            _ if hit.exact => distance,
+            // Not cut at zero: where the true distance is zero the operator may return a hair less.
+            Metric::Cosine => distance - COSINE_SLACK,
+            Metric::L2 | Metric::InnerProduct => distance - SLACK * distance.abs(),
         }
     }
 }
