@@ -5,15 +5,15 @@
 //! negative inner product: e = -<q, c> - |q| sigma / 2, sigma the deviation of its rows along a typical direction.
 //!
 //! A query first scans every list with e - min(e) <= z s. s is the query's own scale, so that questions far from all
-//! data open more lists: L2 t (m / t)^2.5 with m the mean of |q - c|^2 over all lists and t its mean over queries drawn from
-//! the data; inner product |q| sqrt(t) u^2 with t the mean squared norm of rows and u = |q - c|^2 averaged over lists
+//! data open more lists: L2 t (m / t)^2.5 with m the mean of |q - c|^2 over all lists and t its mean over queries drawn
+//! from the data; inner product |q| sqrt(t) u^2 with t the mean squared norm of rows and u = |q - c|^2 averaged over lists
 //! and divided by |q|^2 + t. z comes from [`calibrate`]: rows as queries, the quantile of what their true neighbours
 //! needed. On 62,666 real embeddings in 250 lists a target of 0.95 opens 27 lists and finds 0.964 of the ten nearest of
 //! held-out items, 0.984 of those of questions; a constant s that serves the items finds 0.914 of the questions'.
 //!
-//! The scan is a stream: after the first [`ANCHOR_ROWS`] rows what the caller still wants can't be known, so each row emitted at
-//! score d beyond the last of those, a, widens the threshold by a slope times d - a. A filter that rejects most rows
-//! thus opens more and more lists.
+//! The scan is a stream: after the first [`ANCHOR_ROWS`] rows what the caller still wants can't be known, so each row
+//! emitted at score d beyond the last of those, a, widens the threshold by a slope times d - a. A filter that rejects
+//! most rows thus opens more and more lists.
 
 use rayon::prelude::*;
 
