@@ -17,8 +17,8 @@ const HOW_TO_WRITE: &str = "Write the number of dimensions and the key ring: sea
 /// `typmod_in`: reads `(384, notes)` or `(384, 12345)`.
 #[pg_extern(sql = false)]
 fn sealvec_typmod_in(modifiers: Array<'_, &CStr>) -> i32 {
-    let modifiers: Vec<_> = modifiers.iter().flatten().map(CStr::to_string_lossy).collect();
-    let modifiers: Vec<&str> = modifiers.iter().map(AsRef::as_ref).collect();
+    let modifiers: Result<Vec<&str>, _> = modifiers.iter().flatten().map(CStr::to_str).collect();
+    let modifiers = modifiers.map_err(|_| invalid("a key ring's name must be valid UTF-8")).or_raise();
     read(&modifiers).or_raise().encode()
 }
 
@@ -48,8 +48,11 @@ pub fn ring_name(number: u32) -> String {
     }
 }
 
+fn invalid(message: &'static str) -> SqlError {
+    SqlError::new(ERRCODE_INVALID_PARAMETER_VALUE, message).hint(HOW_TO_WRITE)
+}
+
 fn read(modifiers: &[&str]) -> Result<Typmod, SqlError> {
-    let invalid = |message: &'static str| SqlError::new(ERRCODE_INVALID_PARAMETER_VALUE, message).hint(HOW_TO_WRITE);
     let [dims, ring] = modifiers else {
         return Err(invalid("type sealvec takes dimensions and a key ring"));
     };
