@@ -65,11 +65,18 @@ impl Elements {
             pg_sys::FLOAT4OID | pg_sys::INT4OID => (4, true, b'i'),
             pg_sys::FLOAT8OID => (8, true, b'd'),
             pg_sys::NUMERICOID => (-1, false, b'i'),
-            _ => return Err(SqlError::new(ERRCODE_DATATYPE_MISMATCH, "cannot make a sealvec from an array of this type")),
+            _ => {
+                return Err(SqlError::new(
+                    ERRCODE_DATATYPE_MISMATCH,
+                    "cannot make a sealvec from an array of this type",
+                ));
+            }
         };
         let (mut data, mut nulls, mut count) = (ptr::null_mut(), ptr::null_mut(), 0 as c_int);
         // SAFETY: length, passing and alignment are those of the array's element type.
-        unsafe { pg_sys::deconstruct_array(array, kind, length, by_value, align as _, &mut data, &mut nulls, &mut count) };
+        unsafe {
+            pg_sys::deconstruct_array(array, kind, length, by_value, align as _, &mut data, &mut nulls, &mut count)
+        };
         let count = count as usize;
         // SAFETY: deconstruct_array made `count` flags, for an empty array none.
         if (0..count).any(|i| unsafe { *nulls.add(i) }) {

@@ -63,7 +63,11 @@ fn for_column(header: &ValueHeader, sealed: &[u8], column: Option<Typmod>) -> Re
     }
     match header.kind() {
         ValueKind::Column if header.ring() == column.ring => Ok(None),
-        ValueKind::Column => Err(errors::other_ring(&typmod::ring_name(column.ring), &typmod::ring_name(header.ring()))),
-        ValueKind::Session => opened::with_bytes(sealed, |elements| seal::for_column(column, elements)).flatten().map(Some),
+        ValueKind::Column => {
+            Err(errors::other_ring(&typmod::ring_name(column.ring), &typmod::ring_name(header.ring())))
+        }
+        ValueKind::Session => {
+            opened::with_bytes(sealed, |elements| seal::for_column(column, elements)).flatten().map(Some)
+        }
     }
 }

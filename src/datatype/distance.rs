@@ -42,7 +42,8 @@ fn sealvec_open(value: Value<'_>) -> RealArray {
 /// `sealvec.same`: whether both hold the same elements; sealed bytes differ each time.
 #[pg_extern(sql = false)]
 fn sealvec_same(left: Value<'_>, right: Value<'_>) -> bool {
-    let (left_dims, right_dims) = (opened::header(left.bytes()).or_raise().dims(), opened::header(right.bytes()).or_raise().dims());
+    let (left_dims, right_dims) =
+        (opened::header(left.bytes()).or_raise().dims(), opened::header(right.bytes()).or_raise().dims());
     left_dims == right_dims && with_pair(left, right, |a, b| a == b).or_raise()
 }
 

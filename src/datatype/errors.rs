@@ -15,7 +15,11 @@ pub fn text(error: TextError) -> SqlError {
         TextError::NotFinite { ordinal, what } => not_finite(ordinal, what),
         TextError::Empty => empty(),
         TextError::TooMany => too_many(),
-        TextError::Start | TextError::End { .. } | TextError::Number { .. } | TextError::Separator { .. } | TextError::Junk { .. } => {
+        TextError::Start
+        | TextError::End { .. }
+        | TextError::Number { .. }
+        | TextError::Separator { .. }
+        | TextError::Junk { .. } => {
             let mut detail = error.to_string();
             detail[..1].make_ascii_uppercase();
             SqlError::new(ERRCODE_INVALID_TEXT_REPRESENTATION, "invalid input syntax for type sealvec")
@@ -66,7 +70,9 @@ pub fn different_dims(left: usize, right: usize) -> SqlError {
 pub fn malformed(binary: bool) -> SqlError {
     if binary {
         SqlError::new(ERRCODE_INVALID_BINARY_REPRESENTATION, "invalid binary value for type sealvec")
-            .detail("It is neither a sealed value nor a vector of 4-byte floats after a 2-byte count and two zero bytes.")
+            .detail(
+                "It is neither a sealed value nor a vector of 4-byte floats after a 2-byte count and two zero bytes.",
+            )
             .hint("Bind the vector as text or as real[].")
     } else {
         SqlError::new(ERRCODE_INVALID_TEXT_REPRESENTATION, "invalid sealed value for type sealvec")
@@ -85,7 +91,8 @@ pub fn header(error: Error, binary: bool) -> SqlError {
 
 /// A stored value whose header is not one that this version writes.
 pub fn corrupt() -> SqlError {
-    SqlError::new(ERRCODE_DATA_CORRUPTED, "malformed value of type sealvec").detail("Its first bytes are none that sealvec writes.")
+    SqlError::new(ERRCODE_DATA_CORRUPTED, "malformed value of type sealvec")
+        .detail("Its first bytes are none that sealvec writes.")
 }
 
 /// A value of one ring on its way into a column of another.

@@ -3,8 +3,8 @@
 use std::ffi::CString;
 
 use pgrx::datum::Internal;
-use pgrx::prelude::*;
 use pgrx::pg_sys;
+use pgrx::prelude::*;
 use sealvec_core::format::text;
 use sealvec_core::format::value::ValueHeader;
 
@@ -79,7 +79,8 @@ fn read_binary(bytes: &[u8], typmod: i32) -> Result<Vec<u8>, SqlError> {
             if floats.len() != dims * 4 {
                 return Err(errors::malformed(true));
             }
-            let floats = floats.chunks_exact(4).map(|f| f32::from_be_bytes(f.try_into().expect("chunks of four bytes")));
+            let floats =
+                floats.chunks_exact(4).map(|f| f32::from_be_bytes(f.try_into().expect("chunks of four bytes")));
             array::seal_elements(typmod, dims, floats.map(Ok))
         }
         sealed => {

@@ -311,8 +311,16 @@ mod tests {
         assert!(is_sealed(text.as_bytes()));
         assert_eq!(decode_sealed(b" sealvec1.AQIDBA\n").unwrap(), [1, 2, 3, 4]);
         for bad in [
-            "sealvec1", "sealvec2.AQIDBA", "SEALVEC1.AQIDBA", "sealvec1.AQIDBA==", "sealvec1.AQIDBB", // stray bits
-            "sealvec1.AQIDB", "sealvec1.A+IDBA", "sealvec1.AQID BA", "AQIDBA", "",
+            "sealvec1",
+            "sealvec2.AQIDBA",
+            "SEALVEC1.AQIDBA",
+            "sealvec1.AQIDBA==",
+            "sealvec1.AQIDBB", // stray bits
+            "sealvec1.AQIDB",
+            "sealvec1.A+IDBA",
+            "sealvec1.AQID BA",
+            "AQIDBA",
+            "",
         ] {
             assert!(decode_sealed(bad.as_bytes()).is_err(), "{bad:?}");
         }
