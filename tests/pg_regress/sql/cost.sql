@@ -1,0 +1,31 @@
+-- The planner takes the index where it is the better way, with nothing set.
+SELECT sealvec.create_key_ring('cost') IS NOT NULL AS made;
+CREATE TABLE cost (id integer PRIMARY KEY, topic integer, v sealvec(96, cost));
+INSERT INTO cost SELECT i, i % 1000, ARRAY(SELECT (hashint8(i * 1009::bigint + j) / 2147483648.0)::real FROM generate_series(1, 96) j)
+FROM generate_series(1, 10000) i;
+CREATE INDEX cost_topic ON cost (topic);
+CREATE INDEX cost_v ON cost USING sealed_ivf (v);
+ANALYZE cost;
+CREATE FUNCTION pg_temp.query() RETURNS sealvec LANGUAGE sql STABLE AS
+    'SELECT ARRAY(SELECT sin(j)::real FROM generate_series(1, 96) j)::sealvec';
+
+-- the nearest few
+EXPLAIN (COSTS off) SELECT id FROM cost ORDER BY v <-> pg_temp.query() LIMIT 10;
+-- a filter that half of the rows pass
+EXPLAIN (COSTS off) SELECT id FROM cost WHERE topic < 500 ORDER BY v <-> pg_temp.query() LIMIT 10;
+-- a filter that ten rows pass
+EXPLAIN (COSTS off) SELECT id FROM cost WHERE topic = 5 ORDER BY v <-> pg_temp.query() LIMIT 10;
+-- one row by its key
+EXPLAIN (COSTS off) SELECT id FROM cost WHERE id = 5 ORDER BY v <-> pg_temp.query() LIMIT 1;
+-- every row
+EXPLAIN (COSTS off) SELECT id FROM cost ORDER BY v <-> pg_temp.query();
+-- no order, an order of another distance, farthest first
+EXPLAIN (COSTS off) SELECT count(*) FROM cost WHERE v IS NOT NULL;
+EXPLAIN (COSTS off) SELECT id FROM cost ORDER BY v <=> pg_temp.query() LIMIT 10;
+EXPLAIN (COSTS off) SELECT id FROM cost ORDER BY v <-> pg_temp.query() DESC LIMIT 10;
+-- never in a parallel worker, which has no keys
+SET parallel_setup_cost = 0;
+SET parallel_tuple_cost = 0;
+SET min_parallel_table_scan_size = 0;
+EXPLAIN (COSTS off) SELECT id FROM cost ORDER BY v <-> pg_temp.query() LIMIT 10;
+DROP TABLE cost;
