@@ -8,10 +8,10 @@ CREATE FUNCTION sealvec.init_root_key() RETURNS text
 COMMENT ON FUNCTION sealvec.init_root_key() IS 'make the root key of the local key provider, once; returns its file';
 REVOKE ALL ON FUNCTION sealvec.init_root_key() FROM PUBLIC;
 
-CREATE FUNCTION sealvec.create_key_ring(name text, kek bytea DEFAULT NULL, provider text DEFAULT NULL) RETURNS uuid
+CREATE FUNCTION sealvec.create_key_ring(name text, kek sealvec.kek DEFAULT NULL, provider text DEFAULT NULL) RETURNS uuid
     AS 'MODULE_PATHNAME', 'sealvec_create_key_ring_wrapper' LANGUAGE c VOLATILE PARALLEL UNSAFE;
-COMMENT ON FUNCTION sealvec.create_key_ring(text, bytea, text) IS 'make a key ring: kept by provider local, or by the client that passes its 32-byte kek';
-REVOKE ALL ON FUNCTION sealvec.create_key_ring(text, bytea, text) FROM PUBLIC;
+COMMENT ON FUNCTION sealvec.create_key_ring(text, sealvec.kek, text) IS 'make a key ring: kept by provider local, or by the client that passes its 32-byte kek';
+REVOKE ALL ON FUNCTION sealvec.create_key_ring(text, sealvec.kek, text) FROM PUBLIC;
 
 CREATE FUNCTION sealvec.import_ring(export bytea, name text DEFAULT NULL) RETURNS uuid
     AS 'MODULE_PATHNAME', 'sealvec_import_ring_wrapper' LANGUAGE c VOLATILE PARALLEL UNSAFE;
@@ -40,19 +40,19 @@ CREATE FUNCTION sealvec.set_ring_owner(ring text, role text) RETURNS void
     AS 'MODULE_PATHNAME', 'sealvec_set_ring_owner_wrapper' LANGUAGE c VOLATILE PARALLEL UNSAFE;
 COMMENT ON FUNCTION sealvec.set_ring_owner(text, text) IS 'give a key ring to another role';
 
-CREATE FUNCTION sealvec.rotate_kek(ring text, kek bytea DEFAULT NULL, new_kek bytea DEFAULT NULL, provider text DEFAULT NULL) RETURNS void
+CREATE FUNCTION sealvec.rotate_kek(ring text, kek sealvec.kek DEFAULT NULL, new_kek sealvec.kek DEFAULT NULL, provider text DEFAULT NULL) RETURNS void
     AS 'MODULE_PATHNAME', 'sealvec_rotate_kek_wrapper' LANGUAGE c VOLATILE PARALLEL UNSAFE;
-COMMENT ON FUNCTION sealvec.rotate_kek(text, bytea, bytea, text) IS 'wrap the keys of a ring under a new KEK; no data is rewritten';
+COMMENT ON FUNCTION sealvec.rotate_kek(text, sealvec.kek, sealvec.kek, text) IS 'wrap the keys of a ring under a new KEK; no data is rewritten';
 
-CREATE FUNCTION sealvec.add_data_key(ring text, kek bytea DEFAULT NULL) RETURNS integer
+CREATE FUNCTION sealvec.add_data_key(ring text, kek sealvec.kek DEFAULT NULL) RETURNS integer
     AS 'MODULE_PATHNAME', 'sealvec_add_data_key_wrapper' LANGUAGE c VOLATILE PARALLEL UNSAFE;
-COMMENT ON FUNCTION sealvec.add_data_key(text, bytea) IS 'add a DEK to a ring: what is written from now on is sealed under it; returns its version';
+COMMENT ON FUNCTION sealvec.add_data_key(text, sealvec.kek) IS 'add a DEK to a ring: what is written from now on is sealed under it; returns its version';
 
 -- For everybody; who may open what is checked inside.
 
-CREATE FUNCTION sealvec.unlock(ring text, kek bytea DEFAULT NULL) RETURNS void
+CREATE FUNCTION sealvec.unlock(ring text, kek sealvec.kek DEFAULT NULL) RETURNS void
     AS 'MODULE_PATHNAME', 'sealvec_unlock_wrapper' LANGUAGE c VOLATILE PARALLEL UNSAFE;
-COMMENT ON FUNCTION sealvec.unlock(text, bytea) IS 'open a key ring in this session';
+COMMENT ON FUNCTION sealvec.unlock(text, sealvec.kek) IS 'open a key ring in this session';
 
 CREATE FUNCTION sealvec.lock(ring text, everywhere boolean DEFAULT false) RETURNS void
     AS 'MODULE_PATHNAME', 'sealvec_lock_wrapper' LANGUAGE c VOLATILE PARALLEL UNSAFE;

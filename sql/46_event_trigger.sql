@@ -183,6 +183,17 @@ BEGIN
                     DETAIL = 'Its values would be sealed under a key that ends with the session.',
                     HINT = format('Write the number of dimensions and the key ring: %I sealvec(384, notes). In a query, cast: expression::sealvec(384, notes).', column_name);
             END IF;
+            IF EXISTS (
+                SELECT FROM pg_attribute a
+                WHERE a.attrelid = relation AND a.attnum > 0 AND NOT a.attisdropped
+                    AND a.atttypid IN ('sealvec.kek'::regtype, 'sealvec.kek[]'::regtype))
+            THEN
+                RAISE EXCEPTION USING
+                    ERRCODE = 'invalid_table_definition',
+                    MESSAGE = format('%s has a column of type sealvec.kek', relation::regclass),
+                    DETAIL = 'That type only takes a key to a function; it prints as a mask and could not be restored.',
+                    HINT = 'Keep keys out of the database they open.';
+            END IF;
             place := coalesce(place, sealvec.relation_expression_of_session(relation));
         END IF;
         IF place IS NOT NULL THEN

@@ -6,6 +6,7 @@ mod arena;
 mod catalog;
 mod export;
 mod functions;
+mod kek;
 mod provider;
 mod session;
 mod table;

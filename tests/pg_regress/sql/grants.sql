@@ -13,7 +13,7 @@ SELECT sealvec.create_key_ring('g_ring');
 SELECT sealvec.import_ring('');
 SELECT sealvec.init_root_key();
 RESET ROLE;
-GRANT EXECUTE ON FUNCTION sealvec.create_key_ring(text, bytea, text) TO g_owner;
+GRANT EXECUTE ON FUNCTION sealvec.create_key_ring(text, sealvec.kek, text) TO g_owner;
 SET ROLE g_owner;
 SELECT sealvec.create_key_ring('g_ring') IS NOT NULL AS made;
 SELECT sealvec.create_key_ring('g_client', kek => decode(repeat('c1', 32), 'hex')) IS NOT NULL AS made;
@@ -162,5 +162,5 @@ SELECT sealvec.unlock('g_ring');
 
 SELECT sealvec.drop_key_ring('g_ring'), sealvec.drop_key_ring('g_client');
 DROP FUNCTION g_open();
-REVOKE ALL ON FUNCTION sealvec.create_key_ring(text, bytea, text) FROM g_owner;
+REVOKE ALL ON FUNCTION sealvec.create_key_ring(text, sealvec.kek, text) FROM g_owner;
 DROP ROLE g_owner, g_app, g_member, g_renamed;

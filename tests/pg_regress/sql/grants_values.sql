@@ -3,7 +3,7 @@
 \set SHOW_CONTEXT never
 CREATE ROLE v_owner;
 CREATE ROLE v_other;
-GRANT EXECUTE ON FUNCTION sealvec.create_key_ring(text, bytea, text) TO v_owner;
+GRANT EXECUTE ON FUNCTION sealvec.create_key_ring(text, sealvec.kek, text) TO v_owner;
 GRANT CREATE ON SCHEMA public TO v_owner;
 SET ROLE v_owner;
 DO $$ BEGIN PERFORM sealvec.create_key_ring('v_notes'); END $$;
@@ -132,6 +132,6 @@ SELECT id, sealvec.open(sealed::sealvec) FROM kept ORDER BY id;
 SELECT sealvec.drop_key_ring('v_back'), sealvec.drop_key_ring('v_vault');
 DROP TABLE kept, exported;
 DROP FUNCTION IF EXISTS v_nearest(real[]);
-REVOKE ALL ON FUNCTION sealvec.create_key_ring(text, bytea, text) FROM v_owner;
+REVOKE ALL ON FUNCTION sealvec.create_key_ring(text, sealvec.kek, text) FROM v_owner;
 REVOKE ALL ON SCHEMA public FROM v_owner;
 DROP ROLE v_owner, v_other;
