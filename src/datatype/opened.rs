@@ -143,8 +143,15 @@ thread_local! {
     static SLOTS: Cell<Option<Box<[Slot; 2]>>> = const { Cell::new(None) };
 }
 
-/// Makes sure that no element, nor a key derived to open one, outlives its transaction.
+/// Wipes the elements and derived keys that are not in use at this moment. Allocates nothing, asks nobody.
+fn forget() {
+    let _ = SLOTS.try_with(|slots| drop(slots.take())); // wiped by Zeroizing
+    seal::forget_keys();
+}
+
+/// Makes sure that no element, nor a key derived to open one, outlives its transaction or the closing of a ring.
 pub fn init() {
+    keys::on_close(forget);
     // SAFETY: the callback lives as long as the library, which Postgres never unloads.
     unsafe { pg_sys::RegisterXactCallback(Some(at_transaction_end), std::ptr::null_mut()) };
 }
@@ -160,7 +167,6 @@ unsafe extern "C-unwind" fn at_transaction_end(event: pg_sys::XactEvent::Type, _
             | XACT_EVENT_PARALLEL_COMMIT
             | XACT_EVENT_PARALLEL_ABORT
     ) {
-        drop(SLOTS.take()); // wiped by Zeroizing
-        seal::forget_keys();
+        forget();
     }
 }

@@ -68,9 +68,10 @@ pub fn with_value_key<R>(dek: &Dek<'_>, ring: &RingInfo, f: impl FnOnce(&XaesKey
     })
 }
 
-/// Forgets every derived key, at the end of the transaction; they come again with the next `with_dek`.
+/// Forgets every derived key; they come again with the next `with_dek`.
 pub fn forget_keys() {
-    CACHE.with_borrow_mut(Vec::clear);
+    // In use only while a value is being sealed or opened, which closes no ring.
+    let _ = CACHE.try_with(|keys| keys.try_borrow_mut().map(|mut keys| keys.clear()));
 }
 
 /// Room for a vector of at most `len_max` elements on its way in: filled by `f`, wiped whatever happens.
