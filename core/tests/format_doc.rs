@@ -38,7 +38,10 @@ fn rows(document: &str, heading: &str) -> Vec<(usize, usize)> {
     let section = document.split(&format!("\n{heading}\n")).nth(1).unwrap_or_else(|| panic!("no heading {heading:?}"));
     let lines = section.lines().skip_while(|line| !line.starts_with('|')).take_while(|line| line.starts_with('|'));
     let number = |cell: &str| cell.trim().replace(',', "").parse::<usize>().ok();
-    lines.filter_map(|line| line.split('|').skip(1).map(number).take(2).collect::<Option<Vec<_>>>()).map(|row| (row[0], row[1])).collect()
+    lines
+        .filter_map(|line| line.split('|').skip(1).map(number).take(2).collect::<Option<Vec<_>>>())
+        .map(|row| (row[0], row[1]))
+        .collect()
 }
 
 fn adjoin(rows: &[(usize, usize)], what: &str) -> usize {
@@ -71,7 +74,8 @@ fn page_kinds_have_their_numbers() {
         .map(|cells| (cells[1].parse().unwrap(), cells[2].to_owned()))
         .collect();
     use PageKind::*;
-    let kinds = [Free, Meta, SlotDirectory, SlotLeaf, Vector, Overflow, MapDirectory, ListMap, List, DirectoryIndex, Directory];
+    let kinds =
+        [Free, Meta, SlotDirectory, SlotLeaf, Vector, Overflow, MapDirectory, ListMap, List, DirectoryIndex, Directory];
     let expected: BTreeMap<usize, String> = kinds.iter().map(|kind| (*kind as usize, format!("{kind:?}"))).collect();
     assert_eq!(found, expected);
 }
