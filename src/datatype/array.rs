@@ -77,14 +77,14 @@ impl Elements {
         unsafe {
             pg_sys::deconstruct_array(array, kind, length, by_value, align as _, &mut data, &mut nulls, &mut count)
         };
-        let count = count as usize;
+        let elements = Self { data, count: count as usize, kind };
         // SAFETY: deconstruct_array made `count` flags, for an empty array none.
-        if (0..count).any(|i| unsafe { *nulls.add(i) }) {
+        if (0..elements.count).any(|i| unsafe { *nulls.add(i) }) {
             return Err(SqlError::new(ERRCODE_NULL_VALUE_NOT_ALLOWED, "array must not contain nulls")
                 .detail("Every element of a vector is a number.")
                 .hint("Use NULL in place of a vector that is missing."));
         }
-        Ok(Self { data, count, kind })
+        Ok(elements)
     }
 
     fn count(&self) -> usize {
