@@ -187,8 +187,8 @@ pub fn insert(name: &str, owner: &str, record: &RingRecord) -> Result<(), SqlErr
     if table.find(RING_BY_NAME, Key::name(ring_column::NAME, &key), |_| ())?.is_some() {
         return Err(SqlError::new(ERRCODE_DUPLICATE_OBJECT, format!("key ring \"{name}\" already exists")));
     }
-    if let Some(other) =
-        table.find(RING_BY_NUMBER, Key::int4(ring_column::NUMBER, record.number()), |row| row.name(ring_column::NAME))?
+    if let Some(other) = table
+        .find(RING_BY_NUMBER, Key::int4(ring_column::NUMBER, record.number()), |row| row.name(ring_column::NAME))?
     {
         return Err(SqlError::new(ERRCODE_DUPLICATE_OBJECT, "a key ring with this number already exists")
             .detail(format!("Key ring \"{other}\" has number {}.", record.number())));

@@ -15,7 +15,9 @@ fn sealvec_init_root_key() -> String {
     let (file, made) = require_superuser("make the root key").and_then(|()| provider::init_root_key()).or_raise();
     let file = file.display().to_string();
     match made {
-        true => notice!("keep a copy of \"{file}\" apart from every backup of this database: without it no key ring of provider \"local\" opens"),
+        true => notice!(
+            "keep a copy of \"{file}\" apart from every backup of this database: without it no key ring of provider \"local\" opens"
+        ),
         false => notice!("root-key file \"{file}\" exists already and is used as it is"),
     }
     file
@@ -31,16 +33,17 @@ fn create(name: Option<&str>, kek: Option<&[u8]>, provider: Option<&str>) -> Res
     let name = required(name, "name")?;
     check_name(name)?;
     let kek = kek.map(ClientProvider::kek).transpose()?;
-    let record = with_source(kek.as_ref(), provider.unwrap_or(if kek.is_some() { "client" } else { "local" }), |source| {
-        let mut failed = None;
-        let record = RingRecord::create(source, |number| {
-            catalog::number_is_taken(number).unwrap_or_else(|error| {
-                failed = Some(error);
-                false
-            })
-        });
-        failed.map_or(record.map_err(SqlError::from), Err)
-    })??;
+    let record =
+        with_source(kek.as_ref(), provider.unwrap_or(if kek.is_some() { "client" } else { "local" }), |source| {
+            let mut failed = None;
+            let record = RingRecord::create(source, |number| {
+                catalog::number_is_taken(number).unwrap_or_else(|error| {
+                    failed = Some(error);
+                    false
+                })
+            });
+            failed.map_or(record.map_err(SqlError::from), Err)
+        })??;
     catalog::insert(name, &current_user_name()?, &record)?;
     Ok(pgrx::Uuid::from_bytes(*record.uuid().as_bytes()))
 }
@@ -221,7 +224,9 @@ fn sealvec_key_ring_changed() {
 // ---- arguments --------------------------------------------------------------------------
 
 fn required<T>(value: Option<T>, argument: &str) -> Result<T, SqlError> {
-    value.ok_or_else(|| SqlError::new(ERRCODE_NULL_VALUE_NOT_ALLOWED, format!("argument \"{argument}\" must not be null")))
+    value.ok_or_else(|| {
+        SqlError::new(ERRCODE_NULL_VALUE_NOT_ALLOWED, format!("argument \"{argument}\" must not be null"))
+    })
 }
 
 /// A name that a column's type modifier can carry, and that its output, the ring's number, is never taken for.
@@ -273,8 +278,10 @@ fn old_kek(ring: &Ring, kek: Option<&[u8]>) -> Result<Option<Kek>, SqlError> {
     let name = &ring.info.name;
     match (ring.record.is_client_held(), kek) {
         (true, Some(kek)) => Ok(Some(ClientProvider::kek(kek)?)),
-        (true, None) => Err(SqlError::new(ERRCODE_NULL_VALUE_NOT_ALLOWED, format!("key ring \"{name}\" needs its key"))
-            .hint("Its key is held by the client: pass the 32 bytes as a bound bytea parameter.")),
+        (true, None) => {
+            Err(SqlError::new(ERRCODE_NULL_VALUE_NOT_ALLOWED, format!("key ring \"{name}\" needs its key"))
+                .hint("Its key is held by the client: pass the 32 bytes as a bound bytea parameter."))
+        }
         (false, None) => Ok(None),
         (false, Some(_)) => Err(SqlError::new(
             ERRCODE_INVALID_PARAMETER_VALUE,
@@ -315,5 +322,7 @@ fn columns_of(number: u32) -> Result<Vec<String>, SqlError> {
         let rows = client.select(QUERY, None, &[(number as i32).into()])?;
         rows.map(|row| Ok(row.get::<String>(1)?.unwrap_or_default())).collect::<Result<Vec<_>, _>>()
     })
-    .map_err(|error: pgrx::spi::Error| SqlError::new(ERRCODE_INTERNAL_ERROR, format!("could not read sealvec.columns: {error}")))
+    .map_err(|error: pgrx::spi::Error| {
+        SqlError::new(ERRCODE_INTERNAL_ERROR, format!("could not read sealvec.columns: {error}"))
+    })
 }

@@ -29,8 +29,11 @@ pub fn is_local(name: &str) -> bool {
 /// 42704 for a provider that this server does not have; for `local`, whatever is wrong with the root-key file.
 pub fn with<R>(name: &str, ask: impl FnOnce(&dyn KekProvider) -> R) -> Result<R, SqlError> {
     if !is_local(name) {
-        return Err(SqlError::new(ERRCODE_UNDEFINED_OBJECT, format!("key provider \"{name}\" is not available in this server"))
-            .hint("Key rings here belong to provider \"local\", or to a client that passes kek => $1."));
+        return Err(SqlError::new(
+            ERRCODE_UNDEFINED_OBJECT,
+            format!("key provider \"{name}\" is not available in this server"),
+        )
+        .hint("Key rings here belong to provider \"local\", or to a client that passes kek => $1."));
     }
     let root = RootKeyFile::load(&root_key_file()?, &forbidden_dirs())?;
     Ok(ask(&LocalProvider::new(root.expose())))
@@ -44,8 +47,13 @@ pub fn init_root_key() -> Result<(PathBuf, bool), SqlError> {
         let dir = path.parent().expect("the default path has a directory");
         match fs::DirBuilder::new().mode(0o700).create(dir) {
             Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
-                return Err(SqlError::new(ERRCODE_IO_ERROR, format!("could not make directory \"{}\": {error}", dir.display()))
-                    .hint("Set sealvec.local_root_key_file to a file in a directory that only the server's user can write."));
+                return Err(SqlError::new(
+                    ERRCODE_IO_ERROR,
+                    format!("could not make directory \"{}\": {error}", dir.display()),
+                )
+                .hint(
+                    "Set sealvec.local_root_key_file to a file in a directory that only the server's user can write.",
+                ));
             }
             _ => {}
         }
@@ -67,8 +75,11 @@ fn root_key_file() -> Result<PathBuf, SqlError> {
         return Ok(path_of(&set).to_owned());
     }
     home().map(|home| home.join(".sealvec/root.key")).ok_or_else(|| {
-        SqlError::new(ERRCODE_CONFIG_FILE_ERROR, "the server's operating-system user has no home directory for the root key")
-            .hint("Set sealvec.local_root_key_file in postgresql.conf.")
+        SqlError::new(
+            ERRCODE_CONFIG_FILE_ERROR,
+            "the server's operating-system user has no home directory for the root key",
+        )
+        .hint("Set sealvec.local_root_key_file in postgresql.conf.")
     })
 }
 

@@ -148,7 +148,8 @@ pub fn unlock(ring: &Ring) -> Result<(), SqlError> {
 
 /// The KEK of a KMS-backed ring, from its provider.
 pub fn unwrap_kek(ring: &Ring) -> Result<Kek, SqlError> {
-    provider::with(ring.record.provider(), |provider| ring.record.unwrap_kek(provider))?.map_err(|error| naming(ring, error))
+    provider::with(ring.record.provider(), |provider| ring.record.unwrap_kek(provider))?
+        .map_err(|error| naming(ring, error))
 }
 
 /// Closes the ring in this session until it is unlocked again.
@@ -175,15 +176,21 @@ fn check_grant(ring: &Ring) -> Result<(), SqlError> {
         return Ok(());
     }
     let name = &ring.info.name;
-    Err(SqlError::new(ERRCODE_INSUFFICIENT_PRIVILEGE, format!("permission denied for key ring \"{name}\""))
-        .hint(format!("Its owner can allow a role to open it: SELECT sealvec.grant_ring('{}', 'role').", name.replace('\'', "''"))))
+    Err(SqlError::new(ERRCODE_INSUFFICIENT_PRIVILEGE, format!("permission denied for key ring \"{name}\"")).hint(
+        format!(
+            "Its owner can allow a role to open it: SELECT sealvec.grant_ring('{}', 'role').",
+            name.replace('\'', "''")
+        ),
+    ))
 }
 
 fn locked(info: &RingInfo, is_client_held: bool) -> SqlError {
     let name = info.name.replace('\'', "''");
     SqlError::new(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE, format!("key ring \"{}\" is locked", info.name)).hint(
         match is_client_held {
-            true => format!("Its key is held by the client: SELECT sealvec.unlock('{name}', $1) with the 32-byte key bound to $1."),
+            true => format!(
+                "Its key is held by the client: SELECT sealvec.unlock('{name}', $1) with the 32-byte key bound to $1."
+            ),
             false => format!("It was locked in this session: SELECT sealvec.unlock('{name}')."),
         },
     )
@@ -193,15 +200,17 @@ fn locked(info: &RingInfo, is_client_held: bool) -> SqlError {
 pub fn naming(ring: &Ring, error: sealvec_core::Error) -> SqlError {
     match error {
         sealvec_core::Error::WrongKey => {
-            let named = SqlError::new(ERRCODE_INVALID_PASSWORD, format!("the key does not open key ring \"{}\"", ring.info.name));
+            let named = SqlError::new(
+                ERRCODE_INVALID_PASSWORD,
+                format!("the key does not open key ring \"{}\"", ring.info.name),
+            );
             match ring.record.is_client_held() {
                 true => named,
                 false => named.hint("Its key provider gave another key than the one that sealed the ring: check sealvec.local_root_key_file."),
             }
         }
-        sealvec_core::Error::Provider(_) if provider::is_local(ring.record.provider()) => {
-            SqlError::from(error).hint("Check that sealvec.local_root_key_file names the file that this key ring was made with.")
-        }
+        sealvec_core::Error::Provider(_) if provider::is_local(ring.record.provider()) => SqlError::from(error)
+            .hint("Check that sealvec.local_root_key_file names the file that this key ring was made with."),
         other => other.into(),
     }
 }
@@ -269,7 +278,8 @@ fn lend(ring: u32, version: Option<u32>) -> Result<Lent, SqlError> {
         return Ok(lent);
     }
     authorize(ring, user)?;
-    lend_held(ring, version, user)?.ok_or_else(|| SqlError::new(ERRCODE_INTERNAL_ERROR, "key ring closed while opening"))
+    lend_held(ring, version, user)?
+        .ok_or_else(|| SqlError::new(ERRCODE_INTERNAL_ERROR, "key ring closed while opening"))
 }
 
 /// The key, if the ring is open and `user` is known to be allowed.

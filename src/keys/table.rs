@@ -37,7 +37,12 @@ impl Table {
 
     /// Calls `visit` for each row whose columns equal `keys`, as now committed or written by this transaction.
     /// `index`, one on exactly those columns, is used where given; `visit` returns false to stop.
-    pub fn scan(&self, index: Option<&CStr>, keys: &[Key], mut visit: impl FnMut(&Row) -> bool) -> Result<(), SqlError> {
+    pub fn scan(
+        &self,
+        index: Option<&CStr>,
+        keys: &[Key],
+        mut visit: impl FnMut(&Row) -> bool,
+    ) -> Result<(), SqlError> {
         let index = index.map(oid_of).transpose()?;
         // SAFETY: all-zero is a valid ScanKeyData before ScanKeyInit fills it.
         let mut scan_keys: Vec<pg_sys::ScanKeyData> = keys.iter().map(|_| unsafe { std::mem::zeroed() }).collect();

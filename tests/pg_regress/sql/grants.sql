@@ -122,7 +122,7 @@ RESET ROLE;
 \set VERBOSITY sqlstate
 SELECT current_setting('sealvec.local_root_key_file') AS root_key \gset
 SET sealvec.local_root_key_file = '/tmp/other.key';
-DO $$ BEGIN EXECUTE format('COPY (SELECT 1) TO PROGRAM %L', format('cp "%1$s" "%1$s.open" && chmod 0644 "%1$s.open"', current_setting('sealvec.local_root_key_file'))); END $$;
+DO $$ BEGIN EXECUTE format('COPY (SELECT 1) TO PROGRAM %L', format('cat > /dev/null; cp "%1$s" "%1$s.open" && chmod 0644 "%1$s.open"', current_setting('sealvec.local_root_key_file'))); END $$;
 ALTER SYSTEM SET sealvec.local_root_key_file = '/nonexistent/root.key';
 SELECT pg_reload_conf(), pg_sleep(0.5) \g (tuples_only)
 \c -
@@ -143,7 +143,7 @@ SELECT pg_reload_conf(), pg_sleep(0.5) \g (tuples_only)
 \c -
 DO $$ BEGIN PERFORM sealvec.init_root_key(); EXCEPTION WHEN others THEN RAISE NOTICE '%', sqlstate; END $$;
 SELECT sealvec.unlock('g_ring');
-DO $$ BEGIN EXECUTE format('COPY (SELECT 1) TO PROGRAM %L', format('rm "%s"', current_setting('sealvec.local_root_key_file'))); END $$;
+DO $$ BEGIN EXECUTE format('COPY (SELECT 1) TO PROGRAM %L', format('cat > /dev/null; rm "%s"', current_setting('sealvec.local_root_key_file'))); END $$;
 SELECT current_setting('data_directory') || '/root.key' AS inside \gset
 ALTER SYSTEM SET sealvec.local_root_key_file = :'inside';
 SELECT pg_reload_conf(), pg_sleep(0.5) \g (tuples_only)
@@ -157,7 +157,7 @@ ALTER SYSTEM RESET sealvec.local_root_key_file;
 SELECT pg_reload_conf(), pg_sleep(0.5) \g (tuples_only)
 \c -
 \set VERBOSITY default
-DO $$ BEGIN EXECUTE format('COPY (SELECT 1) TO PROGRAM %L', format('rm "%s.open"', current_setting('sealvec.local_root_key_file'))); END $$;
+DO $$ BEGIN EXECUTE format('COPY (SELECT 1) TO PROGRAM %L', format('cat > /dev/null; rm "%s.open"', current_setting('sealvec.local_root_key_file'))); END $$;
 SELECT sealvec.unlock('g_ring');
 
 SELECT sealvec.drop_key_ring('g_ring'), sealvec.drop_key_ring('g_client');
