@@ -99,16 +99,17 @@ fn split_lists<S: PageStore>(
         let start = born.len();
         born.extend(halves);
         for near in neighbours(directory, &born[start..], overfull, dims) {
-            let members = match changed.remove(&near) {
-                Some(members) => members,
-                None => load(store, cache, keys, meta, directory, near)?,
+            let before = changed.remove(&near);
+            let (changed_before, members) = match before {
+                Some(members) => (true, members),
+                None => (false, load(store, cache, keys, meta, directory, near)?),
             };
             let total = members.slots.len();
             let moving = nearer(directory.centroid(near), &members, &born[start..], dims);
             let count = moving.iter().flatten().count();
             if (count as f64) < (total as f64 * LEAST_SHARE).max(1.0) {
-                // Unchanged: forgotten, so that it is not written.
-                if total != directory_rows(directory, near) {
+                // Unchanged, so not written; but what an earlier split took rows from must lose them.
+                if changed_before {
                     changed.insert(near, members);
                 }
                 continue;
@@ -126,10 +127,6 @@ fn split_lists<S: PageStore>(
         }
     }
     write(store, cache, keys, directory, changed, born)
-}
-
-fn directory_rows(directory: &Directory, list: usize) -> usize {
-    directory.entries()[list].rows as usize
 }
 
 /// Opens every live row of a list.
