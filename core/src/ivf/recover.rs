@@ -61,9 +61,6 @@ fn trim<S: PageStore>(store: &S, epoch: u64, entry: MapEntry) -> Result<MapEntry
             lists::free_chain(store, entry.uid, head.next)?;
             cut = true;
         }
-        if end == ListPage::LEN && cut {
-            break; // an empty page stays: the next append fills it
-        }
         alive.tail = block;
         block = if cut { NO_BLOCK } else { head.next };
     }
