@@ -315,11 +315,17 @@ fn convert<S: PageStore>(
         return Ok(());
     };
     let mut action = store.begin()?;
-    let leaf = super::pages::update(&mut action, leaf_block, PageKind::SlotLeaf)?;
+    let leaf = action.update(leaf_block)?;
     let index = (slot % LEAF_SLOTS as u64) as usize;
     let offset = entry_offset(index);
-    if SlotEntry::at(body(action.page(leaf)), offset) != Some(entry) {
-        return Ok(()); // VACUUM was here: nothing to convert any more, or not at this place
+    // VACUUM may have marked the slot dead, even freed its leaf, whose block may be anything by now.
+    let is_leaf = super::pages::known(action.page(leaf), leaf_block)? == PageKind::SlotLeaf;
+    let first = slots::header(action.page(leaf)).map(|header| header.first_slot);
+    if !is_leaf
+        || first != Some(slot - index as u64)
+        || SlotEntry::at(body(action.page(leaf)), offset) != Some(entry)
+    {
+        return Ok(());
     }
     let old = super::pages::update(&mut action, entry.block, PageKind::Vector)?;
     let (_, link) = records::remove(&mut action.page_mut(old), slot, entry.offset);

@@ -474,6 +474,7 @@ impl Scan {
         }
         let place = self.place.as_ref().expect("the scan has started");
         let identity = &place.meta.identity;
+        let mut times = 0;
         loop {
             // Slot to TID and state under the leaf's lock, never from a cache (rule 8).
             let Some(entry) = slots::live_entry(store, &mut cache.leaves, slot)? else {
@@ -484,7 +485,10 @@ impl Scan {
                 Opened::Verbatim => Score { value: self.query.score_values(&cache.records.values), error: 0.0 },
                 Opened::Unindexable => return Ok(()),
                 Opened::Moved => {
-                    if slots::live_entry(store, &mut cache.leaves, slot)? == Some(entry) {
+                    // It may have moved and come back in between: once is no damage.
+                    let same = slots::live_entry(store, &mut cache.leaves, slot)? == Some(entry);
+                    times = if same { times + 1 } else { 0 };
+                    if times >= STUCK_MAX {
                         return records::missing(&entry);
                     }
                     continue;
