@@ -180,7 +180,12 @@ pub fn cleanup<S: PageStore>(store: &S, cache: &mut Cache) -> Result<Cleaned> {
             }
             PageKind::Vector => {
                 let (live, _) = usage(bytes);
+                let held = held(bytes);
                 drop(page);
+                let dead = dead_of(store, cache, &held)?;
+                if !dead.is_empty() {
+                    cleaned.pages_free += u64::from(remove_records(store, block, &dead)?);
+                }
                 if live * 4 <= BODY {
                     sparse.push(block);
                 }
@@ -225,6 +230,35 @@ fn reachable_list_pages<S: PageStore>(store: &S, meta: &Meta) -> Result<HashSet<
 fn usage(body: &[u8]) -> (usize, usize) {
     let live = crate::format::vector::records(body).flatten().filter(|record| record.header.slot != FREE_SLOT);
     live.fold((0, 0), |(bytes, count), record| (bytes + RecordHeader::LEN + record.payload.len(), count + 1))
+}
+
+/// Slot and offset of every record on a vector page.
+fn held(body: &[u8]) -> Vec<(u64, u16)> {
+    let records = crate::format::vector::records(body).flatten();
+    let held = records.filter(|record| record.header.slot != FREE_SLOT);
+    held.map(|record| (record.header.slot, record.offset as u16)).collect()
+}
+
+/// Those of `held` whose slots are dead: a VACUUM that was cut short had marked them. The records were
+/// read before their slots are, so a slot that is not there yet is one that was freed.
+fn dead_of<S: PageStore>(store: &S, cache: &mut Cache, held: &[(u64, u16)]) -> Result<Vec<(u64, u16)>> {
+    let mut dead = Vec::new();
+    for of_leaf in held.chunk_by(|a, b| a.0 / LEAF_SLOTS as u64 == b.0 / LEAF_SLOTS as u64) {
+        let leaf = slots::read_leaf(store, &mut cache.leaves, of_leaf[0].0 / LEAF_SLOTS as u64)?;
+        for record in of_leaf {
+            let live = match &leaf {
+                Some((page, _)) => {
+                    let entry = SlotEntry::at(body(page), entry_offset((record.0 % LEAF_SLOTS as u64) as usize));
+                    entry.is_some_and(|entry| entry.state == SlotState::Live)
+                }
+                None => false,
+            };
+            if !live {
+                dead.push(*record);
+            }
+        }
+    }
+    Ok(dead)
 }
 
 /// Moves the records of a sparse page elsewhere, one WAL record {leaf, from, to} each, and removes
