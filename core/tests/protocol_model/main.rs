@@ -125,6 +125,7 @@ const SHOWN: &[(&[Rule], &str, Met, &str)] = &[
     (&[Rule::FreeLeafOnce], "vacuum frees leaves, inserts take pages and TIDs, scan", ByScan, "false corruption (leaf)"),
     (&[Rule::RecordsThenStates], "long records, orphans, standby scan over a crash", ByScan, "false corruption (record)"),
     (&[Rule::MoveOnce], "records move, vacuum, scan", ByScan, "false corruption (record)"),
+    (&[Rule::MoveRechecks], "a record moves while its leaf dies", ByScan, "a mover expected a leaf"),
     (&[Rule::TidAtOutput], "vacuum twice over a crash, standby scan that knows TIDs", ByScan, "comes with the distance of"),
     (&[Rule::OpenUnderLock], "L0 to lists, then tail to L0, scan", ByScan, "while it was opened"),
     (&[Rule::RecoverFirst], "tail to L0, insert, scan", InIndex, "2 lists"),

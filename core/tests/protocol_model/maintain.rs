@@ -81,6 +81,12 @@ enum Do {
         slots: Vec<Slot>,
     },
     Move(Slot),
+    /// Moves the record as `leaf` and `entry` were when they were read.
+    MoveAs {
+        slot: Slot,
+        leaf: Block,
+        entry: Entry,
+    },
     PutMoved {
         slot: Slot,
         row: Row,
@@ -467,7 +473,25 @@ impl Maintain {
             Do::FreeRecords { block, slots } => slots.iter().for_each(|slot| {
                 remove_record(world, block, *slot);
             }),
-            Do::Move(slot) => self.move_record(world, context, slot),
+            Do::Move(slot) => {
+                if let Some(entry) = world.entry(context, slot).filter(|entry| entry.live) {
+                    let leaf = world.leaf_block(context, slot / context.sizes.leaf).expect("it has an entry");
+                    self.plan.push_front(Do::MoveAs { slot, leaf, entry });
+                }
+            }
+            Do::MoveAs { slot, leaf, entry } => {
+                let index = slot % context.sizes.leaf;
+                match world.page(leaf) {
+                    Page::Leaf { first, entries }
+                        if *first == slot - index && entries.get(index as usize) == Some(&entry) =>
+                    {
+                        self.move_record(world, context, slot, entry);
+                    }
+                    Page::Leaf { .. } => {}
+                    _ if rules.on(MoveRechecks) => {}
+                    _ => return Err("false corruption (a mover expected a leaf)".into()),
+                }
+            }
             Do::PutMoved { slot, row, next } => {
                 let block = world.free_block();
                 put_record(world, block, super::world::Record { slot, row, next });
@@ -514,8 +538,7 @@ impl Maintain {
         Ok(())
     }
 
-    fn move_record(&mut self, world: &mut World, context: &Context, slot: Slot) {
-        let Some(entry) = world.entry(context, slot).filter(|entry| entry.live) else { return };
+    fn move_record(&mut self, world: &mut World, context: &Context, slot: Slot, entry: Entry) {
         let Page::Vector(records) = world.page(entry.block) else { return };
         let Some(record) = records.iter().find(|record| record.slot == slot).copied() else { return };
         if context.rules.off(MoveOnce) {

@@ -78,6 +78,8 @@ pub enum Rule {
     RecordsThenStates,
     /// 7: a record moves in one record.
     MoveOnce,
+    /// 7: who moves a record checks the leaf again under its lock.
+    MoveRechecks,
     /// 8: the TID is read from the slot at output.
     TidAtOutput,
     /// 9: a page is opened under its lock.
@@ -139,6 +141,7 @@ pub const ALL: &[Rule] = &[
     Rule::FreeLeafOnce,
     Rule::RecordsThenStates,
     Rule::MoveOnce,
+    Rule::MoveRechecks,
     Rule::TidAtOutput,
     Rule::OpenUnderLock,
     Rule::RecoverFirst,

@@ -302,6 +302,17 @@ pub fn all() -> Vec<Scenario> {
             after_crash: Vec::new,
         },
         Scenario {
+            name: "a record moves while its leaf dies",
+            sizes: Sizes { leaf: 1, ..SIZES },
+            start: |context| {
+                let world = start(context, 2, &[], &[0], 1);
+                let moves = Maintain::new(&[Op::Move(0), Op::Move(1)]);
+                with(world, vec![Scan::standby().actor(), moves, Vacuum::new(&[0]), Insert::new(false)])
+            },
+            crashes: 0,
+            after_crash: Vec::new,
+        },
+        Scenario {
             name: "records move, standby scan over a crash",
             sizes: SIZES,
             start: |context| {
