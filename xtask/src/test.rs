@@ -98,7 +98,7 @@ impl Test {
     fn run_ring(&self, ring: Ring, log: &Path) -> Result<String> {
         match ring {
             Ring::Fmt => {
-                step("fmt", || logged(cargo().args(["fmt", "--all", "--check"]), log))?;
+                step("fmt", || logged(cargo().args(["fmt", "--all", "--", "--check", "--color=never"]), log))?;
                 Ok(String::new())
             }
             Ring::Clippy => {

@@ -25,6 +25,15 @@ impl Engine {
         }
     }
 
+    /// The table that holds the vectors for it: each has its own, so that the planner has one index to choose from.
+    pub fn table(self) -> &'static str {
+        match self {
+            Engine::Sealed => "sealed",
+            Engine::Ivfflat => "plain_ivfflat",
+            Engine::Hnsw => "plain_hnsw",
+        }
+    }
+
     pub fn column(self, dims: usize) -> String {
         match self {
             Engine::Sealed => format!("sealvec({dims}, bench)"),

@@ -1,16 +1,15 @@
-//! Timing: a sweep of settings over one index, a build, and the WAL of inserts.
+//! One build, the WAL of inserts, memory and sizes.
 
 use std::fs;
 use std::process::{Command, Stdio};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use anyhow::{Context, Result, ensure};
 use postgres::Client;
 use serde::Serialize;
 
 use super::engine::Engine;
-use super::truth::{K, Metric, Truth};
-use super::wire::Wire;
+use super::truth::{Metric, Truth};
 use crate::data::Matrix;
 use crate::pg::Cluster;
 use crate::run::step;
@@ -28,100 +27,6 @@ pub struct Ground<'a> {
 }
 
 pub const DATABASE: &str = "bench";
-
-/// One setting's result. Times in microseconds.
-#[derive(Serialize, Clone)]
-pub struct Point {
-    pub setting: String,
-    pub recall: f64,
-    pub qps: f64,
-    pub p50_us: f64,
-    pub p99_us: f64,
-    /// Time on a CPU that the backend used for a query: what stays true when other programs share the machine.
-    pub cpu_us: f64,
-}
-
-#[derive(Serialize)]
-pub struct Sweep {
-    pub engine: &'static str,
-    pub table: String,
-    pub points: Vec<Point>,
-    /// Peak resident memory of the backend that answered, with the shared buffers it touched; and what of its memory
-    /// at the end was its own.
-    pub peak_kb: u64,
-    pub private_kb: u64,
-}
-
-impl Sweep {
-    /// The fastest setting whose recall reaches `level`.
-    pub fn best(&self, level: f64) -> Option<&Point> {
-        self.points.iter().filter(|point| point.recall >= level).max_by(|a, b| a.qps.total_cmp(&b.qps))
-    }
-}
-
-/// Asks every query at each setting: once to measure recall and warm caches, then for `seconds`.
-pub fn sweep(ground: &Ground, engine: Engine, table: &str, only_until: f64) -> Result<Sweep> {
-    let mut wire = Wire::connect(&ground.cluster.socket(), ground.cluster.port()?, DATABASE)?;
-    // One plan for all: planning each of some thousand equal queries again would add as much as it measures.
-    wire.execute("SET plan_cache_mode = force_generic_plan")?;
-    hurry(wire.pid);
-    let sql = engine.query(table, ground.metric);
-    wire.prepare(&sql, engine.parameter_type(ground.vector_oid))?;
-    let parameters: Vec<Vec<u8>> = ground.queries.iter().map(|query| engine.parameter(query)).collect();
-    let mut points = Vec::new();
-    for (setting, commands) in engine.settings() {
-        for command in &commands {
-            wire.execute(command)?;
-        }
-        let point = step(&format!("{} on {table}: {setting}", engine.name()), || {
-            let mut rows = Vec::new();
-            let mut found = 0;
-            for (query, parameter) in parameters.iter().enumerate() {
-                wire.query(parameter, &mut rows)?;
-                ensure!(rows.len() <= K, "expected {K} rows at most, got {}", rows.len());
-                found += ground.truth.found(query, ground.queries.row(query), &rows, ground.vectors);
-            }
-            let mut times = Vec::new();
-            let cpu_before = cpu_seconds(wire.pid)?;
-            let begun = Instant::now();
-            let span = Duration::from_secs_f64(ground.seconds);
-            'timing: loop {
-                for parameter in &parameters {
-                    let before = Instant::now();
-                    wire.query(parameter, &mut rows)?;
-                    times.push(before.elapsed());
-                    if begun.elapsed() > span {
-                        break 'timing;
-                    }
-                }
-            }
-            let elapsed = begun.elapsed().as_secs_f64();
-            let cpu = cpu_seconds(wire.pid)? - cpu_before;
-            times.sort_unstable();
-            let at = |part: f64| times[((times.len() - 1) as f64 * part) as usize].as_secs_f64() * 1e6;
-            Ok(Point {
-                recall: found as f64 / (K * parameters.len()) as f64,
-                qps: times.len() as f64 / elapsed,
-                p50_us: at(0.50),
-                p99_us: at(0.99),
-                cpu_us: cpu / times.len() as f64 * 1e6,
-                setting,
-            })
-        })?;
-        let enough = point.recall > only_until && setting_is_ordered(&point.setting);
-        points.push(point);
-        if enough {
-            break; // more probes only get slower from here
-        }
-    }
-    let (peak_kb, private_kb) = memory(wire.pid)?;
-    Ok(Sweep { engine: engine.name(), table: table.to_owned(), points, peak_kb, private_kb })
-}
-
-/// Is the setting part of a rising series (unlike "nothing set" and targets, which come first)?
-fn setting_is_ordered(setting: &str) -> bool {
-    setting.starts_with("probes") || setting.starts_with("ef_search")
-}
 
 #[derive(Serialize)]
 pub struct Build {
@@ -218,14 +123,6 @@ fn lsn(client: &mut Client) -> Result<i64> {
     Ok(client.query_one("SELECT (pg_current_wal_insert_lsn() - '0/0'::pg_lsn)::bigint", &[])?.get(0))
 }
 
-/// Time that a process has spent on a CPU.
-fn cpu_seconds(pid: u32) -> Result<f64> {
-    let path = format!("/proc/{pid}/schedstat");
-    let text = fs::read_to_string(&path).with_context(|| format!("could not read {path}"))?;
-    let nanoseconds: u64 = text.split(' ').next().context("an empty schedstat")?.parse()?;
-    Ok(nanoseconds as f64 / 1e9)
-}
-
 /// Puts the backend and ourselves before other programs, when we may; what is measured is the same either way.
 pub fn hurry(pid: u32) {
     let processes = [pid.to_string(), std::process::id().to_string()];
@@ -238,7 +135,7 @@ pub fn hurry(pid: u32) {
 }
 
 /// VmHWM and RssAnon of a process, in kB.
-fn memory(pid: u32) -> Result<(u64, u64)> {
+pub fn memory(pid: u32) -> Result<(u64, u64)> {
     let status = fs::read_to_string(format!("/proc/{pid}/status")).context("the backend is gone")?;
     let field = |name: &str| -> Result<u64> {
         let line = status

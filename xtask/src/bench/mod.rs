@@ -3,6 +3,7 @@
 mod engine;
 mod measure;
 mod report;
+mod sweep;
 mod truth;
 mod wire;
 
@@ -60,6 +61,9 @@ pub struct Bench {
     no_build: bool,
 }
 
+/// The sealed index that was made on an empty table.
+const FILLED: &str = "sealed_ivf, filled";
+
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum Rival {
     Pgvector,
@@ -96,18 +100,20 @@ impl Bench {
 
         results.builds.push(measure::build(&ground, Engine::Sealed, "sealed_index", "sealed")?);
         measure::check_plan(&ground, Engine::Sealed, "sealed", "sealed_index")?;
-        results.sweeps.push(measure::sweep(&ground, Engine::Sealed, "sealed", 0.999)?);
+        results.sweeps.push(sweep::sweep(&ground, Engine::Sealed, "sealed_ivf", "sealed", 0.999)?);
         results.filled = Some(self.fill_empty(&ground)?);
+        results.sweeps.push(sweep::sweep(&ground, Engine::Sealed, FILLED, "filled", 0.999)?);
+        for &rival in self.rivals() {
+            let (table, index) = (rival.table(), format!("{}_index", rival.name()));
+            results.builds.push(measure::build(&ground, rival, &index, table)?);
+            measure::check_plan(&ground, rival, table, &index)?;
+            results.sweeps.push(sweep::sweep(&ground, rival, rival.name(), table, 0.991)?);
+        }
+        results.heats = sweep::heats(&ground, &results.sweeps.iter().collect::<Vec<_>>())?;
         results.wal.push(measure::wal(&ground, Engine::Sealed, self.wal_rows)?);
-        if self.vs.is_some() {
-            for (rival, wal_rows) in [(Engine::Ivfflat, self.wal_rows), (Engine::Hnsw, self.wal_rows / 10)] {
-                let index = format!("{}_index", rival.name());
-                results.builds.push(measure::build(&ground, rival, &index, "plain")?);
-                measure::check_plan(&ground, rival, "plain", &index)?;
-                results.sweeps.push(measure::sweep(&ground, rival, "plain", 0.999)?);
-                cluster.connect(DATABASE)?.batch_execute(&format!("DROP INDEX {index}"))?;
-                results.wal.push(measure::wal(&ground, rival, wal_rows)?);
-            }
+        for &rival in self.rivals() {
+            let rows = if rival == Engine::Hnsw { self.wal_rows / 10 } else { self.wal_rows };
+            results.wal.push(measure::wal(&ground, rival, rows)?);
         }
         cluster.stop("fast")?;
         results.minutes = begun.elapsed().as_secs_f64() / 60.0;
@@ -117,6 +123,13 @@ impl Bench {
                 .with_context(|| format!("could not write {}", path.display()))?;
         }
         Ok(())
+    }
+
+    fn rivals(&self) -> &'static [Engine] {
+        match self.vs {
+            Some(Rival::Pgvector) => &[Engine::Ivfflat, Engine::Hnsw],
+            None => &[],
+        }
     }
 
     fn version(&self) -> u32 {
@@ -157,16 +170,15 @@ impl Bench {
             writer.finish()?;
             Ok(())
         })?;
-        let mut tables = vec![("sealed", Engine::Sealed)];
         let mut vector_oid = 0;
         if self.vs.is_some() {
             client
                 .batch_execute("CREATE EXTENSION vector")
                 .context("pgvector is not in this server; use --pg 16 or 18")?;
             vector_oid = client.query_one("SELECT 'vector'::regtype::oid", &[])?.get(0);
-            tables.push(("plain", Engine::Ivfflat));
         }
-        for (table, engine) in tables {
+        for &engine in [Engine::Sealed].iter().chain(self.rivals()) {
+            let table = engine.table();
             step(&format!("filling table {table}"), || {
                 client.batch_execute(&format!(
                     "CREATE TABLE {table} (id int PRIMARY KEY, embedding {})",
@@ -179,7 +191,7 @@ impl Bench {
         Ok(vector_oid)
     }
 
-    /// An index made on an empty table and then filled, swept like the fresh one.
+    /// An index made on an empty table and then filled.
     fn fill_empty(&self, ground: &Ground) -> Result<report::Filled> {
         let mut client = ground.cluster.connect(DATABASE)?;
         let column = Engine::Sealed.column(ground.vectors.dims);
@@ -197,8 +209,7 @@ impl Bench {
         let seconds = begun.elapsed().as_secs_f64();
         client.batch_execute("VACUUM ANALYZE filled")?;
         let index_bytes = measure::relation_bytes(&mut client, "filled_index")?;
-        let sweep = measure::sweep(ground, Engine::Sealed, "filled", 0.999)?;
-        client.batch_execute("DROP TABLE filled")?;
-        Ok(report::Filled { seconds, index_bytes, sweep })
+        measure::check_plan(ground, Engine::Sealed, "filled", "filled_index")?;
+        Ok(report::Filled { seconds, index_bytes })
     }
 }

@@ -5,11 +5,9 @@ use std::fs;
 use anyhow::Result;
 use serde::Serialize;
 
-use super::Bench;
-use super::measure::{Build, Ground, Sweep, Wal};
-
-/// Recall levels at which methods are compared, each at its best setting.
-const LEVELS: [f64; 3] = [0.95, 0.98, 0.99];
+use super::measure::{Build, Ground, Wal};
+use super::sweep::{Heat, Sweep, Timing};
+use super::{Bench, FILLED};
 
 #[derive(Serialize)]
 pub struct Results {
@@ -25,6 +23,7 @@ pub struct Results {
     pub sweeps: Vec<Sweep>,
     pub filled: Option<Filled>,
     pub wal: Vec<Wal>,
+    pub heats: Vec<Heat>,
     pub minutes: f64,
 }
 
@@ -32,7 +31,6 @@ pub struct Results {
 pub struct Filled {
     pub seconds: f64,
     pub index_bytes: i64,
-    pub sweep: Sweep,
 }
 
 impl Results {
@@ -51,6 +49,7 @@ impl Results {
             sweeps: Vec::new(),
             filled: None,
             wal: Vec::new(),
+            heats: Vec::new(),
             minutes: 0.0,
         })
     }
@@ -62,8 +61,8 @@ impl Results {
         );
         println!("Postgres {}; {}; {:.1} minutes", self.server, self.machine, self.minutes);
 
-        for sweep in self.sweeps.iter().chain(self.filled.as_ref().map(|filled| &filled.sweep)) {
-            println!("\n{} on table {}", sweep.engine, sweep.table);
+        for sweep in &self.sweeps {
+            println!("\n{} on table {}", sweep.name, sweep.table);
             println!(
                 "  {:14} {:>9} {:>9} {:>9} {:>9} {:>9}",
                 "setting", "recall@10", "QPS", "p50 µs", "p99 µs", "CPU µs"
@@ -71,7 +70,12 @@ impl Results {
             for point in &sweep.points {
                 println!(
                     "  {:14} {:9.4} {:9.0} {:9.0} {:9.0} {:9.0}",
-                    point.setting, point.recall, point.qps, point.p50_us, point.p99_us, point.cpu_us
+                    point.setting,
+                    point.recall,
+                    point.timing.qps,
+                    point.timing.p50_us,
+                    point.timing.p99_us,
+                    point.timing.cpu_us
                 );
             }
             println!(
@@ -112,33 +116,27 @@ impl Results {
             );
         }
 
-        println!("\nbest QPS at recall@10 of at least");
-        print!("  {:24}", "");
-        LEVELS.iter().for_each(|level| print!(" {level:>18.2}"));
-        println!();
-        let filled = self.filled.as_ref().map(|filled| (String::from("sealed_ivf, filled"), &filled.sweep));
-        let all: Vec<(String, &Sweep)> =
-            self.sweeps.iter().map(|sweep| (sweep.engine.to_owned(), sweep)).chain(filled).collect();
-        for (name, sweep) in &all {
-            let cells = LEVELS.map(|level| {
-                sweep
-                    .best(level)
-                    .map_or_else(|| String::from("not reached"), |best| format!("{:.0} ({})", best.qps, best.setting))
+        println!("\nbest QPS at recall@10 of at least (best of turns in one go; µs of CPU a query)");
+        println!("  {:24} {}", "", columns(self.heats.iter().map(|heat| format!("{:.2}", heat.level))));
+        for (number, sweep) in self.sweeps.iter().enumerate() {
+            let cells = self.heats.iter().map(|heat| match &heat.entries[number] {
+                Some(entry) => format!("{:.0}, {:.0} µs ({})", entry.timing.qps, entry.timing.cpu_us, entry.setting),
+                None => String::from("not reached"),
             });
-            println!("  {name:24} {}", cells.iter().map(|cell| format!("{cell:>18}")).collect::<Vec<_>>().join(" "));
+            println!("  {:24} {}", sweep.name, columns(cells));
         }
-        let Some((_, ours)) = all.first() else { return };
-        for (name, other) in &all[1..] {
-            let cells = LEVELS.map(|level| match (ours.best(level), other.best(level)) {
-                (Some(ours), Some(other)) if name.ends_with("filled") => {
-                    format!("{:.2} x", other.qps / ours.qps)
-                }
-                (Some(ours), Some(other)) => format!("{:.2} x", ours.qps / other.qps),
+        for (number, sweep) in self.sweeps.iter().enumerate().skip(1) {
+            let cells = self.heats.iter().map(|heat| match (&heat.entries[0], &heat.entries[number]) {
+                (Some(ours), Some(other)) if sweep.name == FILLED => ratio(&other.timing, &ours.timing),
+                (Some(ours), Some(other)) => ratio(&ours.timing, &other.timing),
                 _ => String::from("-"),
             });
-            let label =
-                if name.ends_with("filled") { String::from("filled / fresh") } else { format!("sealed_ivf / {name}") };
-            println!("  {label:24} {}", cells.iter().map(|cell| format!("{cell:>18}")).collect::<Vec<_>>().join(" "));
+            let label = if sweep.name == FILLED {
+                String::from("filled / fresh")
+            } else {
+                format!("sealed_ivf / {}", sweep.name)
+            };
+            println!("  {label:24} {}", columns(cells));
         }
         let sealed = self.builds.iter().find(|build| build.engine == "sealed_ivf");
         for rival in self.builds.iter().filter(|build| build.engine != "sealed_ivf") {
@@ -152,6 +150,15 @@ impl Results {
             }
         }
     }
+}
+
+fn columns(cells: impl Iterator<Item = String>) -> String {
+    cells.map(|cell| format!("{cell:>28}")).collect::<Vec<_>>().join(" ")
+}
+
+/// How many times as fast `a` is as `b`, by the clock and by CPU time.
+fn ratio(a: &Timing, b: &Timing) -> String {
+    format!("{:.2} x, CPU {:.2} x", a.qps / b.qps, b.cpu_us / a.cpu_us)
 }
 
 fn megabytes(bytes: i64) -> f64 {
