@@ -99,7 +99,8 @@ pub struct Maintenance<'a, S: PageStore>(&'a S);
 impl<'a, S: PageStore> Maintenance<'a, S> {
     /// Takes the lock; `None` if it is not to be had and `wait` is false.
     pub fn take(store: &'a S, wait: bool) -> Result<Option<Self>> {
-        Ok(store.lock_maintenance(wait)?.then_some(Self(store)))
+        // Not `then_some`: its argument would be made and dropped, and so unlock, even where there is no lock.
+        Ok(store.lock_maintenance(wait)?.then(|| Self(store)))
     }
 }
 
