@@ -11,7 +11,13 @@ mod support;
 
 use std::collections::BTreeMap;
 
-use sealvec_core::{format::Tid, ivf, ivf::Query, ivf::merge::Effort, math::random::Random, metric::Metric};
+use sealvec_core::{
+    Error,
+    format::Tid,
+    ivf::{self, Query, merge::Effort},
+    math::random::Random,
+    metric::Metric,
+};
 
 use support::Index;
 
@@ -37,7 +43,7 @@ pub struct Step {
 /// One random operation on `index`, which keeps a log.
 pub fn operate(index: &mut Index, random: &mut Random, pool: &[Vec<f32>]) -> Step {
     let (before, start) = (index.rows.clone(), index.store.log_len());
-    let name = match random.below(16) {
+    let name = match random.below(19) {
         0..8 => {
             for _ in 0..1 + random.below(90) {
                 let row = &pool[random.below(pool.len())];
@@ -58,6 +64,23 @@ pub fn operate(index: &mut Index, random: &mut Random, pool: &[Vec<f32>]) -> Ste
             "train"
         }
         11..14 => {
+            // A user cancels a merge; the next one finds what it left.
+            for _ in 0..40 {
+                let row = &pool[random.below(pool.len())];
+                index.insert_locked(row);
+            }
+            index.store.fail_after(random.below(70));
+            let outcome = match random.below(3) {
+                0 => index.with(ivf::merge::train).err(),
+                _ => index
+                    .with(|store, cache, keys, work| ivf::merge::merge(store, cache, keys, Effort::All, work))
+                    .err(),
+            };
+            index.store.fail_after(usize::MAX);
+            assert!(matches!(outcome, None | Some(Error::Store)), "{outcome:?}");
+            "cancelled merge"
+        }
+        14..17 => {
             let share = [2, 3, 10, 100][random.below(4)];
             let first = random.below(2) == 0;
             let dead: Vec<Tid> = match first {

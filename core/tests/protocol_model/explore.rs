@@ -125,7 +125,7 @@ fn oracle(before: &World, world: &World, context: &Context, invariants: bool) ->
 /// When everybody has ended, one more cleanup must find nothing lost and leave nothing over.
 fn end(world: &World, context: &Context, invariants: bool) -> Check {
     let mut world = world.clone();
-    world.actors.push(Maintain::new(&[Op::Cleanup]));
+    world.actors.push(Maintain::actor(&[Op::Cleanup]));
     let last = world.actors.len() - 1;
     loop {
         let mut actor = std::mem::replace(&mut world.actors[last], Actor::Stepping);

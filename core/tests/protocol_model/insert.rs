@@ -54,7 +54,7 @@ pub struct Insert {
 }
 
 impl Insert {
-    pub fn new(long: bool) -> Actor {
+    pub fn actor(long: bool) -> Actor {
         Actor::Insert(Self { at: At::Begin, long, row: 0, part: 0, hint: 0 })
     }
 

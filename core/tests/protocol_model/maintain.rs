@@ -127,7 +127,7 @@ pub struct Maintain {
 }
 
 impl Maintain {
-    pub fn new(ops: &[Op]) -> Actor {
+    pub fn actor(ops: &[Op]) -> Actor {
         Actor::Maintain(Self {
             at: At::Lock,
             ops: ops.iter().copied().collect(),

@@ -28,7 +28,7 @@ const SIZES: Sizes = Sizes { leaf: 2, node: 4, vectors: 2, chunks: 1, rows: 1, w
 /// Lays out an index at epoch 1: row `rows[slot]` in each slot, slots below `merged` in `lists` and `l0`.
 pub fn lay_out(world: &mut World, context: &Context, rows: &[Row], lists: &[Vec<Slot>], l0: &[Slot], merged: Slot) {
     let sizes = context.sizes;
-    world.pages = vec![Rc::new(Page::Free); 3];
+    world.pages = (0..3).map(|_| Rc::new(Page::Free)).collect();
     let meta = Meta { d: 1, e: 1, merged, root: 2, height: 1, l0_uid: 1, next_uid: 1, ..Meta::default() };
     world.put(META, Page::Meta(meta));
     world.put(MAP, Page::Map(Vec::new()));
@@ -97,8 +97,8 @@ pub fn crowd() -> Scenario {
             let others = [Op::Move(0), Op::Cleanup, Op::Move(2), Op::L0ToLists, Op::Cleanup];
             let scans = [Scan::primary(), Scan::standby(), Scan::primary(), Scan::standby()];
             let mut actors: Vec<Actor> = scans.into_iter().map(|scan| cached(scan, &world, context)).collect();
-            actors.extend([Insert::new(false), Insert::new(true), Insert::new(false), Insert::new(true)]);
-            actors.extend([Vacuum::new(&[0, 1]), Maintain::new(&merges), Maintain::new(&others)]);
+            actors.extend([Insert::actor(false), Insert::actor(true), Insert::actor(false), Insert::actor(true)]);
+            actors.extend([Vacuum::actor(&[0, 1]), Maintain::actor(&merges), Maintain::actor(&others)]);
             with(world, actors)
         },
         crashes: 2,
@@ -106,10 +106,10 @@ pub fn crowd() -> Scenario {
             vec![
                 Scan::standby().actor(),
                 Scan::primary().actor(),
-                Insert::new(true),
-                Insert::new(false),
-                Vacuum::new(&[]),
-                Maintain::new(&[Op::L0ToLists, Op::TailToL0, Op::Replace, Op::Cleanup, Op::TailToL0]),
+                Insert::actor(true),
+                Insert::actor(false),
+                Vacuum::actor(&[]),
+                Maintain::actor(&[Op::L0ToLists, Op::TailToL0, Op::Replace, Op::Cleanup, Op::TailToL0]),
             ]
         },
     }
@@ -124,10 +124,10 @@ pub fn all() -> Vec<Scenario> {
             start: |context| {
                 let world = start(context, 3, &[vec![0]], &[1], 2);
                 let scan = cached(Scan::primary(), &world, context);
-                with(world, vec![scan, Maintain::new(&[Op::TailToL0, Op::TailToL0]), Insert::new(false)])
+                with(world, vec![scan, Maintain::actor(&[Op::TailToL0, Op::TailToL0]), Insert::actor(false)])
             },
             crashes: 1,
-            after_crash: || vec![Maintain::new(&[Op::TailToL0])],
+            after_crash: || vec![Maintain::actor(&[Op::TailToL0])],
         },
         Scenario {
             name: "tail to L0, standby scan over a crash",
@@ -135,10 +135,10 @@ pub fn all() -> Vec<Scenario> {
             start: |context| {
                 let world = start(context, 2, &[], &[0], 1);
                 let scan = cached(Scan::standby(), &world, context);
-                with(world, vec![scan, Maintain::new(&[Op::TailToL0])])
+                with(world, vec![scan, Maintain::actor(&[Op::TailToL0])])
             },
             crashes: 1,
-            after_crash: || vec![Maintain::new(&[Op::TailToL0]), Insert::new(false)],
+            after_crash: || vec![Maintain::actor(&[Op::TailToL0]), Insert::actor(false)],
         },
         Scenario {
             name: "L0 to lists, then tail to L0, scan",
@@ -146,10 +146,10 @@ pub fn all() -> Vec<Scenario> {
             start: |context| {
                 let world = start(context, 4, &[vec![0]], &[1, 2], 3);
                 let scan = cached(Scan::primary(), &world, context);
-                with(world, vec![scan, Maintain::new(&[Op::L0ToLists, Op::TailToL0])])
+                with(world, vec![scan, Maintain::actor(&[Op::L0ToLists, Op::TailToL0])])
             },
             crashes: 1,
-            after_crash: || vec![Maintain::new(&[Op::L0ToLists])],
+            after_crash: || vec![Maintain::actor(&[Op::L0ToLists])],
         },
         Scenario {
             name: "L0 to lists, standby scan over a crash",
@@ -157,10 +157,10 @@ pub fn all() -> Vec<Scenario> {
             start: |context| {
                 let world = start(context, 3, &[vec![0]], &[1, 2], 3);
                 let scan = cached(Scan::standby(), &world, context);
-                with(world, vec![scan, Maintain::new(&[Op::L0ToLists])])
+                with(world, vec![scan, Maintain::actor(&[Op::L0ToLists])])
             },
             crashes: 1,
-            after_crash: || vec![Maintain::new(&[Op::L0ToLists, Op::Replace])],
+            after_crash: || vec![Maintain::actor(&[Op::L0ToLists, Op::Replace])],
         },
         Scenario {
             name: "lists replaced twice, scan",
@@ -168,7 +168,7 @@ pub fn all() -> Vec<Scenario> {
             start: |context| {
                 let world = start(context, 3, &[vec![0, 1], vec![2]], &[], 3);
                 let scan = cached(Scan::primary(), &world, context);
-                with(world, vec![scan, Maintain::new(&[Op::Replace, Op::Replace])])
+                with(world, vec![scan, Maintain::actor(&[Op::Replace, Op::Replace])])
             },
             crashes: 0,
             after_crash: Vec::new,
@@ -179,10 +179,10 @@ pub fn all() -> Vec<Scenario> {
             start: |context| {
                 let world = start(context, 3, &[vec![0, 1], vec![2]], &[], 3);
                 let scan = cached(Scan::standby(), &world, context);
-                with(world, vec![scan, Maintain::new(&[Op::Replace])])
+                with(world, vec![scan, Maintain::actor(&[Op::Replace])])
             },
             crashes: 1,
-            after_crash: || vec![Maintain::new(&[Op::Replace, Op::Cleanup, Op::Replace])],
+            after_crash: || vec![Maintain::actor(&[Op::Replace, Op::Cleanup, Op::Replace])],
         },
         Scenario {
             name: "a row changes its list, scan",
@@ -190,7 +190,7 @@ pub fn all() -> Vec<Scenario> {
             start: |context| {
                 let world = start(context, 3, &[vec![0], vec![1, 2]], &[], 3);
                 let scan = cached(Scan::primary(), &world, context);
-                with(world, vec![scan, Maintain::new(&[Op::Shift])])
+                with(world, vec![scan, Maintain::actor(&[Op::Shift])])
             },
             crashes: 0,
             after_crash: Vec::new,
@@ -201,10 +201,10 @@ pub fn all() -> Vec<Scenario> {
             start: |context| {
                 let world = start(context, 2, &[], &[0, 1], 2);
                 let scan = Scan::primary().with_empty_directory().with_caches(&world, context).actor();
-                with(world, vec![scan, Maintain::new(&[Op::L0ToLists]), Insert::new(false)])
+                with(world, vec![scan, Maintain::actor(&[Op::L0ToLists]), Insert::actor(false)])
             },
             crashes: 1,
-            after_crash: || vec![Maintain::new(&[Op::L0ToLists])],
+            after_crash: || vec![Maintain::actor(&[Op::L0ToLists])],
         },
         Scenario {
             name: "a list born empty grows, scan",
@@ -212,20 +212,20 @@ pub fn all() -> Vec<Scenario> {
             start: |context| {
                 let world = start(context, 2, &[vec![], vec![0]], &[1], 2);
                 let scan = cached(Scan::primary(), &world, context);
-                with(world, vec![scan, Maintain::new(&[Op::L0ToLists])])
+                with(world, vec![scan, Maintain::actor(&[Op::L0ToLists])])
             },
             crashes: 1,
-            after_crash: || vec![Maintain::new(&[Op::L0ToLists]), Scan::primary().actor()],
+            after_crash: || vec![Maintain::actor(&[Op::L0ToLists]), Scan::primary().actor()],
         },
         Scenario {
             name: "chunks in pieces, scan",
             sizes: Sizes { wide: true, ..SIZES },
             start: |context| {
                 let world = start(context, 2, &[], &[0], 1);
-                with(world, vec![Scan::primary().actor(), Maintain::new(&[Op::TailToL0])])
+                with(world, vec![Scan::primary().actor(), Maintain::actor(&[Op::TailToL0])])
             },
             crashes: 1,
-            after_crash: || vec![Maintain::new(&[Op::TailToL0]), Scan::standby().actor()],
+            after_crash: || vec![Maintain::actor(&[Op::TailToL0]), Scan::standby().actor()],
         },
         Scenario {
             name: "vacuum frees leaves, inserts take pages and TIDs, scan",
@@ -233,7 +233,7 @@ pub fn all() -> Vec<Scenario> {
             start: |context| {
                 let world = start(context, 1, &[], &[0], 1);
                 let scan = cached(Scan::primary(), &world, context);
-                with(world, vec![scan, Vacuum::new(&[0]), Insert::new(false), Insert::new(false)])
+                with(world, vec![scan, Vacuum::actor(&[0]), Insert::actor(false), Insert::actor(false)])
             },
             crashes: 0,
             after_crash: Vec::new,
@@ -244,10 +244,10 @@ pub fn all() -> Vec<Scenario> {
             start: |context| {
                 let world = start(context, 2, &[], &[0], 1);
                 let scan = cached(Scan::standby(), &world, context);
-                with(world, vec![scan, Vacuum::new(&[0]), Insert::new(false)])
+                with(world, vec![scan, Vacuum::actor(&[0]), Insert::actor(false)])
             },
             crashes: 1,
-            after_crash: || vec![Vacuum::new(&[1])],
+            after_crash: || vec![Vacuum::actor(&[1])],
         },
         Scenario {
             name: "the open leaf dies, a late append, merge, scan",
@@ -258,9 +258,9 @@ pub fn all() -> Vec<Scenario> {
                     world,
                     vec![
                         Scan::primary().actor(),
-                        Vacuum::new(&[0]),
-                        Insert::new(false),
-                        Maintain::new(&[Op::TailToL0]),
+                        Vacuum::actor(&[0]),
+                        Insert::actor(false),
+                        Maintain::actor(&[Op::TailToL0]),
                     ],
                 )
             },
@@ -272,7 +272,7 @@ pub fn all() -> Vec<Scenario> {
             sizes: Sizes { leaf: 1, ..SIZES },
             start: |context| {
                 let world = start(context, 0, &[], &[], 0);
-                with(world, vec![Insert::new(false), Insert::new(false), Insert::new(false), Vacuum::new(&[0])])
+                with(world, vec![Insert::actor(false), Insert::actor(false), Insert::actor(false), Vacuum::actor(&[0])])
             },
             crashes: 0,
             after_crash: || Vec::new(),
@@ -284,7 +284,12 @@ pub fn all() -> Vec<Scenario> {
                 let world = start(context, 1, &[vec![0]], &[], 1);
                 with(
                     world,
-                    vec![Scan::primary().actor(), Vacuum::new(&[0]), Insert::new(false), Maintain::new(&[Op::Replace])],
+                    vec![
+                        Scan::primary().actor(),
+                        Vacuum::actor(&[0]),
+                        Insert::actor(false),
+                        Maintain::actor(&[Op::Replace]),
+                    ],
                 )
             },
             crashes: 0,
@@ -296,7 +301,10 @@ pub fn all() -> Vec<Scenario> {
             start: |context| {
                 let world = start(context, 3, &[vec![0, 1]], &[], 2);
                 let moves = [Op::Move(0), Op::Move(0), Op::Move(2)];
-                with(world, vec![Scan::primary().actor(), Maintain::new(&moves), Vacuum::new(&[1]), Insert::new(false)])
+                with(
+                    world,
+                    vec![Scan::primary().actor(), Maintain::actor(&moves), Vacuum::actor(&[1]), Insert::actor(false)],
+                )
             },
             crashes: 0,
             after_crash: Vec::new,
@@ -306,8 +314,8 @@ pub fn all() -> Vec<Scenario> {
             sizes: Sizes { leaf: 1, ..SIZES },
             start: |context| {
                 let world = start(context, 2, &[], &[0], 1);
-                let moves = Maintain::new(&[Op::Move(0), Op::Move(1)]);
-                with(world, vec![Scan::standby().actor(), moves, Vacuum::new(&[0]), Insert::new(false)])
+                let moves = Maintain::actor(&[Op::Move(0), Op::Move(1)]);
+                with(world, vec![Scan::standby().actor(), moves, Vacuum::actor(&[0]), Insert::actor(false)])
             },
             crashes: 0,
             after_crash: Vec::new,
@@ -317,27 +325,30 @@ pub fn all() -> Vec<Scenario> {
             sizes: SIZES,
             start: |context| {
                 let world = start(context, 2, &[], &[0], 1);
-                with(world, vec![Scan::standby().actor(), Maintain::new(&[Op::Move(0), Op::Move(1)])])
+                with(world, vec![Scan::standby().actor(), Maintain::actor(&[Op::Move(0), Op::Move(1)])])
             },
             crashes: 1,
-            after_crash: || vec![Maintain::new(&[Op::Move(0), Op::Cleanup]), Vacuum::new(&[1])],
+            after_crash: || vec![Maintain::actor(&[Op::Move(0), Op::Cleanup]), Vacuum::actor(&[1])],
         },
         Scenario {
             name: "long records, orphans, standby scan over a crash",
             sizes: SIZES,
             start: |context| {
                 let world = start(context, 0, &[], &[], 0);
-                with(world, vec![Scan::standby().actor(), Insert::new(true), Maintain::new(&[Op::Cleanup])])
+                with(world, vec![Scan::standby().actor(), Insert::actor(true), Maintain::actor(&[Op::Cleanup])])
             },
             crashes: 1,
-            after_crash: || vec![Maintain::new(&[Op::Cleanup]), Insert::new(true)],
+            after_crash: || vec![Maintain::actor(&[Op::Cleanup]), Insert::actor(true)],
         },
         Scenario {
             name: "long records, vacuum, pages taken again, scan",
             sizes: SIZES,
             start: |context| {
                 let world = start(context, 0, &[], &[], 0);
-                with(world, vec![Scan::standby().actor(), Insert::new(true), Vacuum::new(&[0]), Insert::new(true)])
+                with(
+                    world,
+                    vec![Scan::standby().actor(), Insert::actor(true), Vacuum::actor(&[0]), Insert::actor(true)],
+                )
             },
             crashes: 0,
             after_crash: Vec::new,
@@ -347,8 +358,8 @@ pub fn all() -> Vec<Scenario> {
             sizes: SIZES,
             start: |context| {
                 let world = start(context, 0, &[], &[], 0);
-                let cleanup = Maintain::new(&[Op::Cleanup]);
-                with(world, vec![Insert::new(true), cleanup, Vacuum::new(&[0]), Insert::new(true)])
+                let cleanup = Maintain::actor(&[Op::Cleanup]);
+                with(world, vec![Insert::actor(true), cleanup, Vacuum::actor(&[0]), Insert::actor(true)])
             },
             crashes: 0,
             after_crash: Vec::new,
@@ -359,17 +370,17 @@ pub fn all() -> Vec<Scenario> {
             start: |context| {
                 let world = start(context, 2, &[], &[0, 1], 2);
                 let scan = cached(Scan::standby(), &world, context);
-                with(world, vec![scan, Vacuum::new(&[0])])
+                with(world, vec![scan, Vacuum::actor(&[0])])
             },
             crashes: 1,
-            after_crash: || vec![Vacuum::new(&[]), Insert::new(false)],
+            after_crash: || vec![Vacuum::actor(&[]), Insert::actor(false)],
         },
         Scenario {
             name: "a record moves there and back, scan",
             sizes: Sizes { vectors: 1, ..SIZES },
             start: |context| {
                 let world = start(context, 1, &[], &[], 0);
-                with(world, vec![Scan::primary().actor(), Maintain::new(&[Op::Move(0); 4])])
+                with(world, vec![Scan::primary().actor(), Maintain::actor(&[Op::Move(0); 4])])
             },
             crashes: 0,
             after_crash: Vec::new,
@@ -379,8 +390,8 @@ pub fn all() -> Vec<Scenario> {
             sizes: Sizes { leaf: 1, ..SIZES },
             start: |context| {
                 let world = start(context, 1, &[], &[0], 1);
-                let merge = Maintain::new(&[Op::TailToL0]);
-                with(world, vec![Scan::primary().actor(), Insert::new(false), Insert::new(false), merge])
+                let merge = Maintain::actor(&[Op::TailToL0]);
+                with(world, vec![Scan::primary().actor(), Insert::actor(false), Insert::actor(false), merge])
             },
             crashes: 0,
             after_crash: Vec::new,
@@ -390,18 +401,18 @@ pub fn all() -> Vec<Scenario> {
             sizes: Sizes { leaf: 1, node: 2, ..SIZES },
             start: |context| {
                 let world = start(context, 2, &[], &[0], 1);
-                let merge = Maintain::new(&[Op::TailToL0]);
-                with(world, vec![Scan::primary().actor(), Insert::new(false), merge])
+                let merge = Maintain::actor(&[Op::TailToL0]);
+                with(world, vec![Scan::primary().actor(), Insert::actor(false), merge])
             },
             crashes: 1,
-            after_crash: || vec![Insert::new(false)],
+            after_crash: || vec![Insert::actor(false)],
         },
         Scenario {
             name: "two inserters grow the slot directory, scan",
             sizes: Sizes { leaf: 1, node: 2, ..SIZES },
             start: |context| {
                 let world = start(context, 2, &[], &[0], 1);
-                with(world, vec![Scan::primary().actor(), Insert::new(false), Insert::new(false)])
+                with(world, vec![Scan::primary().actor(), Insert::actor(false), Insert::actor(false)])
             },
             crashes: 0,
             after_crash: Vec::new,
@@ -413,7 +424,7 @@ pub fn all() -> Vec<Scenario> {
                 let world = start(context, 3, &[vec![0], vec![1]], &[2], 3);
                 with(
                     world,
-                    vec![Scan::primary().actor(), Maintain::new(&[Op::L0ToLists]), Maintain::new(&[Op::Replace])],
+                    vec![Scan::primary().actor(), Maintain::actor(&[Op::L0ToLists]), Maintain::actor(&[Op::Replace])],
                 )
             },
             crashes: 0,
@@ -428,9 +439,9 @@ pub fn all() -> Vec<Scenario> {
                     world,
                     vec![
                         Scan::primary().actor(),
-                        Maintain::new(&[Op::TailToL0]),
-                        Maintain::new(&[Op::TailToL0]),
-                        Insert::new(false),
+                        Maintain::actor(&[Op::TailToL0]),
+                        Maintain::actor(&[Op::TailToL0]),
+                        Insert::actor(false),
                     ],
                 )
             },
@@ -446,14 +457,14 @@ pub fn all() -> Vec<Scenario> {
                     world,
                     vec![
                         Scan::primary().actor(),
-                        Maintain::new(&[Op::L0ToLists]),
-                        Maintain::new(&[Op::Cleanup]),
-                        Insert::new(false),
+                        Maintain::actor(&[Op::L0ToLists]),
+                        Maintain::actor(&[Op::Cleanup]),
+                        Insert::actor(false),
                     ],
                 )
             },
             crashes: 1,
-            after_crash: || vec![Maintain::new(&[Op::Cleanup, Op::Replace])],
+            after_crash: || vec![Maintain::actor(&[Op::Cleanup, Op::Replace])],
         },
         Scenario {
             name: "a new build, scan with the old directory",
@@ -461,7 +472,7 @@ pub fn all() -> Vec<Scenario> {
             start: |context| {
                 let world = start(context, 2, &[vec![0, 1]], &[], 2);
                 let scan = cached(Scan::primary(), &world, context);
-                with(world, vec![scan, Maintain::new(&[Op::Rebuild])])
+                with(world, vec![scan, Maintain::actor(&[Op::Rebuild])])
             },
             crashes: 0,
             after_crash: Vec::new,
@@ -471,7 +482,7 @@ pub fn all() -> Vec<Scenario> {
             sizes: SIZES,
             start: |context| {
                 let world = start(context, 2, &[vec![0]], &[1], 2);
-                with(world, vec![Scan::primary().actor(), Scan::standby().actor(), Vacuum::new(&[0])])
+                with(world, vec![Scan::primary().actor(), Scan::standby().actor(), Vacuum::actor(&[0])])
             },
             crashes: 0,
             after_crash: Vec::new,
@@ -481,7 +492,7 @@ pub fn all() -> Vec<Scenario> {
             sizes: SIZES,
             start: |context| {
                 let world = start(context, 1, &[], &[0], 1);
-                with(world, vec![Scan::primary().actor(), Vacuum::new(&[0]), Vacuum::private(), Insert::new(false)])
+                with(world, vec![Scan::primary().actor(), Vacuum::actor(&[0]), Vacuum::private(), Insert::actor(false)])
             },
             crashes: 0,
             after_crash: Vec::new,

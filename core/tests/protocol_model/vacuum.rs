@@ -33,7 +33,7 @@ pub struct Vacuum {
 }
 
 impl Vacuum {
-    pub fn new(delete: &[Row]) -> Actor {
+    pub fn actor(delete: &[Row]) -> Actor {
         Actor::Vacuum(Self::with(delete, false))
     }
 
