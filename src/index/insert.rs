@@ -23,6 +23,7 @@ struct Inserter {
 
 /// Inserts one row, keyed if the ring opens, else its column value as it is.
 #[pg_guard]
+#[allow(clippy::too_many_arguments)] // Postgres's signature
 pub unsafe extern "C-unwind" fn aminsert(
     index: pg_sys::Relation,
     values: *mut pg_sys::Datum,
