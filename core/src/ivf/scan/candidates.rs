@@ -133,7 +133,7 @@ impl Candidates {
             return false;
         }
         let wanted = self.refill.min(cold.len());
-        self.refill *= 2;
+        self.refill = self.refill.saturating_mul(2); // a scan that goes on and on asks often
         let (_, cut, _) = cold.select_nth_unstable_by(wanted - 1, f32::total_cmp);
         self.cut = *cut;
         for (lower, slot) in self.lowers.iter_mut().zip(&self.slots) {
@@ -150,6 +150,24 @@ impl Candidates {
 mod tests {
     use super::*;
     use crate::math::random::Random;
+
+    /// A scan through a selective filter takes rows between blocks, hundreds of times.
+    #[test]
+    fn refills_without_end() {
+        let mut candidates = Candidates::default();
+        for block in 0..300u64 {
+            candidates.add(
+                &[block as f32; 32],
+                &[1e9; 32],
+                (0..32).map(|row| block * 32 + row).collect::<Vec<_>>().into_iter(),
+            );
+            for _ in 0..32 {
+                assert!(candidates.take().is_some_and(|slot| slot / 32 == block));
+            }
+            assert_eq!(candidates.lowest(), f32::INFINITY);
+            candidates.cut = -1.0; // as the good estimates of a nearer block would
+        }
+    }
 
     #[test]
     fn rows_come_lowest_first_whatever_the_estimates() {
