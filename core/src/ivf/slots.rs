@@ -191,7 +191,8 @@ impl Walk {
 
 /// The slot that the next insert will get at the earliest: the end of the slots.
 pub fn end<S: PageStore>(store: &S) -> Result<u64> {
-    loop {
+    let mut last = NO_BLOCK;
+    for _ in 0..TRIES {
         let meta = read_meta(store)?;
         let Some(path) = rightmost(store, &meta)? else {
             return Ok(0);
@@ -210,7 +211,9 @@ pub fn end<S: PageStore>(store: &S) -> Result<u64> {
         {
             return Ok(header.first_slot + u64::from(header.count));
         }
+        last = node.last_child; // freed since, or damaged
     }
+    Err(Error::Corrupt { block: last, what: "not the slot leaf that the directory says" })
 }
 
 /// A node on the way to the open leaf.
@@ -222,7 +225,7 @@ struct PathNode {
 
 /// The rightmost path from the root: down to level 1, or to a node without children.
 fn rightmost<S: PageStore>(store: &S, meta: &Meta) -> Result<Option<Vec<PathNode>>> {
-    let mut path = Vec::new();
+    let mut path: Vec<PathNode> = Vec::new();
     let mut block = meta.slot_root;
     if block == NO_BLOCK {
         return Ok(None);
@@ -231,6 +234,9 @@ fn rightmost<S: PageStore>(store: &S, meta: &Meta) -> Result<Option<Vec<PathNode
         let page = pages::read(store, block, PageKind::SlotDirectory)?;
         let header =
             NodeHeader::at(body(&page), 0).ok_or(Error::Corrupt { block, what: "malformed slot directory node" })?;
+        if path.last().is_some_and(|parent| parent.header.level <= header.level) {
+            return Err(Error::Corrupt { block, what: "slot directory nodes go round in a circle" });
+        }
         let last_child = match header.count {
             0 => NO_BLOCK,
             count => child(&page, block, count as usize - 1)?,
