@@ -1,12 +1,15 @@
 //! The demo's data set: packages with embeddings, and questions in words.
 
 use std::collections::HashMap;
+use std::error::Error;
 use std::fs::{self, File};
 use std::io::{Read, Write};
 use std::ops::Range;
 
 use anyhow::{Context, Result, ensure};
 use postgres::Client;
+use postgres::types::private::BytesMut;
+use postgres::types::{IsNull, ToSql, Type, to_sql_checked};
 use serde::Deserialize;
 
 use crate::data::{Matrix, read_text};
@@ -114,6 +117,23 @@ pub fn copy(client: &mut Client, sql: &str, lines: impl Iterator<Item = String>)
     }
     sink.finish().with_context(|| format!("in: {sql}"))?;
     Ok(())
+}
+
+/// A KEK bound as `sealvec.kek`, which the server never prints; as bytea it could reach a log of parameters.
+#[derive(Debug)]
+pub struct Kek(pub Vec<u8>);
+
+impl ToSql for Kek {
+    fn to_sql(&self, _: &Type, out: &mut BytesMut) -> Result<IsNull, Box<dyn Error + Sync + Send>> {
+        out.extend_from_slice(&self.0);
+        Ok(IsNull::No)
+    }
+
+    fn accepts(kind: &Type) -> bool {
+        kind.name() == "kek"
+    }
+
+    to_sql_checked!();
 }
 
 pub fn random_bytes(count: usize) -> Result<Vec<u8>> {

@@ -11,7 +11,7 @@ use postgres::Client;
 
 use crate::pg::{self, Cluster, How, Profile, Which};
 use crate::run::step;
-use data::Packages;
+use data::{Kek, Packages};
 
 /// Questions of the set that are shown; all of them are checked.
 const SHOWN: [usize; 5] = [2, 6, 9, 18, 26];
@@ -48,7 +48,7 @@ impl Demo {
         heading("A key that only the client holds");
         let client_key = hold_key(&mut client, &packages)?;
         heading("Search the disk for plaintext");
-        leaks::search(&cluster, &mut client, &packages, &client_key)?;
+        leaks::search(&cluster, &mut client, &packages, &client_key.0)?;
 
         println!("\nEverything held, in {:.0} s. The cluster still runs:", begun.elapsed().as_secs_f64());
         println!("  cargo xtask pg psql --name demo            look around");
@@ -197,8 +197,8 @@ fn change(client: &mut Client, packages: &Packages) -> Result<()> {
 }
 
 /// Seals rows under a key that never lies on the server's disk; returns the key, so that it can be searched for.
-fn hold_key(client: &mut Client, packages: &Packages) -> Result<Vec<u8>> {
-    let key = data::random_bytes(32)?;
+fn hold_key(client: &mut Client, packages: &Packages) -> Result<Kek> {
+    let key = Kek(data::random_bytes(32)?);
     client.execute("SELECT sealvec.create_key_ring('vault', kek => $1)", &[&key])?;
     client.execute("SELECT sealvec.unlock('vault', $1)", &[&key])?;
     run(
@@ -216,8 +216,8 @@ fn hold_key(client: &mut Client, packages: &Packages) -> Result<Vec<u8>> {
             println!("   100 rows open while unlocked; after sealvec.lock_all():\n     ERROR: {}", message(&error))
         }
     }
-    let mut wrong = key.clone();
-    wrong[31] ^= 1;
+    let mut wrong = Kek(key.0.clone());
+    wrong.0[31] ^= 1;
     match client.execute("SELECT sealvec.unlock('vault', $1)", &[&wrong]) {
         Ok(_) => bail!("a wrong key unlocked the ring"),
         Err(error) => println!("   with a key that differs in one bit:\n     ERROR: {}", message(&error)),
