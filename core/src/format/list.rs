@@ -151,6 +151,13 @@ pub struct Piece<'a> {
     pub sealed: &'a [u8],
 }
 
+/// The piece whose header lies at `offset`.
+pub fn piece_at(body: &[u8], offset: usize) -> Option<Piece<'_>> {
+    let header = ChunkHeader::at(body, offset)?;
+    let start = offset + ChunkHeader::LEN;
+    Some(Piece { offset, header, sealed: body.get(start..start + header.len as usize)? })
+}
+
 /// Every piece of a page body; `None` stands for a malformed rest.
 pub fn pieces(body: &[u8]) -> impl Iterator<Item = Option<Piece<'_>>> {
     let mut offset = ListPage::LEN;
@@ -158,10 +165,7 @@ pub fn pieces(body: &[u8]) -> impl Iterator<Item = Option<Piece<'_>>> {
         if offset >= body.len() {
             return None;
         }
-        let piece = ChunkHeader::at(body, offset).and_then(|header| {
-            let start = offset + ChunkHeader::LEN;
-            Some(Piece { offset, header, sealed: body.get(start..start + header.len as usize)? })
-        });
+        let piece = piece_at(body, offset);
         offset = piece.map_or(body.len(), |piece| offset + ChunkHeader::LEN + piece.sealed.len());
         Some(piece)
     })

@@ -8,7 +8,7 @@ use crate::{
     crypto::ChunkAad,
     format::{
         list::{
-            CHUNK_PREFIX, ChunkHeader, ChunkLayout, ListPage, MAP_ENTRIES, MapEntry, NEVER, PIECE_MAX, Piece, pieces,
+            CHUNK_PREFIX, ChunkHeader, ChunkLayout, ListPage, MAP_ENTRIES, MapEntry, NEVER, PIECE_MAX, Piece, piece_at,
         },
         meta::{META_BLOCK, Meta},
         slot::{ChildBlock, NODE_CHILDREN, NodeHeader},
@@ -306,26 +306,28 @@ pub fn read<S: PageStore>(
     let (mut block, mut ordinal) = (head, 0);
     let mut long: Option<(ChunkHeader, Block)> = None;
     while block != NO_BLOCK {
-        let mut index = 0;
+        let mut offset = ListPage::LEN;
         let next = loop {
             // One chunk at a time: the page is locked anew for each, as interrupts wait for the lock.
             let page = store.read(block)?;
             let this = pages::known(&page, block)? == PageKind::List;
             let head = ListPage::at(body(&page), 0).filter(|head| this && head.uid == uid && head.ordinal == ordinal);
-            let Some(head) = head else {
-                return Ok(Read::Moved(block));
-            };
-            let Some(piece) = pieces(body(&page)).nth(index) else {
-                break head.next;
-            };
-            let piece = piece.ok_or(Error::Corrupt { block, what: "malformed chunk" })?;
-            index += 1;
-            if piece.header.born > epoch {
-                continue;
+            let Some(head) = head else { return Ok(Read::Moved(block)) };
+            if offset >= body(&page).len() {
+                break head.next; // a page without chunks
             }
-            if let Some(rows) = take(keys, layout, uid, block, piece, &mut long, buffer)? {
+            let piece = piece_at(body(&page), offset).ok_or(Error::Corrupt { block, what: "malformed chunk" })?;
+            offset += ChunkHeader::LEN + piece.sealed.len();
+            // What is appended from here on is born later than this scan.
+            let last = offset >= body(&page).len();
+            if piece.header.born <= epoch
+                && let Some(rows) = take(keys, layout, uid, block, piece, &mut long, buffer)?
+            {
                 drop(page);
                 visit(&buffer.plain, rows)?;
+            }
+            if last {
+                break head.next;
             }
         };
         (block, ordinal) = (next, ordinal + 1);
