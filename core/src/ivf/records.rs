@@ -167,6 +167,8 @@ fn open_verbatim(keys: &mut Keys<'_>, identity: &Identity, scratch: &mut Scratch
     Ok(if indexable { Opened::Verbatim } else { Opened::Unindexable })
 }
 
+/// Bytes of a record's name, with which its sealed front begins.
+const RECORD_NAME: usize = 8;
 /// Name under which the parts behind the first are sealed: they are written before the slot is known.
 const PART_GROUP: u64 = u64::MAX;
 
@@ -184,12 +186,12 @@ fn open_long<S: PageStore>(
         keys.vectors(slot).open(&aad, &scratch.sealed).map_err(|_| could_not(entry.block))?
     };
     let expected = plain_len(identity.dims as usize, identity.precision);
-    if head.get(..8) != Some(&link.record.to_le_bytes()) {
+    if head.get(..RECORD_NAME) != Some(&link.record.to_le_bytes()) {
         return Err(could_not(entry.block));
     }
     scratch.plain.clear();
     scratch.plain.reserve_exact(expected);
-    scratch.plain.extend_from_slice(&head[8..]);
+    scratch.plain.extend_from_slice(&head[RECORD_NAME..]);
     let mut next = link.next;
     for part in 1..link.parts {
         let Some(page) = pages::read_if(store, next, PageKind::Overflow)? else {
@@ -259,24 +261,29 @@ impl<'a> Prepared<'a> {
         tid: [u8; 6],
         payload: Payload<'a>,
     ) -> Result<Self> {
-        let (len, overhead, kinds) = match &payload {
-            Payload::Indexed(plain) => (plain.len(), OVERHEAD, (RecordKind::Indexed, RecordKind::IndexedHead)),
-            Payload::Verbatim(value) => (value.len(), 0, (RecordKind::Verbatim, RecordKind::VerbatimHead)),
+        // A sealed front begins with the record's name.
+        let (len, overhead, name_len, kinds) = match &payload {
+            Payload::Indexed(plain) => {
+                (plain.len(), OVERHEAD, RECORD_NAME, (RecordKind::Indexed, RecordKind::IndexedHead))
+            }
+            Payload::Verbatim(value) => (value.len(), 0, 0, (RecordKind::Verbatim, RecordKind::VerbatimHead)),
         };
         if len + overhead <= PAYLOAD_MAX {
             return Ok(Self { kind: kinds.0, link: None, first: payload, head: Zeroizing::default() });
         }
         // Full parts behind, the rest in front: the front shares its page with other records.
         let room = PART_MAX - overhead;
-        let behind = len / room;
-        let front = len - behind * room;
+        let front_max = PAYLOAD_MAX - OverflowLink::LEN - name_len - overhead;
+        // A rest that is too long for the front makes a part of its own, and the front is empty.
+        let behind = (len - front_max).div_ceil(room);
+        let front = len.saturating_sub(behind * room);
         let name = Uuid::random()?;
         let record = u64::from_le_bytes(name.as_bytes()[..8].try_into().expect("a uuid has 16 bytes"));
         let xid = store.transaction()?;
         let mut next = NO_BLOCK;
         let mut keys = keys;
         for part in (1..=behind).rev() {
-            let range = front + (part - 1) * room..front + part * room;
+            let range = front + (part - 1) * room..len.min(front + part * room);
             let mut action = store.begin()?;
             let (page_slot, block) = action.create(PageKind::Overflow)?;
             let sealed_part;
@@ -305,7 +312,7 @@ impl<'a> Prepared<'a> {
         let link = OverflowLink { record, next, parts: behind as u16 + 1 };
         let (first, head) = match payload {
             Payload::Indexed(plain) => {
-                let mut head = Zeroizing::new(Vec::with_capacity(8 + front));
+                let mut head = Zeroizing::new(Vec::with_capacity(RECORD_NAME + front));
                 head.extend_from_slice(&record.to_le_bytes());
                 head.extend_from_slice(&plain[..front]);
                 (Payload::Indexed(&[]), head)

@@ -103,6 +103,26 @@ fn long_vectors_span_pages() {
     }
 }
 
+/// Around each length at which a record takes one part more, where the front is longest, empty, or shortest.
+#[test]
+fn every_length_of_long_vectors_fits() {
+    let around = |dims: [u16; 3], each: u16| {
+        dims.into_iter().flat_map(move |from| (0..3).flat_map(move |part| from + part * each..from + part * each + 24))
+    };
+    let singles = around([2014, 4040, 6066], 2028).map(|dims| (dims, Precision::Float32));
+    let halves = around([4040, 8090, 11_000], 1).map(|dims| (dims, Precision::Float16));
+    for (dims, precision) in singles.chain(halves) {
+        let mut index = Index::new(identity(dims, Metric::L2, precision));
+        let rows = clustered(2, dims as usize, u64::from(dims));
+        index.insert(&rows[0]);
+        index.insert_locked(&rows[1]);
+        index.assert_complete(&rows[1]);
+        index.merge(Effort::All);
+        index.assert_complete(&rows[0]);
+        index.check();
+    }
+}
+
 #[test]
 fn training_replaces_every_list() {
     let mut index = Index::new(identity(16, Metric::L2, Precision::Float16));
