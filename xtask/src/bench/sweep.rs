@@ -28,6 +28,18 @@ pub struct Timing {
     pub cpu_us: f64,
 }
 
+impl Timing {
+    /// Each figure of the better turn: a turn that another program cut into tells about that program.
+    fn bettered_by(&self, other: &Timing) -> Timing {
+        Timing {
+            qps: self.qps.max(other.qps),
+            p50_us: self.p50_us.min(other.p50_us),
+            p99_us: self.p99_us.min(other.p99_us),
+            cpu_us: self.cpu_us.min(other.cpu_us),
+        }
+    }
+}
+
 /// One setting's result.
 #[derive(Serialize, Clone)]
 pub struct Point {
@@ -151,13 +163,14 @@ pub struct Heat {
 pub struct Entry {
     pub setting: String,
     pub recall: f64,
-    /// Of this entry's best turn.
+    /// The best that any turn gave of each figure.
     #[serde(flatten)]
     pub timing: Timing,
 }
 
 /// The best setting of each method at each level, timed in turns of well under a second, so that whatever else the
-/// machine does meanwhile hits all of them; each keeps its best turn.
+/// machine does meanwhile hits all of them; each keeps the best figures of
+/// its turns.
 pub fn heats(ground: &Ground, sweeps: &[&Sweep]) -> Result<Vec<Heat>> {
     let mut sessions: Vec<Session> =
         sweeps.iter().map(|sweep| Session::open(ground, sweep.engine, &sweep.table)).collect::<Result<_>>()?;
@@ -176,9 +189,10 @@ fn heat(sweeps: &[&Sweep], sessions: &mut [Session], level: f64) -> Result<Heat>
             session.set(&point.commands)?;
             session.time(TURN_SECONDS / 8.0)?; // caches hold the other methods' pages
             let timing = session.time(TURN_SECONDS)?;
-            if best.as_ref().is_none_or(|best| timing.qps > best.qps) {
-                *best = Some(timing);
-            }
+            *best = Some(match best.take() {
+                None => timing,
+                Some(best) => best.bettered_by(&timing),
+            });
         }
     }
     let entries = points
