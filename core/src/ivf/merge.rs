@@ -240,7 +240,7 @@ fn l0_to_lists<S: PageStore>(
     let moved = kept.len() as u64;
     let mut meta = batch.publish(store, |meta| meta.list_rows += moved)?;
     merged.to_lists += moved;
-    merged.split += split::split_overfull(store, cache, keys, &mut meta, work)?;
+    merged.split += split::keep_in_shape(store, cache, keys, &mut meta, work)?;
     Ok(meta)
 }
 

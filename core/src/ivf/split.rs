@@ -1,16 +1,17 @@
-//! Splitting overfull lists, with the near rows of their neighbours moved along.
+//! Keeping lists in shape: overfull ones split, with near rows of their neighbours moved along; starved
+//! ones fold into others; worn ones lose their dead rows.
 //!
 //! Growth by splits alone falls 1 to 3 points of recall behind; moving the rows of the neighbouring
 //! lists that are nearer to a new centroid brings it within one (`spec/prototype.md`). Every list
 //! that loses a row is written anew under a new uid (rule 4).
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, btree_map::Entry};
 
 use super::{
     Cache, Keys, LIST_ROWS, Phase, Work,
     cluster::{Batch, encode_rows, open_vector},
     directory::{self, Directory},
-    lists, merge,
+    lists, merge, slots,
 };
 use crate::{
     Result,
@@ -29,18 +30,48 @@ const OVERFULL: u64 = LIST_ROWS * 5 / 2;
 const NEIGHBOURS: usize = 16;
 /// A neighbour that would give fewer rows than this share keeps them: writing it anew costs more.
 const LEAST_SHARE: f64 = 0.04;
-/// Lists split in one batch at most.
-const SPLITS_MAX: usize = 64;
+/// Lists split, folded or cleaned in one batch at most.
+const CHANGES_MAX: usize = 64;
+/// Live rows below which a list is folded away.
+const STARVED: usize = (LIST_ROWS / 8) as usize;
+/// Share of dead rows (one in so many) from which a list is written anew without them.
+const WORN_SHARE: usize = 8;
+/// Share of dead rows in all lists (one in so many) from which lists are searched for them.
+const DEAD_SHARE: u64 = 10;
 
 /// Members of a list while it is being rearranged.
+#[derive(Default)]
 struct Members {
     slots: Vec<u64>,
     values: Vec<f32>,
 }
 
-/// Splits every overfull list and publishes the outcome; how many were split. The caller holds the
-/// maintenance lock. A fixed number of lists (reloption `lists`) is never changed.
-pub fn split_overfull<S: PageStore>(
+impl Members {
+    fn push(&mut self, slot: u64, row: &[f32]) {
+        self.slots.push(slot);
+        self.values.extend_from_slice(row);
+    }
+}
+
+/// Lists that want work, by their place in the directory; none is in two of them.
+#[derive(Default)]
+struct Unfit {
+    overfull: Vec<usize>,
+    starved: Vec<usize>,
+    worn: Vec<usize>,
+    /// Dead rows that go with the starved and the worn.
+    dead: u64,
+}
+
+impl Unfit {
+    fn is_empty(&self) -> bool {
+        self.overfull.is_empty() && self.starved.is_empty() && self.worn.is_empty()
+    }
+}
+
+/// Splits, folds and cleans what needs it and publishes the outcome; how many lists were split. The
+/// caller holds the maintenance lock. A fixed number of lists (reloption `lists`) is never changed.
+pub fn keep_in_shape<S: PageStore>(
     store: &S,
     cache: &mut Cache,
     keys: &mut Keys<'_>,
@@ -53,29 +84,73 @@ pub fn split_overfull<S: PageStore>(
     if fresh.identity.lists > 0 {
         return Ok(0);
     }
-    let by_position: HashMap<u32, u32> =
-        lists::entries(store, &fresh)?.into_iter().map(|(position, entry)| (position, entry.rows)).collect();
-    let rows = |entry: &DirectoryEntry| by_position.get(&entry.position).copied().unwrap_or(0);
-    let mut overfull: Vec<usize> =
-        (0..directory.entries().len()).filter(|list| u64::from(rows(&directory.entries()[*list])) > OVERFULL).collect();
-    overfull.sort_by_key(|list| std::cmp::Reverse(rows(&directory.entries()[*list])));
-    overfull.truncate(SPLITS_MAX);
-    if overfull.is_empty() {
+    let unfit = find_unfit(store, cache, keys, &fresh, &directory, work)?;
+    if unfit.is_empty() {
         return Ok(0);
     }
-    let split = overfull.len() as u64;
-    *meta = split_lists(store, cache, keys, &fresh, &directory, &overfull, work)?;
-    Ok(split)
+    *meta = change_lists(store, cache, keys, &fresh, &directory, &unfit, work)?;
+    Ok(unfit.overfull.len() as u64)
 }
 
-#[allow(clippy::too_many_arguments)]
-fn split_lists<S: PageStore>(
+fn find_unfit<S: PageStore>(
     store: &S,
     cache: &mut Cache,
     keys: &mut Keys<'_>,
     meta: &Meta,
     directory: &Directory,
-    overfull: &[usize],
+    work: &Work<'_>,
+) -> Result<Unfit> {
+    let by_position: HashMap<u32, u32> =
+        lists::entries(store, meta)?.into_iter().map(|(position, entry)| (position, entry.rows)).collect();
+    let rows: Vec<usize> = directory
+        .entries()
+        .iter()
+        .map(|entry| by_position.get(&entry.position).copied().unwrap_or(0) as usize)
+        .collect();
+    // What one split opens: its own list and its neighbours.
+    let each = (OVERFULL + NEIGHBOURS as u64 * LIST_ROWS) as usize * meta.identity.dims as usize * 4;
+    let most = (work.memory_bytes / each).clamp(1, CHANGES_MAX);
+    let mut unfit = Unfit::default();
+    unfit.overfull = (0..rows.len()).filter(|list| rows[*list] as u64 > OVERFULL).collect();
+    unfit.overfull.sort_by_key(|list| std::cmp::Reverse(rows[*list]));
+    unfit.overfull.truncate(most);
+    if meta.dead_rows * DEAD_SHARE <= meta.list_rows {
+        return Ok(unfit);
+    }
+    for list in 0..rows.len() {
+        if unfit.starved.len() + unfit.worn.len() >= most {
+            break;
+        }
+        if unfit.overfull.contains(&list) {
+            continue;
+        }
+        store.check_interrupts()?;
+        let mut live = 0;
+        for slot in merge::list_slots(store, keys, directory, meta, directory.entries()[list].position)? {
+            live += usize::from(slots::live_entry(store, &mut cache.leaves, slot)?.is_some());
+        }
+        let dead = rows[list] - live;
+        if live < STARVED {
+            unfit.starved.push(list);
+            unfit.dead += dead as u64;
+        } else if dead * WORN_SHARE >= rows[list] {
+            unfit.worn.push(list);
+            unfit.dead += dead as u64;
+        }
+    }
+    if unfit.starved.len() + unfit.overfull.len() >= rows.len() {
+        unfit.starved.clear(); // somebody must take the rows
+    }
+    Ok(unfit)
+}
+
+fn change_lists<S: PageStore>(
+    store: &S,
+    cache: &mut Cache,
+    keys: &mut Keys<'_>,
+    meta: &Meta,
+    directory: &Directory,
+    unfit: &Unfit,
     work: &mut Work<'_>,
 ) -> Result<Meta> {
     let dims = meta.identity.dims as usize;
@@ -83,9 +158,28 @@ fn split_lists<S: PageStore>(
     // Old lists that change, and the new ones, each a centroid with members.
     let mut changed: BTreeMap<usize, Members> = BTreeMap::new();
     let mut born: Vec<(Vec<f32>, Members)> = Vec::new();
-    for list in overfull {
+    for list in &unfit.worn {
+        let members = load(store, cache, keys, meta, directory, *list)?;
+        changed.insert(*list, members);
+    }
+    for list in &unfit.starved {
         store.check_interrupts()?;
-        (work.tick)(Phase::Assigning, born.len() as u64 / 2, overfull.len() as u64)?;
+        let members = load(store, cache, keys, meta, directory, *list)?;
+        for (slot, row) in members.slots.iter().zip(members.values.chunks_exact(dims)) {
+            let Some(to) = nearest_fit(directory, unfit, row, dims) else {
+                return Err(crate::Error::Bug("no list is left to fold into"));
+            };
+            let target = match changed.entry(to) {
+                Entry::Occupied(known) => known.into_mut(),
+                Entry::Vacant(new) => new.insert(load(store, cache, keys, meta, directory, to)?),
+            };
+            target.push(*slot, row);
+        }
+        changed.insert(*list, Members::default());
+    }
+    for list in &unfit.overfull {
+        store.check_interrupts()?;
+        (work.tick)(Phase::Assigning, born.len() as u64 / 2, unfit.overfull.len() as u64)?;
         let members = match changed.remove(list) {
             Some(members) => members,
             None => load(store, cache, keys, meta, directory, *list)?,
@@ -95,10 +189,10 @@ fn split_lists<S: PageStore>(
             continue;
         }
         let halves = halve(metric, members, dims, *list as u64);
-        changed.insert(*list, Members { slots: Vec::new(), values: Vec::new() });
+        changed.insert(*list, Members::default());
         let start = born.len();
         born.extend(halves);
-        for near in neighbours(directory, &born[start..], overfull, dims) {
+        for near in neighbours(directory, &born[start..], unfit, dims) {
             let before = changed.remove(&near);
             let (changed_before, members) = match before {
                 Some(members) => (true, members),
@@ -114,19 +208,18 @@ fn split_lists<S: PageStore>(
                 }
                 continue;
             }
-            let mut stay = Members { slots: Vec::new(), values: Vec::new() };
+            let mut stay = Members::default();
             for ((slot, row), to) in members.slots.iter().zip(members.values.chunks_exact(dims)).zip(moving) {
                 let target = match to {
                     Some(half) => &mut born[start + half].1,
                     None => &mut stay,
                 };
-                target.slots.push(*slot);
-                target.values.extend_from_slice(row);
+                target.push(*slot, row);
             }
             changed.insert(near, stay);
         }
     }
-    write(store, cache, keys, directory, changed, born)
+    write(store, cache, keys, directory, changed, born, unfit.dead)
 }
 
 /// Opens every live row of a list.
@@ -145,8 +238,7 @@ fn load<S: PageStore>(
     let mut row = vec![0.0; dims];
     for slot in slots {
         if open_vector(store, cache, keys, &meta.identity, slot, &mut row)? {
-            members.slots.push(slot);
-            members.values.extend_from_slice(&row);
+            members.push(slot, &row);
         }
     }
     Ok(members)
@@ -160,23 +252,30 @@ fn halve(metric: Metric, members: Members, dims: usize, seed: u64) -> [(Vec<f32>
             distance::normalize(&mut centroid);
         }
         round_centroids(&mut centroid);
-        (centroid, Members { slots: Vec::new(), values: Vec::new() })
+        (centroid, Members::default())
     });
     for ((slot, row), second) in members.slots.iter().zip(members.values.chunks_exact(dims)).zip(split.second) {
-        let half = &mut halves[usize::from(second)].1;
-        half.slots.push(*slot);
-        half.values.extend_from_slice(row);
+        halves[usize::from(second)].1.push(*slot, row);
     }
     halves
 }
 
-/// Lists near either new centroid that are not being split themselves.
-fn neighbours(directory: &Directory, halves: &[(Vec<f32>, Members)], overfull: &[usize], dims: usize) -> Vec<usize> {
+/// The list nearest to `row` that is not being given up itself.
+fn nearest_fit(directory: &Directory, unfit: &Unfit, row: &[f32], dims: usize) -> Option<usize> {
+    let centroids = directory.stream.centroids.chunks_exact(dims).enumerate();
+    let fit = centroids.filter(|(list, _)| !unfit.starved.contains(list) && !unfit.overfull.contains(list));
+    fit.map(|(list, centroid)| (distance::l2_squared(row, centroid), list))
+        .min_by(|a, b| a.0.total_cmp(&b.0))
+        .map(|(_, list)| list)
+}
+
+/// Lists near either new centroid that are not being given up themselves.
+fn neighbours(directory: &Directory, halves: &[(Vec<f32>, Members)], unfit: &Unfit, dims: usize) -> Vec<usize> {
     let centroids = &directory.stream.centroids;
     let mut nearest: Vec<(f32, usize)> = centroids
         .chunks_exact(dims)
         .enumerate()
-        .filter(|(list, _)| !overfull.contains(list))
+        .filter(|(list, _)| !unfit.overfull.contains(list) && !unfit.starved.contains(list))
         .map(|(list, centroid)| {
             let nearer =
                 halves.iter().map(|(half, _)| distance::l2_squared(half, centroid)).fold(f32::INFINITY, f32::min);
@@ -205,6 +304,7 @@ fn write<S: PageStore>(
     old: &Directory,
     changed: BTreeMap<usize, Members>,
     born: Vec<(Vec<f32>, Members)>,
+    dead: u64,
 ) -> Result<Meta> {
     let dims = old.stream.mean.len();
     let mut batch = Batch::begin(store)?;
@@ -255,5 +355,8 @@ fn write<S: PageStore>(
         batch.end_list(store, position, entry)?;
     }
     let rows = directory.entries().iter().map(|entry| u64::from(entry.rows)).sum();
-    batch.publish_directory(store, cache, keys, directory, |meta| meta.list_rows = rows)
+    batch.publish_directory(store, cache, keys, directory, |meta| {
+        meta.list_rows = rows;
+        meta.dead_rows = meta.dead_rows.saturating_sub(dead);
+    })
 }

@@ -135,3 +135,26 @@ fn training_replaces_every_list() {
     assert_eq!((report.rows, report.tail, report.coded), (5000, 0, 5000));
     index.assert_complete(&rows[9]);
 }
+
+#[test]
+fn lists_forget_rows_that_died_together() {
+    let mut index = Index::new(identity(16, Metric::L2, Precision::Float16));
+    let rows = clustered(9000, 16, 8);
+    for row in &rows {
+        index.insert(row);
+    }
+    index.train();
+    // Whole neighbourhoods die: what is near 10 of the rows.
+    let near: Vec<_> = (0..10).flat_map(|row| index.exact(&rows[row * 700])[..172].to_vec()).collect();
+    let dead: std::collections::HashSet<_> = near.into_iter().map(|(_, tid)| tid).collect();
+    index.delete(|tid| dead.contains(&tid));
+    let coded_in_vain = |report: sealvec_core::ivf::check::Report| report.coded + report.tail - report.rows;
+    let before = coded_in_vain(index.check());
+    assert!((1310..1800).contains(&before), "more than a tenth of what there will be, less than a fifth of what is: {before}");
+    for row in &rows[..4300] {
+        index.insert(row);
+    }
+    let after = coded_in_vain(index.check());
+    assert!(after < before / 2, "{after} dead rows of {before} are still in lists");
+    index.assert_complete(&rows[9]);
+}
