@@ -110,14 +110,14 @@ fn find_unfit<S: PageStore>(
     // What one split opens: its own list and its neighbours.
     let each = (OVERFULL + NEIGHBOURS as u64 * LIST_ROWS) as usize * meta.identity.dims as usize * 4;
     let most = (work.memory_bytes / each).clamp(1, CHANGES_MAX);
-    let mut unfit = Unfit::default();
-    unfit.overfull = (0..rows.len()).filter(|list| rows[*list] as u64 > OVERFULL).collect();
+    let overfull = (0..rows.len()).filter(|list| rows[*list] as u64 > OVERFULL).collect();
+    let mut unfit = Unfit { overfull, ..Unfit::default() };
     unfit.overfull.sort_by_key(|list| std::cmp::Reverse(rows[*list]));
     unfit.overfull.truncate(most);
     if meta.dead_rows * DEAD_SHARE <= meta.list_rows {
         return Ok(unfit);
     }
-    for list in 0..rows.len() {
+    for (list, coded) in rows.iter().enumerate() {
         if unfit.starved.len() + unfit.worn.len() >= most {
             break;
         }
@@ -129,11 +129,11 @@ fn find_unfit<S: PageStore>(
         for slot in merge::list_slots(store, keys, directory, meta, directory.entries()[list].position)? {
             live += usize::from(slots::live_entry(store, &mut cache.leaves, slot)?.is_some());
         }
-        let dead = rows[list] - live;
+        let dead = coded - live;
         if live < STARVED {
             unfit.starved.push(list);
             unfit.dead += dead as u64;
-        } else if dead * WORN_SHARE >= rows[list] {
+        } else if dead * WORN_SHARE >= *coded {
             unfit.worn.push(list);
             unfit.dead += dead as u64;
         }
