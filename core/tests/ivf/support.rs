@@ -126,7 +126,7 @@ impl Index {
     }
 
     pub fn train(&mut self) {
-        self.with(|store, cache, keys, work| ivf::merge::train(store, cache, keys, work)).unwrap();
+        self.with(ivf::merge::train).unwrap();
     }
 
     pub fn delete(&mut self, dead: impl Fn(Tid) -> bool) -> ivf::vacuum::Deleted {
