@@ -37,7 +37,8 @@ fn main() {
         Some("cosine") => Metric::Cosine,
         _ => Metric::L2,
     };
-    let (vectors, queries) = (rows(&Path::new(&dir).join("vectors_f16.npy")), rows(&Path::new(&dir).join("queries_f16.npy")));
+    let (vectors, queries) =
+        (rows(&Path::new(&dir).join("vectors_f16.npy")), rows(&Path::new(&dir).join("queries_f16.npy")));
     let truth = std::fs::read(Path::new(&dir).join("gt.npy")).expect("gt.npy");
     let truth: Vec<u16> = truth[128..].chunks_exact(2).map(|b| u16::from_le_bytes([b[0], b[1]])).collect();
     let plane = if metric == Metric::L2 { 0 } else { queries.len() * 100 };
@@ -87,7 +88,8 @@ fn main() {
             stats.list_rows,
             stats.meta.l0_rows,
         );
-        let automatic = [0.90, 0.95, 0.98, 0.99].map(|target_recall| ScanOptions { target_recall, ..Default::default() });
+        let automatic =
+            [0.90, 0.95, 0.98, 0.99].map(|target_recall| ScanOptions { target_recall, ..Default::default() });
         let fixed = [8, 16, 32, 64].map(|probes| ScanOptions { probes, ..Default::default() });
         for options in automatic.into_iter().chain(fixed) {
             let (mut found, mut lists, mut opened, mut coded) = (0, 0, 0, 0);

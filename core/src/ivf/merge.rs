@@ -321,10 +321,7 @@ fn convert<S: PageStore>(
     // VACUUM may have marked the slot dead, even freed its leaf, whose block may be anything by now.
     let is_leaf = super::pages::known(action.page(leaf), leaf_block)? == PageKind::SlotLeaf;
     let first = slots::header(action.page(leaf)).map(|header| header.first_slot);
-    if !is_leaf
-        || first != Some(slot - index as u64)
-        || SlotEntry::at(body(action.page(leaf)), offset) != Some(entry)
-    {
+    if !is_leaf || first != Some(slot - index as u64) || SlotEntry::at(body(action.page(leaf)), offset) != Some(entry) {
         return Ok(());
     }
     let old = super::pages::update(&mut action, entry.block, PageKind::Vector)?;

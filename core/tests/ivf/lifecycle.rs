@@ -150,7 +150,10 @@ fn lists_forget_rows_that_died_together() {
     index.delete(|tid| dead.contains(&tid));
     let coded_in_vain = |report: sealvec_core::ivf::check::Report| report.coded + report.tail - report.rows;
     let before = coded_in_vain(index.check());
-    assert!((1310..1800).contains(&before), "more than a tenth of what there will be, less than a fifth of what is: {before}");
+    assert!(
+        (1310..1800).contains(&before),
+        "more than a tenth of what there will be, less than a fifth of what is: {before}"
+    );
     for row in &rows[..4300] {
         index.insert(row);
     }
