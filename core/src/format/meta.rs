@@ -108,13 +108,13 @@ impl Meta {
     pub fn read(body: &[u8]) -> Result<Self> {
         let what = "index meta page";
         if body.len() < Self::LEN || body[..8] != MAGIC {
-            return Err(Error::Malformed { what });
+            return Err(Error::Corrupt { block: META_BLOCK, what: "malformed meta page" });
         }
         let version = u16::from_le_bytes([body[8], body[9]]);
         if version != VERSION {
             return Err(Error::Version { what, found: version, known: VERSION });
         }
-        Self::at(body, 0).ok_or(Error::Malformed { what })
+        Self::at(body, 0).ok_or(Error::Corrupt { block: META_BLOCK, what: "malformed meta page" })
     }
 }
 

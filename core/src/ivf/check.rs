@@ -3,7 +3,9 @@
 use std::collections::HashMap;
 
 use super::{
-    Cache, Keys, check_keys, directory,
+    Cache, Keys, check_keys,
+    check_pages::check_pages,
+    directory,
     lists::{self, ChunkBuffer, Read},
     merge::chunk_slots,
     read_meta, records,
@@ -49,12 +51,15 @@ pub fn check<S: PageStore>(
     let _lock = Maintenance::take(store, true)?;
     check_keys(store, keys.index)?;
     recover(store)?;
+    check_pages(store)?;
+    cache.directory = None; // so that its pages are read again
     let end = slots::end(store)?;
     let (meta, directory) = directory::current(store, cache, keys.index)?;
     let corrupt = |what| Error::Corrupt { block: META_BLOCK, what };
     let mut report = Report::default();
     let mut coded: HashMap<u64, u64> = HashMap::new();
     let mut known: HashMap<u64, u32> = HashMap::new();
+    let mut l0_rows = 0;
     if let Some(directory) = &directory {
         known.extend(directory.entries().iter().map(|entry| (entry.uid, entry.position)));
         if known.len() != directory.entries().len() || meta.lists as usize != known.len() {
@@ -72,6 +77,10 @@ pub fn check<S: PageStore>(
         let layout = layout.ok_or(corrupt("there are lists and no directory"))?;
         let members = read_list(store, keys, &layout, &meta, &entry)?;
         report.coded += members.len() as u64;
+        if entry.uid >= meta.next_uid {
+            return Err(corrupt("a list has a uid that the meta page has not given yet"));
+        }
+        l0_rows += if entry.uid == meta.l0_uid { members.len() as u64 } else { 0 };
         for slot in members {
             if slot >= meta.merged_upto {
                 return Err(Error::Corrupt { block: entry.head, what: "a list has a row of the tail" });
@@ -83,6 +92,9 @@ pub fn check<S: PageStore>(
     }
     if !known.is_empty() {
         return Err(corrupt("the directory names a list that the list map does not have"));
+    }
+    if l0_rows != meta.l0_rows || report.coded - l0_rows != meta.list_rows {
+        return Err(corrupt("the lists hold another number of rows than the meta page says"));
     }
     check_rows(store, cache, keys, &meta, end, &coded, &mut report, row)?;
     Ok(report)

@@ -203,6 +203,9 @@ fn index_pages<S: PageStore>(store: &S, root: Block, epoch: u64) -> Result<Vec<I
             child.map(|child| child.0).ok_or(Error::Corrupt { block, what: "a directory index page is cut short" })
         });
         found.push(Ok((block, children.collect::<Result<_>>()?)));
+        if found.len() > store.blocks()? as usize {
+            return Err(Error::Corrupt { block, what: "the centroid directory's index goes round in a circle" });
+        }
         block = node.next;
     }
     Ok(found)

@@ -7,6 +7,7 @@
 
 pub mod build;
 pub mod check;
+mod check_pages;
 pub mod cluster;
 pub mod directory;
 pub mod insert;

@@ -161,3 +161,38 @@ fn lists_forget_rows_that_died_together() {
     assert!(after < before / 2, "{after} dead rows of {before} are still in lists");
     index.assert_complete(&rows[9]);
 }
+
+/// What nothing reads on the way to a row is checked as well: counts, unused fields, where a page ends.
+#[test]
+fn check_sees_damage_to_clear_heads() {
+    let mut index = Index::new(identity(16, Metric::L2, Precision::Float32));
+    for row in &clustered(5_000, 16, 3) {
+        index.insert(row);
+    }
+    index.delete(|tid| tid.offset == 2);
+    index.merge(Effort::All);
+    index.check();
+    // Offsets in the page (24 is the first of the body): pd_lower, vector page's live count, a node's unused fields,
+    // the meta page's row counts, an unused entry of the list map.
+    let damage: [(u8, &[usize]); 7] = [
+        (1, &[24, 32, 24 + 128, 24 + 136]),
+        (2, &[12, 24 + 16, 24 + 20]),
+        (3, &[12, 24 + 8, 24 + 10]),
+        (4, &[12, 24, 24 + 3]),
+        (6, &[12, 24, 24 + 12, 24 + 16]),
+        (7, &[12, 8183]),
+        (9, &[12, 24 + 12, 24 + 20]),
+    ];
+    for (kind, offsets) in damage {
+        let pages = index.store.images();
+        let block =
+            pages.iter().position(|page| page[8184] == kind).unwrap_or_else(|| panic!("no page of kind {kind}"));
+        for &offset in offsets {
+            let flip = |index: &Index| index.store.corrupt(block as u32, |page| page[offset] ^= 8);
+            flip(&index);
+            assert!(index.try_check().is_err(), "kind {kind}, block {block}, byte {offset}");
+            flip(&index);
+            index.check();
+        }
+    }
+}
