@@ -124,6 +124,7 @@ impl Test {
                 let mut command = cargo();
                 command
                     .args(["test", "--package", E2E])
+                    .env("RUST_TEST_THREADS", "1") // each has servers of its own, and some measure time
                     .env("SEALVEC_E2E_PG", self.pg.to_string())
                     .env("SEALVEC_E2E_PROFILE", self.profile.name());
                 step("end-to-end tests", || logged(&mut command, log))?;
