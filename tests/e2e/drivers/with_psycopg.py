@@ -1,0 +1,39 @@
+"""psycopg 3: vectors as text and list parameters, by the simple and the server-prepared way, text and binary results."""
+import sys
+
+import psycopg
+
+VECTOR = [0.1, -1.5, 3.0e-5, 7.25]
+
+host, port = sys.argv[1:]
+with psycopg.connect(host=host, port=port, user="postgres", dbname="e2e", autocommit=True) as connection:
+    cursor = connection.cursor()
+    text = "[" + ",".join(map(str, VECTOR)) + "]"
+    for number in range(8):  # psycopg prepares on the server from the sixth time on
+        cursor.execute("INSERT INTO psycopg VALUES (%s, %s)", (f"text {number}", text))
+        cursor.execute("INSERT INTO psycopg VALUES (%s, %s)", (f"list {number}", VECTOR))
+        cursor.execute("INSERT INTO psycopg VALUES (%s, %s)", (f"cast {number}", [1, 2, 3, 4]))
+    cursor.executemany("INSERT INTO psycopg VALUES (%s, %s)", [(f"many {n}", VECTOR) for n in range(3)])
+    with cursor.copy("COPY psycopg (id, embedding) FROM STDIN") as copy:
+        copy.write_row(("copied", text))
+    for binary in (False, True):
+        read = connection.cursor(binary=binary)
+        rows = read.execute("SELECT id, sealvec.open(embedding) FROM psycopg").fetchall()
+        assert len(rows) == 28, rows
+        for name, elements in rows:
+            expected = [1, 2, 3, 4] if name.startswith("cast") else VECTOR
+            assert all(abs(a - b) < 1e-7 for a, b in zip(elements, expected)), (name, elements)
+        for parameter in (text, VECTOR):
+            for _ in range(7):
+                row = read.execute(
+                    "SELECT id, embedding <-> %s FROM psycopg ORDER BY embedding <-> %s LIMIT 1", (parameter, parameter)
+                ).fetchone()
+                assert row[1] < 1e-6, row
+    # What comes out as text goes in again.
+    (sealed,) = cursor.execute("SELECT embedding FROM psycopg WHERE id = 'text 0'").fetchone()
+    assert sealed.startswith("sealvec1."), sealed
+    cursor.execute("UPDATE psycopg SET embedding = %s WHERE id = 'cast 0'", (sealed,))
+    assert cursor.execute(
+        "SELECT sealvec.same(a.embedding, b.embedding) FROM psycopg a, psycopg b WHERE a.id = 'text 0' AND b.id = 'cast 0'"
+    ).fetchone() == (True,)
+print("ok")

@@ -1,0 +1,10 @@
+//! End to end: the promises of the README on whole servers, seen through SQL and files.
+
+mod access;
+mod cancel;
+mod crash;
+mod drivers;
+mod locked;
+mod plaintext;
+mod recall;
+mod tamper;
