@@ -194,8 +194,8 @@ impl Prober {
         let threshold = calibration.z(target_recall) * scale(metric, calibration.typical, q_norm, mean);
         // Not a number where all rows are one point, or beyond float32: then every list is scanned.
         prober.threshold = if threshold.is_nan() { f32::INFINITY } else { threshold };
-        // More recall, faster widening: 0.65 at 0.95 and 1 at 0.99 hold the target under filters of any selectivity.
-        prober.slope = (0.5 + 0.22 * (0.1 / (1.0 - target_recall).max(1e-4)).ln()).max(0.25);
+        // More recall, faster widening: 0.85 at 0.95 and 1.2 at 0.99 hold the target under filters of any selectivity.
+        prober.slope = (0.7 + 0.22 * (0.1 / (1.0 - target_recall).max(1e-4)).ln()).max(0.25);
         prober.sort_below(prober.threshold);
         prober
     }
