@@ -85,7 +85,8 @@ impl From<TextError> for Error {
 ///
 /// The grammar is pgvector's: C white space around every token, decimal numbers with an exponent, no
 /// empty element, no trailing comma. A number that rounds to infinity is refused, one that rounds to
-/// zero is zero. Unlike pgvector, hexadecimal floats are refused.
+/// zero is zero. Unlike pgvector, hexadecimal floats are refused, and in braces an element may stand in double quotes,
+/// as in Postgres's own arrays.
 ///
 /// # Errors
 /// [`TextError`]; `out` may hold the elements read so far.
@@ -109,8 +110,17 @@ pub fn parse<'a>(text: &[u8], out: &'a mut [f32]) -> Result<&'a [f32], TextError
         if at == text.len() {
             return Err(TextError::End { elements: dims });
         }
-        let token_end = at + text[at..].iter().take_while(|b| is_token(**b)).count();
+        // Drivers that write every element of an array in quotes (node-pg) mean the number inside.
+        let quoted = close == b'}' && text[at] == b'"';
+        at += usize::from(quoted);
+        let mut token_end = at + text[at..].iter().take_while(|b| is_token(**b)).count();
         let value = number(&text[at..token_end], ordinal)?;
+        if quoted {
+            if text.get(token_end) != Some(&b'"') {
+                return Err(TextError::Number { ordinal });
+            }
+            token_end += 1;
+        }
         if dims == dims_max {
             return Err(TextError::TooMany);
         }
@@ -209,6 +219,7 @@ mod tests {
             ("[1]", &[1.0]),
             ("[1,2,3]", &[1.0, 2.0, 3.0]),
             ("{1,2,3}", &[1.0, 2.0, 3.0]),
+            ("{\"1\", \"-2.5\" ,3}", &[1.0, -2.5, 3.0]),
             (" \t\n\r\x0b\x0c[ 1 ,\t2\n,3 ] \n", &[1.0, 2.0, 3.0]),
             ("[-1.5,+2,.5,5.]", &[-1.5, 2.0, 0.5, 5.0]),
             ("[1e3,1E-3,-2.5e+2]", &[1000.0, 0.001, -250.0]),
@@ -257,6 +268,12 @@ mod tests {
             ("[1f]", Number { ordinal: 1 }),
             ("[\"1\"]", Number { ordinal: 1 }),
             ("{1,NULL}", Number { ordinal: 2 }),
+            ("{\"1}", Number { ordinal: 1 }),
+            ("{1,\"\"}", Number { ordinal: 2 }),
+            ("{\"1,2\"}", Number { ordinal: 1 }),
+            ("{\" 1\"}", Number { ordinal: 1 }),
+            ("{\"", Number { ordinal: 1 }),
+            ("{\"1\"2}", Separator { ordinal: 1, close: '}' }),
             ("[[1]]", Number { ordinal: 1 }),
             ("[1 2]", Separator { ordinal: 1, close: ']' }),
             ("[1;2]", Separator { ordinal: 1, close: ']' }),
