@@ -12,7 +12,7 @@ with psycopg.connect(host=host, port=port, user="postgres", dbname="e2e", autoco
     for number in range(8):  # psycopg prepares on the server from the sixth time on
         cursor.execute("INSERT INTO psycopg VALUES (%s, %s)", (f"text {number}", text))
         cursor.execute("INSERT INTO psycopg VALUES (%s, %s)", (f"list {number}", VECTOR))
-        cursor.execute("INSERT INTO psycopg VALUES (%s, %s)", (f"cast {number}", [1, 2, 3, 4]))
+        cursor.execute("INSERT INTO psycopg VALUES (%s, %s)", (f"cast {number}", [1.5, 2.0, 3.0, 4.0]))
     cursor.executemany("INSERT INTO psycopg VALUES (%s, %s)", [(f"many {n}", VECTOR) for n in range(3)])
     with cursor.copy("COPY psycopg (id, embedding) FROM STDIN") as copy:
         copy.write_row(("copied", text))
@@ -21,7 +21,7 @@ with psycopg.connect(host=host, port=port, user="postgres", dbname="e2e", autoco
         rows = read.execute("SELECT id, sealvec.open(embedding) FROM psycopg").fetchall()
         assert len(rows) == 28, rows
         for name, elements in rows:
-            expected = [1, 2, 3, 4] if name.startswith("cast") else VECTOR
+            expected = [1.5, 2.0, 3.0, 4.0] if name.startswith("cast") else VECTOR
             assert all(abs(a - b) < 1e-7 for a, b in zip(elements, expected)), (name, elements)
         for parameter in (text, VECTOR):
             for _ in range(7):

@@ -130,18 +130,20 @@ fn jdbc_parameters_survive() {
     let home = home("jdbc");
     let mut jar = home.join(format!("org/postgresql/postgresql/{VERSION}/postgresql-{VERSION}.jar"));
     if !jar.exists() {
-        if has("mvn") {
-            install(
-                "org.postgresql:postgresql",
-                Command::new("mvn")
-                    .args(["--batch-mode", "--quiet", "dependency:get"])
-                    .arg(format!("-Dartifact=org.postgresql:postgresql:{VERSION}"))
-                    .arg(format!("-Dmaven.repo.local={}", home.display()))
-                    .current_dir(&home),
-            );
-        } else {
-            apt(&["default-jdk-headless", "libpostgresql-jdbc-java"]);
+        let fetched = has("java")
+            && Command::new("mvn")
+                .args(["--batch-mode", "--quiet", "org.apache.maven.plugins:maven-dependency-plugin:3.6.1:get"])
+                .arg(format!("-Dartifact=org.postgresql:postgresql:{VERSION}"))
+                .args(["-Dtransitive=false", &format!("-Dmaven.repo.local={}", home.display())])
+                .current_dir(&home)
+                .output()
+                .is_ok_and(|output| output.status.success());
+        if !fetched {
             jar = Path::new("/usr/share/java/postgresql.jar").into();
+            let packages = ["libpostgresql-jdbc-java", "default-jdk-headless"];
+            if !jar.exists() || !has("java") {
+                apt(&packages[..if has("java") { 1 } else { 2 }]);
+            }
         }
     }
     let cluster = with_table("jdbc");
