@@ -100,9 +100,8 @@ fn adopt(home: &Path) -> Result<()> {
         .find(|path| path.file_name().is_some_and(|name| name.to_string_lossy().starts_with("ld-linux")))
         .with_context(|| format!("no loader in {}", libraries.display()))?;
     let postgres = home.join("usr/lib/postgresql/17");
-    let mut programs: Vec<PathBuf> =
+    let programs: Vec<PathBuf> =
         fs::read_dir(postgres.join("bin"))?.map(|entry| Ok(entry?.path())).collect::<Result<_>>()?;
-    programs.push(postgres.join("lib/pgxs/src/test/regress/pg_regress"));
     for program in programs {
         if !fs::read(&program)?.starts_with(b"\x7fELF") {
             continue; // a script

@@ -1,5 +1,5 @@
 //! Postgres 16 and 18 with pgvector, from a wheel on PyPI: no Debian 12 package has them, and the wheel carries headers
-//! and pg_regress too.
+//! too.
 
 use std::fs;
 use std::path::{Path, PathBuf};
