@@ -44,7 +44,7 @@ fn a_cancel_is_obeyed_within_a_second() {
         |client: &mut Client| -> i64 { one(client, "SELECT count(*) FROM pg_class WHERE relname LIKE 'docs_l2%'") };
     let mut stopped = 0;
     for step in 0.. {
-        let after = Duration::from_millis(40 + 350 * step);
+        let after = Duration::from_millis(10 + 60 * step);
         match cancelled(&mut client, "CREATE INDEX docs_l2 ON docs USING sealed_ivf (embedding)", after) {
             Some(time) => {
                 eprintln!("CREATE INDEX cancelled after {after:?} ended in {time:?}");
@@ -95,10 +95,10 @@ fn a_cancel_is_obeyed_within_a_second() {
     run(&mut client, "RESET ALL");
     assert_eq!(both_ways(&mut client, "docs", "<->", &data::queries().cut(5, 384), 20), 100);
     // statement_timeout goes the same way.
-    run(&mut client, "SET statement_timeout = 200");
+    run(&mut client, "SET statement_timeout = 30");
     let begun = Instant::now();
     client.batch_execute("REINDEX INDEX docs_l2").expect_err("takes longer");
-    assert!(begun.elapsed() < Duration::from_millis(1_200), "{:?}", begun.elapsed());
+    assert!(begun.elapsed() < Duration::from_millis(1_030), "{:?}", begun.elapsed());
     run(&mut client, "RESET statement_timeout");
     assert_eq!(one::<i64>(&mut client, "SELECT sealvec.verify_index('docs_l2')"), 10_000);
     cluster.log_is_clean();

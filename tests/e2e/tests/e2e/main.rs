@@ -3,6 +3,7 @@
 mod access;
 mod cancel;
 mod crash;
+mod cursor;
 mod drivers;
 mod locked;
 mod plaintext;

@@ -377,3 +377,34 @@ fn verify_index_sees_rows_that_the_index_lacks_or_has_otherwise() {
         }
     }
 }
+
+#[test]
+fn an_index_of_another_format_version_says_so() {
+    let mut cluster = Cluster::start("tamper-version", &["fsync=off", "autovacuum=off"]);
+    let mut client = cluster.client();
+    run(&mut client, "DO $$ BEGIN PERFORM sealvec.create_key_ring('notes'); END $$");
+    let vectors = data::vectors().cut(100, 16);
+    data::table(&mut client, "docs", "notes", &vectors);
+    run(&mut client, "CREATE INDEX docs_idx ON docs USING sealed_ivf (embedding)");
+    run(&mut client, "CHECKPOINT");
+    let file = cluster.file(&mut client, "docs_idx");
+    drop(client);
+    cluster.stop();
+    page::flip(&file, 24 + 8, 1); // version 1 becomes 3
+    cluster.start_again();
+
+    let mut client = cluster.client();
+    run(&mut client, "SET enable_seqscan = off");
+    let scan = try_nearest(&mut client, "docs", "<->", vectors.row(3), 2).expect_err("an unknown version");
+    let others =
+        ["SELECT sealvec.verify_index('docs_idx')", "INSERT INTO docs SELECT 1000, embedding FROM docs WHERE id = 1"];
+    let mut errors = vec![scan.as_db_error().expect("an error of the server").clone()];
+    errors.extend(others.map(|sql| error_of(&mut client, sql)));
+    for error in &errors {
+        assert!(error.message().contains("format version 3"), "{error:?}");
+        assert!(error.hint().is_some_and(|hint| hint.contains("REINDEX")), "what to do: {error:?}");
+    }
+    run(&mut client, "REINDEX INDEX docs_idx");
+    assert_eq!(one::<i64>(&mut client, "SELECT sealvec.verify_index('docs_idx')"), 100);
+    cluster.log_is_clean();
+}
