@@ -15,7 +15,7 @@ use crate::{
         },
     },
     keys::{IndexKeys, Uuid},
-    store::{Action, BODY, Block, Clear, NO_BLOCK, PageKind, PageMut, PageStore, SealedBytes, body},
+    store::{Action, BODY, Block, Clear, NO_BLOCK, PAGE, PageKind, PageMut, PageStore, SealedBytes, body},
 };
 
 /// Buffers for one record at a time, wiped when dropped.
@@ -132,6 +132,21 @@ pub fn open_column_value<S: PageStore>(
         RecordKind::Indexed | RecordKind::IndexedHead => return Ok(false),
     }
     keys.values.open_value(&scratch.sealed, out)?;
+    Ok(true)
+}
+
+/// Opens the record of `slot` from a copy of its page, if it is there and fits the page whole.
+pub fn open_copied(
+    keys: &mut IndexKeys,
+    identity: &Identity,
+    slot: u64,
+    entry: &SlotEntry,
+    page: &[u8; PAGE],
+    scratch: &mut Scratch,
+) -> Result<bool> {
+    let record = find(body(page), slot, entry.offset).filter(|record| record.header.kind == RecordKind::Indexed);
+    let Some(record) = record else { return Ok(false) };
+    open_indexed(keys, identity, slot, entry, record.payload, scratch)?;
     Ok(true)
 }
 

@@ -31,7 +31,7 @@ use crate::{
     },
     math::{ListTerm, QueryCodes, code::ERROR_MULTIPLIER, probe::Prober},
     metric::Metric,
-    store::{NO_BLOCK, PageStore},
+    store::{NO_BLOCK, PAGE, PageKind, PageStore},
 };
 
 /// How a scan probes.
@@ -452,18 +452,42 @@ impl Scan {
         to: u64,
     ) -> Result<()> {
         let mut walk = slots::Walk::from(from);
+        let identity = self.place.as_ref().expect("the scan has started").meta.identity;
+        let (mut page, mut copied) = (Box::new([0; PAGE]), NO_BLOCK);
         while let Some(leaf) = walk.next(store, &mut cache.leaves)? {
             if leaf.first_slot >= to {
                 break;
             }
             for (slot, entry) in (leaf.first_slot..to).zip(&leaf.entries) {
                 let seen = self.seen.as_ref().is_some_and(|seen| seen.contains(&slot));
-                if slot >= from && entry.state == SlotState::Live && !seen {
+                if slot < from || entry.state != SlotState::Live || seen {
+                    continue;
+                }
+                // Neighbours in the tail are neighbours on a page: one copy serves ten rows.
+                if copied != entry.block {
+                    copied = NO_BLOCK;
+                    if let Some(image) = super::pages::read_if(store, entry.block, PageKind::Vector)? {
+                        page.copy_from_slice(&image[..]);
+                        copied = entry.block;
+                    }
+                }
+                if copied == entry.block
+                    && records::open_copied(keys.index, &identity, slot, entry, &page, &mut cache.records)?
+                {
+                    self.counts.opened += 1;
+                    self.queue(slot, entry.tid, self.query.score_plain(&identity, &cache.records.plain));
+                } else {
                     self.open(store, cache, keys, slot)?;
                 }
             }
+            store.check_interrupts()?;
         }
         Ok(())
+    }
+
+    fn queue(&mut self, slot: u64, tid: Tid, score: Score) {
+        self.worst = self.worst.max(score.error);
+        self.ready.push(Reverse(Ready { slot, tid, score }));
     }
 
     /// Opens a row and scores it exactly. Dead rows are nobody's any more.
@@ -494,8 +518,7 @@ impl Scan {
                     continue;
                 }
             };
-            self.worst = self.worst.max(score.error);
-            self.ready.push(Reverse(Ready { slot, tid: entry.tid, score }));
+            self.queue(slot, entry.tid, score);
             return Ok(());
         }
     }
