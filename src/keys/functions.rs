@@ -201,6 +201,10 @@ fn sealvec_export_ring(ring: Option<&str>) -> Vec<u8> {
 fn sealvec_import_ring(exported: Option<&[u8]>, name: Option<&str>) -> pgrx::Uuid {
     (|| {
         let (own_name, record) = export::decode(required(exported, "export")?)?;
+        if !record.is_client_held() {
+            // Such a record stands in every dump, and its provider opens it for whoever owns the row.
+            require_superuser("import a key ring that the server can open")?;
+        }
         let name = name.unwrap_or(own_name);
         check_name(name)?;
         catalog::insert(name, &current_user_name()?, &record)?;
@@ -215,10 +219,12 @@ fn sealvec_ring_is_open(number: i32) -> bool {
     u32::try_from(number).is_ok_and(session::is_open)
 }
 
-/// Trigger on the two catalogs: whoever writes to them by hand, restore included, is heard everywhere.
+/// Trigger on the two catalogs: only a superuser writes to them by hand, restore included, and is heard everywhere.
+/// sealvec's own functions write below the level of triggers.
 #[pg_extern(sql = false)]
 fn sealvec_key_ring_changed() {
-    catalog::close_cached().or_raise()
+    // pg_write_all_data may write any table, and a row in either of these two is the right to open.
+    require_superuser("write to the key-ring catalogs").and_then(|()| catalog::close_cached()).or_raise()
 }
 
 // ---- arguments --------------------------------------------------------------------------

@@ -113,6 +113,9 @@ impl Action for RelationAction<'_> {
         // SAFETY: the relation is open and has the block.
         let buffer =
             unsafe { buffer::try_exclusive(self.store.relation(), self.store.fork(), block, self.store.strategy()) };
+        // A free page is create()'s to take. Registered here and left as it is, a zero page would get an LSN, which
+        // no reader accepts on it afterwards and no replay without its image.
+        let buffer = buffer.filter(|buffer| kind(buffer.page()) != Some(PageKind::Free));
         Ok(buffer.map(|buffer| self.add(buffer, false)))
     }
 

@@ -120,7 +120,10 @@ pub fn open_column_value<S: PageStore>(
     };
     scratch.sealed.clear();
     match record.header.kind {
-        RecordKind::Verbatim => scratch.sealed.extend_from_slice(record.payload),
+        RecordKind::Verbatim => {
+            scratch.sealed.extend_from_slice(record.payload);
+            drop(page); // opening may look a key up
+        }
         RecordKind::VerbatimHead => {
             let link = OverflowLink::at(record.payload, 0).ok_or(could_not(entry.block))?;
             scratch.sealed.extend_from_slice(&record.payload[OverflowLink::LEN..]);

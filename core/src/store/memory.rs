@@ -172,6 +172,9 @@ impl Action for MemoryAction<'_> {
         if self.pages.iter().any(|(taken, _)| *taken == block) {
             return Ok(None); // as a buffer that this backend has locked already
         }
+        if kind(&*self.store.read(block)?) == Some(PageKind::Free) {
+            return Ok(None);
+        }
         self.update(block).map(Some)
     }
 

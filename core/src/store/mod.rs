@@ -76,7 +76,7 @@ pub trait Action: Sized {
     /// Locks `block` exclusively, waiting for it.
     fn update(&mut self, block: Block) -> Result<Slot>;
 
-    /// Locks `block` exclusively if nobody holds it.
+    /// Locks `block` exclusively if nobody holds it and it is in use: a free page is [`Action::create`]'s to take.
     fn try_update(&mut self, block: Block) -> Result<Option<Slot>>;
 
     /// Takes a free page, or a new one at the end, and formats it as `kind`.
