@@ -207,7 +207,8 @@ fn measure(
     Ok((stats, calibration))
 }
 
-fn mean_of(sample: &[f32], dims: usize) -> Vec<f32> {
+/// The mean of rows of `dims` elements.
+pub fn mean_of(sample: &[f32], dims: usize) -> Vec<f32> {
     let mut mean = vec![0f64; dims];
     for row in sample.chunks_exact(dims) {
         mean.iter_mut().zip(row).for_each(|(sum, value)| *sum += f64::from(*value));

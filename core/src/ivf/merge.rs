@@ -152,7 +152,7 @@ fn tail_to_l0<S: PageStore>(
     let mut first = None;
     if directory.is_none() {
         batch.replace_l0(store)?;
-        first = Some(Directory::first(meta.directory_epoch + 1, dims, mean(&values, dims))?);
+        first = Some(Directory::first(meta.directory_epoch + 1, dims, cluster::mean_of(&values, dims))?);
     }
     let known = directory.as_deref().or(first.as_ref()).expect("one of them is there");
     let rows = slots_in.len() as u64;
@@ -168,15 +168,6 @@ fn tail_to_l0<S: PageStore>(
         Some(first) => batch.publish_directory(store, cache, keys, first, change),
         None => batch.publish(store, change),
     }
-}
-
-fn mean(values: &[f32], dims: usize) -> Vec<f32> {
-    let rows = (values.len() / dims).max(1) as f32;
-    let mut mean = vec![0.0; dims];
-    for row in values.chunks_exact(dims) {
-        mean.iter_mut().zip(row).for_each(|(sum, value)| *sum += value / rows);
-    }
-    mean
 }
 
 /// Moves the rows of L0 into lists, or clusters when there are none yet or rows have doubled.

@@ -27,7 +27,6 @@
 
 use half::f16;
 
-use super::candidates::least;
 use super::distance::norm;
 use super::kernels::{QueryTable, ScoreArgs, table};
 use super::rotate::{Rotation, padded};
@@ -251,6 +250,18 @@ impl QueryCodes {
         estimate[rows..].fill(f32::INFINITY);
         least(lower)
     }
+}
+
+/// The least of the bounds.
+pub(super) fn least(bounds: &[f32; BLOCK_ROWS]) -> f32 {
+    // Eight at a time, so that the compiler may use vectors.
+    let mut least = [f32::INFINITY; 8];
+    for bounds in bounds.chunks_exact(8) {
+        for (least, bound) in least.iter_mut().zip(bounds) {
+            *least = if *bound < *least { *bound } else { *least };
+        }
+    }
+    least.into_iter().fold(f32::INFINITY, f32::min)
 }
 
 #[cfg(test)]

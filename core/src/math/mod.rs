@@ -4,7 +4,6 @@
 //! Only [`kernels`] holds unsafe code: SIMD loops behind one function table chosen at run time.
 
 pub mod assign;
-pub mod candidates;
 pub mod code;
 pub mod distance;
 mod kernels;
@@ -15,7 +14,6 @@ pub mod rotate;
 pub mod split;
 
 pub use assign::{Assigner, assign, nearest};
-pub use candidates::{Candidate, Candidates};
 pub use code::{BLOCK_ROWS, BlockLayout, ListTerm, QueryCodes, encode_block};
 pub use kmeans::{KmeansOptions, kmeans};
 pub use probe::{Calibration, ListStats, Prober, Sample, calibrate};

@@ -3,8 +3,8 @@
 use half::f16;
 
 use super::{Kernels, PANEL, QueryTable, ScoreArgs, TILE_POINTS};
-use crate::math::candidates::least;
 use crate::math::code::BLOCK_ROWS;
+use crate::math::code::least;
 
 pub(super) static KERNELS: Kernels = Kernels {
     name: "portable",
