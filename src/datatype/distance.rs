@@ -1,7 +1,7 @@
 //! Distances, and the few other functions of values: `open`, `same`, `dims`.
 //!
 //! pgvector's definitions: single-precision elements, double-precision result, and NaN for the cosine
-//! distance of a zero vector.
+//! distance of a zero vector. Where pgvector's sums overflow or vanish, ours are right.
 
 use pgrx::prelude::*;
 use sealvec_core::math::distance;
@@ -13,24 +13,19 @@ use crate::error::OrRaise;
 /// `<->`: Euclidean distance.
 #[pg_extern(sql = false)]
 fn sealvec_l2_distance(left: Value<'_>, right: Value<'_>) -> f64 {
-    with_pair(left, right, |a, b| f64::from(distance::l2_squared(a, b)).sqrt()).or_raise()
+    with_pair(left, right, distance::l2).or_raise()
 }
 
 /// `<#>`: negative inner product.
 #[pg_extern(sql = false)]
 fn sealvec_negative_inner_product(left: Value<'_>, right: Value<'_>) -> f64 {
-    with_pair(left, right, |a, b| -f64::from(distance::dot(a, b))).or_raise()
+    with_pair(left, right, |a, b| -distance::inner_product(a, b)).or_raise()
 }
 
 /// `<=>`: cosine distance, 0 to 2.
 #[pg_extern(sql = false)]
 fn sealvec_cosine_distance(left: Value<'_>, right: Value<'_>) -> f64 {
-    with_pair(left, right, |a, b| {
-        let squares = f64::from(distance::dot(a, a)) * f64::from(distance::dot(b, b));
-        // Rounding may end a little outside; NaN stays NaN.
-        1.0 - (f64::from(distance::dot(a, b)) / squares.sqrt()).clamp(-1.0, 1.0)
-    })
-    .or_raise()
+    with_pair(left, right, distance::cosine).or_raise()
 }
 
 /// `sealvec.open`: the elements, for a caller who may open the ring.

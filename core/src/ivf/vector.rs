@@ -2,6 +2,7 @@
 //!
 //! Under cosine the record keeps the elements as they came and the inverse of their norm, so that
 //! values which float16 holds exactly stay exact; codes, centroids and scores see the unit vector.
+//! Very short and very long vectors are kept times a power of two: their inverse norm is no float32.
 
 use zeroize::Zeroizing;
 
@@ -18,6 +19,9 @@ use crate::{
 /// Largest finite float16.
 const HALF_MAX: f32 = 65504.0;
 
+/// Norms of vectors that a cosine index keeps as they came; others have their direction only.
+const KEPT_AS_IT_CAME: std::ops::RangeInclusive<f64> = 1e-3..=6e4;
+
 /// Encodes `values` as the plaintext of a record; `false` if the metric can't index them (a zero
 /// vector, or one whose norm is no number, under cosine).
 pub fn encode(identity: &Identity, values: &[f32], plain: &mut Zeroizing<Vec<u8>>) -> bool {
@@ -29,6 +33,14 @@ pub fn encode(identity: &Identity, values: &[f32], plain: &mut Zeroizing<Vec<u8>
     plain.clear();
     plain.reserve_exact(plain_len(values.len(), identity.precision));
     plain.extend_from_slice(&[0; PLAIN_HEADER]);
+    let near_one;
+    let (values, norm) = if cosine && !KEPT_AS_IT_CAME.contains(&norm) {
+        let scale = (-norm.log2().floor()).exp2();
+        near_one = Zeroizing::new(values.iter().map(|value| (f64::from(*value) * scale) as f32).collect::<Vec<f32>>());
+        (near_one.as_slice(), norm * scale)
+    } else {
+        (values, norm)
+    };
     let (error, inverse) = match identity.precision {
         Precision::Float32 => {
             values.iter().for_each(|value| plain.extend_from_slice(&value.to_le_bytes()));
@@ -95,6 +107,10 @@ pub fn decode(identity: &Identity, plain: &[u8], out: &mut [f32]) {
     }
 }
 
+fn half_at(bytes: &[u8]) -> half::f16 {
+    half::f16::from_le_bytes(bytes.try_into().expect("two bytes"))
+}
+
 fn float(bytes: &[u8], at: usize) -> f32 {
     f32::from_le_bytes(bytes[at..at + 4].try_into().expect("four bytes"))
 }
@@ -153,22 +169,49 @@ impl Query {
             true => distance::dot_f16le(&self.values, elements),
             false => distance::dot_f32le(&self.values, elements),
         };
-        let score = match self.metric {
+        let value = match self.metric {
             Metric::L2 if half => distance::l2_squared_f16le(&self.values, elements),
             Metric::L2 => distance::l2_squared_f32le(&self.values, elements),
             Metric::Cosine => self.cosine(dot() * inverse),
             Metric::InnerProduct => -dot(),
         };
-        Score { value: score, error }
+        let score = Score { value, error };
+        if self.metric == Metric::Cosine || distance::is_sure(value) {
+            return score;
+        }
+        match half {
+            true => self.beyond(score, elements.chunks_exact(2).map(|half| half_at(half).to_f64())),
+            false => self.beyond(score, elements.chunks_exact(4).map(|bytes| float(bytes, 0).into())),
+        }
+    }
+
+    /// The score of `elements` where float32 lost it or ran over: summed in f64, and a mere bound
+    /// unless float32 holds what comes out.
+    fn beyond(&self, score: Score, elements: impl Iterator<Item = f64>) -> Score {
+        let pairs = self.values.iter().map(|value| f64::from(*value)).zip(elements);
+        let truth = match self.metric {
+            Metric::L2 | Metric::Cosine => distance::l2_squared_wide(pairs),
+            Metric::InnerProduct => -distance::dot_wide(pairs),
+        };
+        let least = if self.metric == Metric::InnerProduct { f32::NEG_INFINITY } else { 0.0 };
+        match truth as f32 {
+            value if f64::from(value) == truth => Score { value, ..score },
+            value => Score { value: value.next_down().max(least), error: score.error.max(f32::MIN_POSITIVE) },
+        }
     }
 
     /// Scores a vector in index space.
-    pub fn score_values(&self, values: &[f32]) -> f32 {
-        match self.metric {
+    pub fn score_values(&self, values: &[f32]) -> Score {
+        let value = match self.metric {
             Metric::L2 => distance::l2_squared(&self.values, values),
             Metric::Cosine => self.cosine(distance::dot(&self.values, values)),
             Metric::InnerProduct => -distance::dot(&self.values, values),
+        };
+        let score = Score { value, error: 0.0 };
+        if self.metric == Metric::Cosine || distance::is_sure(value) {
+            return score;
         }
+        self.beyond(score, values.iter().map(|value| f64::from(*value)))
     }
 
     /// |q - x|^2 of unit vectors from their product.
@@ -191,7 +234,9 @@ impl Query {
             }
             Metric::InnerProduct => {
                 let error = score.error.max(2.0 * worst);
-                score.value - error * self.norm - score.value.abs() * slack
+                // The error may be infinite, and a zero query none the worse for it.
+                let off = if self.norm > 0.0 { error * self.norm } else { 0.0 };
+                score.value - off - score.value.abs() * slack
             }
         }
     }
@@ -219,11 +264,66 @@ mod tests {
                 let score = query.score_plain(&identity, &plain);
                 let mut values = row.clone();
                 to_index_space(metric, &mut values);
-                let truth = query.score_values(&values);
+                let truth = query.score_values(&values).value;
                 let floor = query.floor(score, score.error);
                 assert!(score.error > 0.0 && floor <= truth, "{metric:?} {scale}: {floor} above {truth}");
             }
         }
+    }
+
+    #[test]
+    fn vectors_of_any_size_have_the_cosine_of_f64() {
+        let mut random = crate::math::random::Random::from_number(7);
+        for size in [1e-42f32, 3e-40, 1e-38, 1e-20, 1.0, 1e20, 3e37] {
+            for precision in [Precision::Float32, Precision::Float16] {
+                let identity = identity(Metric::Cosine, precision, 24);
+                let mut draw = |size: f32| (0..24).map(|_| random.normal() * size).collect::<Vec<f32>>();
+                let (query, row) = (draw(1.0), draw(size));
+                let mut plain = Zeroizing::new(Vec::new());
+                assert!(encode(&identity, &row, &mut plain));
+                let score = Query::new(Metric::Cosine, &query).score_plain(&identity, &plain);
+                let (want, got) = (2.0 * distance::cosine(&query, &row), f64::from(score.value));
+                let off = f64::from(score.error) * 2.0 + 1e-6; // |q - x|^2 moves by 2 <q, x - x'>
+                assert!((got - want).abs() <= off, "{size:e} {precision:?}: {got} is not {want}");
+                assert!(score.error < 1e-3, "{size:e} {precision:?}: {score:?}");
+                let mut out = vec![0.0; 24];
+                decode(&identity, &plain, &mut out);
+                assert!((norm(&out) - 1.0).abs() < 1e-5, "{size:e} {precision:?}: {out:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn scores_that_float32_cannot_say_are_bounds() {
+        let mut random = crate::math::random::Random::from_number(11);
+        for metric in [Metric::L2, Metric::InnerProduct] {
+            let identity = identity(metric, Precision::Float32, 24);
+            for size in [1e-30f32, 1e-20, 1.0, 1e20, 3e37] {
+                let mut draw = || (0..24).map(|_| random.normal() * size).collect::<Vec<f32>>();
+                let (query, row) = (draw(), draw());
+                let mut plain = Zeroizing::new(Vec::new());
+                assert!(encode(&identity, &row, &mut plain));
+                let truth = match metric {
+                    Metric::L2 | Metric::Cosine => distance::l2(&query, &row).powi(2),
+                    Metric::InnerProduct => -distance::inner_product(&query, &row),
+                };
+                let query = Query::new(metric, &query);
+                for score in [query.score_plain(&identity, &plain), query.score_values(&row)] {
+                    assert_eq!(score.error == 0.0, size == 1.0, "{metric:?} {size:e}: {score:?} of {truth}");
+                    let floor = f64::from(query.floor(score, score.error));
+                    assert!(floor <= truth, "{metric:?} {size:e}: {floor} above {truth}");
+                }
+                // The same vector is no such case: a scan for a row that is there stays exact.
+                let same = Query::new(Metric::L2, &row).score_values(&row);
+                assert_eq!(same, Score { value: 0.0, error: 0.0 });
+            }
+        }
+    }
+
+    #[test]
+    fn an_infinite_error_leaves_a_zero_query_its_bound() {
+        let zero = Query::new(Metric::InnerProduct, &[0.0; 2]);
+        assert_eq!(zero.floor(Score { value: 0.0, error: f32::INFINITY }, f32::INFINITY), 0.0);
     }
 
     #[test]

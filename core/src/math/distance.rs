@@ -14,6 +14,52 @@ pub fn dot(a: &[f32], b: &[f32]) -> f32 {
     table().dot(a, b)
 }
 
+/// Sums of squares and products that float32 got right: none below the least was lost, none above became infinite.
+const SURE: std::ops::RangeInclusive<f32> = 1e-30..=1e30;
+
+/// Euclidean distance. Summed in float32 as pgvector does, but in f64 where squares vanish or overflow.
+pub fn l2(a: &[f32], b: &[f32]) -> f64 {
+    let squared = l2_squared(a, b);
+    if is_sure(squared) { f64::from(squared).sqrt() } else { l2_squared_wide(pairs(a, b)).sqrt() }
+}
+
+/// Inner product. Summed in float32, but in f64 where products vanish or overflow.
+pub fn inner_product(a: &[f32], b: &[f32]) -> f64 {
+    let product = dot(a, b);
+    if is_sure(product) { f64::from(product) } else { dot_wide(pairs(a, b)) }
+}
+
+/// Cosine distance, 0 to 2; NaN if either vector is zero. In f64 where float32 loses the squares of a norm.
+pub fn cosine(a: &[f32], b: &[f32]) -> f64 {
+    let sums = [dot(a, b), dot(a, a), dot(b, b)];
+    let [product, left, right] = if is_sure(sums[1]) && is_sure(sums[2]) {
+        sums.map(f64::from)
+    } else {
+        [dot_wide(pairs(a, b)), dot_wide(pairs(a, a)), dot_wide(pairs(b, b))]
+    };
+    // Rounding may end a little outside; NaN stays NaN.
+    1.0 - (product / (left * right).sqrt()).clamp(-1.0, 1.0)
+}
+
+/// Squared Euclidean distance in f64, which holds every sum of squares of float32.
+pub(crate) fn l2_squared_wide(pairs: impl Iterator<Item = (f64, f64)>) -> f64 {
+    pairs.map(|(a, b)| (a - b) * (a - b)).sum()
+}
+
+/// Inner product in f64.
+pub(crate) fn dot_wide(pairs: impl Iterator<Item = (f64, f64)>) -> f64 {
+    pairs.map(|(a, b)| a * b).sum()
+}
+
+/// Is a squared distance or an inner product that float32 summed as good as float32 can say it?
+pub(crate) fn is_sure(sum: f32) -> bool {
+    SURE.contains(&sum.abs())
+}
+
+fn pairs<'a>(a: &'a [f32], b: &'a [f32]) -> impl Iterator<Item = (f64, f64)> + 'a {
+    a.iter().zip(b).map(|(a, b)| (f64::from(*a), f64::from(*b)))
+}
+
 /// Euclidean norm. Summed in f64, so neither 1e30 overflows nor 1e-30 vanishes.
 pub fn norm(x: &[f32]) -> f32 {
     x.iter().map(|&e| f64::from(e) * f64::from(e)).sum::<f64>().sqrt() as f32
@@ -189,6 +235,33 @@ mod tests {
         let mut back = [0f32; 3];
         f16le_to_f32(&bytes, &mut back);
         assert_eq!(back, [65504.0, -65504.0, 3.0]);
+    }
+
+    #[test]
+    fn distances_of_any_size_are_those_of_f64() {
+        let mut random = Random::new(b"sizes");
+        // From denormals, which have few bits left, to the largest float32.
+        for size in [1e-43, 3e-39, 1e-30, 1e-18, 1e-10, 1.0, 1e12, 1e18, 1e25, 3e37] {
+            for dims in [1, 3, 16, 37, 384, 2000] {
+                let mut draw = || vector(&mut random, dims).iter().map(|x| x * size).collect::<Vec<f32>>();
+                let (a, b, unit) = (draw(), draw(), vector(&mut Random::new(b"unit"), dims));
+                for (a, b) in [(&a, &b), (&a, &unit), (&unit, &b), (&a, &a)] {
+                    let wide = |x: &[f32], y: &[f32]| dot_wide(pairs(x, y));
+                    let (aa, bb, ab) = (wide(a, a), wide(b, b), wide(a, b));
+                    assert!(aa > 0.0 && bb > 0.0);
+                    let near = |got: f64, want: f64, size: f64| {
+                        assert!((got - want).abs() <= 1e-5 * size, "{size:e} {dims}: {got} is not {want}");
+                    };
+                    near(l2(a, b), l2_squared_wide(pairs(a, b)).sqrt(), aa.sqrt() + bb.sqrt());
+                    near(inner_product(a, b), ab, (aa * bb).sqrt());
+                    near(cosine(a, b), 1.0 - ab / (aa.sqrt() * bb.sqrt()), 1.0);
+                }
+            }
+        }
+        assert!(cosine(&[0.0, 0.0], &[1.0, 2.0]).is_nan() && cosine(&[1e30, 0.0], &[0.0, 0.0]).is_nan());
+        assert_eq!(cosine(&[f32::MAX; 2], &[-f32::MAX; 2]), 2.0);
+        assert_eq!(l2(&[f32::MAX], &[-f32::MAX]), 2.0 * f64::from(f32::MAX));
+        assert_eq!(l2(&[1.0, 2.0], &[1.0, 2.0]), 0.0);
     }
 
     #[test]

@@ -165,7 +165,7 @@ impl Index {
                 if self.identity.metric == Metric::Cosine {
                     values.iter_mut().for_each(|v| *v /= scale);
                 }
-                (query.score_values(&values), *tid)
+                (query.score_values(&values).value, *tid)
             })
             .collect();
         all.sort_by(|a, b| a.0.total_cmp(&b.0));

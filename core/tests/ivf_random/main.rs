@@ -115,7 +115,7 @@ pub fn assert_hits(hits: &[ivf::scan::Hit], metric: Metric, query: &[f32], kept:
             let norm = values.iter().map(|value| value * value).sum::<f32>().sqrt();
             values.iter_mut().for_each(|value| *value /= norm);
         }
-        let exact = scorer.score_values(&values);
+        let exact = scorer.score_values(&values).value;
         let room = 1e-4 + 1e-3 * exact.abs();
         assert!((hit.score - exact).abs() < room, "{:?} scores {} and is at {exact}", hit.tid, hit.score);
         assert!(found.insert(hit.tid, hit.slot).is_none(), "{:?} comes twice", hit.tid);

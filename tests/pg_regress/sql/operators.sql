@@ -12,8 +12,33 @@ SELECT id, round((a <-> '[1,2,3]')::numeric, 6) AS l2, ('[1,2,3]' <-> a) = (a <-
 SELECT id FROM operators ORDER BY a <=> '[1,1,1]', id;
 SELECT id FROM operators ORDER BY a <#> '[1,1,1]', id;
 SELECT '[1,2,3]'::sealvec <-> '[1,2,5]', '[1,2,3]' <-> '[1,2,5]'::sealvec;
--- The extremes of real: the square overflows, the cosine of it is no number
-SELECT '[3e38]'::sealvec <-> '[-3e38]', '[3e38]'::sealvec <#> '[3e38]', '[1e-30]'::sealvec <-> '[0]';
+-- The extremes of real, whose squares float32 can't hold; a zero vector has no angle.
+SELECT '[3e38]'::sealvec <-> '[-3e38]' AS l2, '[3e38]'::sealvec <#> '[3e38]' AS ip, '[3e38,3e38]'::sealvec <=> '[-3e38,3e38]' AS cosine;
+SELECT '[1e-30]'::sealvec <-> '[0]' AS l2, '[1e-30]'::sealvec <#> '[2e-30]' AS ip, '[1e-30,0]'::sealvec <=> '[1e-30,1e-30]' AS cosine,
+    '[1e-44,0]'::sealvec <=> '[0,3e38]' AS denormal, '[0,0]'::sealvec <=> '[1e-30,1]' AS no_angle;
+-- An index orders them as a sequential scan does.
+\getenv abs_srcdir PG_ABS_SRCDIR
+\set helpers :abs_srcdir '/helpers.sql'
+\set ECHO none
+\i :helpers
+\set ECHO all
+CREATE FUNCTION pg_temp.sized(i integer, size integer) RETURNS real[] LANGUAGE sql IMMUTABLE AS $$
+    SELECT array_agg((x * 10::float8 ^ size)::real ORDER BY o) FROM unnest(pg_temp.vec(i, 5)) WITH ORDINALITY v (x, o)
+$$;
+CREATE TABLE operators_sizes (id int, e sealvec(5, operators_a));
+INSERT INTO operators_sizes SELECT 100 * size + i, pg_temp.sized(100 * size + i, 9 * size - 43) FROM generate_series(0, 9) size, generate_series(1, 20) i;
+CREATE FUNCTION pg_temp.agree_indexed(ops text, operator text, kept text) RETURNS SETOF text LANGUAGE plpgsql AS $$
+BEGIN
+    EXECUTE format('CREATE INDEX sized ON operators_sizes USING sealed_ivf (e %s) WITH (storage_precision = %L)', ops, kept);
+    RETURN NEXT pg_temp.agree(format('SELECT id FROM operators_sizes ORDER BY e %s pg_temp.sized(1, -43)', operator));
+    RETURN NEXT pg_temp.agree(format('SELECT id FROM operators_sizes WHERE id > 900 ORDER BY e %s pg_temp.sized(1, 38)', operator));
+    DROP INDEX sized;
+END
+$$;
+SELECT ops, kept, pg_temp.agree_indexed(ops, operator, kept)
+FROM (VALUES ('sealvec_l2_ops', '<->'), ('sealvec_cosine_ops', '<=>'), ('sealvec_ip_ops', '<#>')) o (ops, operator),
+    unnest(ARRAY['float32', 'float16']) kept;
+DROP TABLE operators_sizes;
 -- Rounding never leaves 0 to 2
 SELECT bool_and(('[' || i || ',0.1]')::sealvec <=> ('[' || i || ',0.1]')::sealvec BETWEEN 0 AND 2) FROM generate_series(1, 100) i;
 -- Many dimensions agree with a sum in double precision.

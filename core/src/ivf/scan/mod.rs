@@ -506,7 +506,7 @@ impl Scan {
             };
             let score = match records::open(store, keys, identity, slot, &entry, &mut cache.records)? {
                 Opened::Indexed => self.query.score_plain(identity, &cache.records.plain),
-                Opened::Verbatim => Score { value: self.query.score_values(&cache.records.values), error: 0.0 },
+                Opened::Verbatim => self.query.score_values(&cache.records.values),
                 Opened::Unindexable => return Ok(()),
                 Opened::Moved => {
                     // It may have moved and come back in between: once is no damage.
