@@ -13,8 +13,15 @@ CREATE FUNCTION sealvec.from_array(double precision[], integer, boolean) RETURNS
 CREATE FUNCTION sealvec.from_array(numeric[], integer, boolean) RETURNS @extschema@.sealvec
     AS 'MODULE_PATHNAME', 'sealvec_from_numeric_wrapper' LANGUAGE C STABLE STRICT PARALLEL RESTRICTED;
 
+-- psycopg sends a list of small integers as smallint[].
+CREATE FUNCTION sealvec.from_array(smallint[], integer, boolean) RETURNS @extschema@.sealvec
+    AS 'MODULE_PATHNAME', 'sealvec_from_int2_wrapper' LANGUAGE C STABLE STRICT PARALLEL RESTRICTED;
+
 CREATE FUNCTION sealvec.from_array(integer[], integer, boolean) RETURNS @extschema@.sealvec
     AS 'MODULE_PATHNAME', 'sealvec_from_int4_wrapper' LANGUAGE C STABLE STRICT PARALLEL RESTRICTED;
+
+CREATE FUNCTION sealvec.from_array(bigint[], integer, boolean) RETURNS @extschema@.sealvec
+    AS 'MODULE_PATHNAME', 'sealvec_from_int8_wrapper' LANGUAGE C STABLE STRICT PARALLEL RESTRICTED;
 
 CREATE CAST (@extschema@.sealvec AS @extschema@.sealvec)
     WITH FUNCTION sealvec.coerce(@extschema@.sealvec, integer, boolean) AS IMPLICIT;
@@ -28,8 +35,14 @@ CREATE CAST (double precision[] AS @extschema@.sealvec)
 CREATE CAST (numeric[] AS @extschema@.sealvec)
     WITH FUNCTION sealvec.from_array(numeric[], integer, boolean) AS IMPLICIT;
 
+CREATE CAST (smallint[] AS @extschema@.sealvec)
+    WITH FUNCTION sealvec.from_array(smallint[], integer, boolean) AS IMPLICIT;
+
 CREATE CAST (integer[] AS @extschema@.sealvec)
     WITH FUNCTION sealvec.from_array(integer[], integer, boolean) AS IMPLICIT;
+
+CREATE CAST (bigint[] AS @extschema@.sealvec)
+    WITH FUNCTION sealvec.from_array(bigint[], integer, boolean) AS IMPLICIT;
 
 -- pgvector's types, by way of real[], to which pgvector casts them itself. What this makes belongs to
 -- whoever calls it and not to the extension: pg_dump carries it, and DROP EXTENSION vector CASCADE

@@ -62,8 +62,9 @@ impl Elements {
                 .detail(format!("It has {ndim} dimensions.")));
         }
         let (length, by_value, align) = match kind {
+            pg_sys::INT2OID => (2, true, b's'),
             pg_sys::FLOAT4OID | pg_sys::INT4OID => (4, true, b'i'),
-            pg_sys::FLOAT8OID => (8, true, b'd'),
+            pg_sys::FLOAT8OID | pg_sys::INT8OID => (8, true, b'd'),
             pg_sys::NUMERICOID => (-1, false, b'i'),
             _ => {
                 return Err(SqlError::new(
@@ -101,7 +102,7 @@ impl Elements {
 }
 
 impl Drop for Elements {
-    /// The Datums of `real` and `double precision` are the elements themselves: wiped, not left to the memory context.
+    /// The Datums of all but `numeric` are the elements themselves: wiped, not left to the memory context.
     fn drop(&mut self) {
         // SAFETY: as in `iter`; nobody else holds the pointer.
         unsafe { ptr::write_bytes(self.data.cast_mut(), 0, self.count) };
@@ -112,7 +113,9 @@ impl Drop for Elements {
 fn element(kind: pg_sys::Oid, datum: pg_sys::Datum, ordinal: usize) -> Result<f32, SqlError> {
     match kind {
         pg_sys::FLOAT4OID => Ok(f32::from_bits(datum.value() as u32)),
+        pg_sys::INT2OID => Ok(datum.value() as i16 as f32),
         pg_sys::INT4OID => Ok(datum.value() as i32 as f32),
+        pg_sys::INT8OID => Ok(datum.value() as i64 as f32),
         pg_sys::FLOAT8OID => {
             let wide = f64::from_bits(datum.value() as u64);
             let narrow = wide as f32;

@@ -39,6 +39,18 @@ fn sealvec_from_numeric(elements: ArrayArg<'_>, typmod: i32, _explicit: bool) ->
     from_array(elements, typmod)
 }
 
+/// The cast `smallint[] → sealvec`.
+#[pg_extern(sql = false)]
+fn sealvec_from_int2(elements: ArrayArg<'_>, typmod: i32, _explicit: bool) -> SealedDatum {
+    from_array(elements, typmod)
+}
+
+/// The cast `bigint[] → sealvec`.
+#[pg_extern(sql = false)]
+fn sealvec_from_int8(elements: ArrayArg<'_>, typmod: i32, _explicit: bool) -> SealedDatum {
+    from_array(elements, typmod)
+}
+
 /// The cast `integer[] → sealvec`.
 #[pg_extern(sql = false)]
 fn sealvec_from_int4(elements: ArrayArg<'_>, typmod: i32, _explicit: bool) -> SealedDatum {

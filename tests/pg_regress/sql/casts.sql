@@ -7,12 +7,17 @@ FROM pg_cast WHERE 'sealvec'::regtype IN (castsource, casttarget) ORDER BY casts
 
 CREATE TABLE casts (id serial, e sealvec(3, casts));
 INSERT INTO casts (e) VALUES (ARRAY[1,2,3]), (ARRAY[1.5,2.5,3.5]), (ARRAY[0.1,0.2,0.3]::real[]), (ARRAY[0.1,0.2,0.3]::float8[]),
-    (ARRAY[16777217,2,3]), (ARRAY[1e-60,1e-46,-0.0]::numeric[]), (ARRAY[1e-60,1e-46,-0.0]::float8[]), ('{1,2,3}'::int[]);
+    (ARRAY[16777217,2,3]), (ARRAY[1e-60,1e-46,-0.0]::numeric[]), (ARRAY[1e-60,1e-46,-0.0]::float8[]), ('{1,2,3}'::int[]),
+    ('{1,-32768,32767}'::smallint[]), ('{1,-9223372036854775808,9007199254740993}'::bigint[]), ('{1,-2147483648,2147483647}'::int[]);
 SELECT id, sealvec.open(e) FROM casts ORDER BY id;
 -- Rounded as Postgres rounds to real: once, to nearest.
 SELECT sealvec.open(ARRAY[n, n, n]::sealvec) = ARRAY[n, n, n]::real[] AS numeric_as_real,
     sealvec.open(ARRAY[n, n, n]::float8[]::sealvec) = ARRAY[n, n, n]::float8[]::real[] AS float8_as_real
 FROM (VALUES (0.1::numeric), (1.00000005960464477539), (1.00000017881393432617), (3.4028234e38), (1.17549435e-38), (1e-45)) v (n);
+
+SELECT sealvec.open(ARRAY[n, -n, 1]::bigint[]::sealvec) = ARRAY[n, -n, 1]::real[] AS bigint_as_real,
+    sealvec.open(ARRAY[n % 2147483648, 2, 1]::int[]::sealvec) = ARRAY[n % 2147483648, 2, 1]::int[]::real[] AS integer_as_real
+FROM unnest(ARRAY[16777217, 16777219, 33554435, 9223372036854775807, 4611686293305294849]) n;
 
 -- In an expression, as a parameter, as an operand
 SELECT id FROM casts WHERE e <-> ARRAY[1.5,2.5,3.5] = 0;
@@ -22,12 +27,19 @@ SELECT ARRAY[1,2,3]::sealvec(4, casts);
 SELECT sealvec.open(ARRAY[1,2,3]::sealvec(3, casts));
 PREPARE casts_real (real[]) AS SELECT id, e <-> $1 AS distance FROM casts ORDER BY e <-> $1, id LIMIT 2;
 EXECUTE casts_real ('{1,2,3}');
+PREPARE casts_smallint (smallint[]) AS SELECT id, e <-> $1 AS distance FROM casts ORDER BY e <-> $1, id LIMIT 2;
+EXECUTE casts_smallint ('{1,2,3}');
+-- An array literal without a type is still text for the column, and of all the array types none is guessed.
+SELECT id FROM casts WHERE e <-> '{1.5,2.5,3.5}' = 0;
+SELECT sealvec.dims('{1.5,2.5,3.5}');
 
 -- Arrays that start elsewhere than at 1 are vectors too; several dimensions and NULLs are not.
 SELECT sealvec.open('[5:7]={1,2,3}'::real[]::sealvec);
 SELECT '{{1,2},{3,4}}'::real[]::sealvec IS NULL;
 SELECT ARRAY[1,NULL,3]::real[]::sealvec IS NULL;
 SELECT '{}'::real[]::sealvec IS NULL;
+SELECT '{1,NULL,3}'::smallint[]::sealvec IS NULL;
+SELECT ARRAY['a']::text[]::sealvec IS NULL;
 SELECT NULL::real[]::sealvec IS NULL;
 
 -- Never the reverse.
@@ -42,5 +54,5 @@ SELECT to_jsonb(e)::text LIKE '"sealvec1.%"' FROM casts LIMIT 1;
 
 -- pgvector's types are an extra; without pgvector there is nothing to enable.
 SELECT sealvec.enable_pgvector_casts();
-DEALLOCATE casts_real;
+DEALLOCATE ALL;
 DROP TABLE casts;
