@@ -1,6 +1,7 @@
--- The event trigger that refuses what would fail later: a column whose values would die with their
--- session, an expression that holds such a value, and statistics over opened values. A convenience with
--- hints, not a guard: without it such values fail closed.
+-- The event trigger that refuses what would fail later, a column whose values would die with their session
+-- and an expression that holds such a value, and what would store opened values: statistics, and functions
+-- that claim to be IMMUTABLE. A convenience with hints, not a guard: session values fail closed without it,
+-- and a function that reads a vector by itself is no business of ours.
 
 CREATE FUNCTION sealvec.holds_session_value(pg_node_tree, oid) RETURNS boolean
     AS 'MODULE_PATHNAME', 'sealvec_holds_session_value_wrapper' LANGUAGE C STABLE STRICT PARALLEL RESTRICTED;
@@ -56,7 +57,11 @@ BEGIN
             FROM pg_trigger
             WHERE tgrelid = $1 AND sealvec.holds_session_value(tgqual, '@extschema@.sealvec'::regtype)
         UNION ALL
-            SELECT 6, 'index expression or predicate'
+            SELECT 6, 'partition key'
+            FROM pg_partitioned_table
+            WHERE partrelid = $1 AND sealvec.holds_session_value(partexprs, '@extschema@.sealvec'::regtype)
+        UNION ALL
+            SELECT 7, 'index expression or predicate'
             FROM pg_index
             WHERE indexrelid = $1
                 AND (sealvec.holds_session_value(indexprs, '@extschema@.sealvec'::regtype)
@@ -88,6 +93,87 @@ BEGIN
 END
 $$;
 
+-- Whether a value of the type may hold a sealvec: it is one, an array of, a domain over, or a row with one.
+CREATE FUNCTION sealvec.type_holds_sealvec(type oid, in_rows boolean) RETURNS boolean
+    LANGUAGE plpgsql STABLE PARALLEL SAFE
+AS $$
+BEGIN
+    RETURN EXISTS (
+        WITH RECURSIVE parts (oid) AS (
+            SELECT $1
+        UNION
+            SELECT part.oid
+            FROM parts
+            JOIN pg_type t ON t.oid = parts.oid
+            CROSS JOIN LATERAL (
+                SELECT t.typbasetype UNION ALL SELECT t.typelem
+            UNION ALL
+                SELECT a.atttypid FROM pg_attribute a
+                WHERE in_rows AND t.typtype = 'c' AND a.attrelid = t.typrelid AND a.attnum > 0 AND NOT a.attisdropped
+            ) part (oid)
+            WHERE part.oid <> 0
+        )
+        SELECT FROM parts WHERE parts.oid = '@extschema@.sealvec'::regtype);
+END
+$$;
+
+-- The first function or operator in the expressions of an object that may open a vector, by what it takes; NULL if
+-- there is none. Functions of this extension are labelled as they are, so Postgres keeps those that open a value
+-- out of what it stores; it does not for statistics. A function of rows may be about another column: there only
+-- statistics count it.
+CREATE FUNCTION sealvec.opener_in(class oid, object oid, for_statistics boolean) RETURNS text
+    LANGUAGE plpgsql STABLE PARALLEL SAFE
+AS $$
+BEGIN
+    RETURN (
+        SELECT coalesce('function ' || p.oid::regprocedure, 'operator ' || o.oid::regoperator)
+        FROM pg_depend d
+        LEFT JOIN pg_proc p ON d.refclassid = 'pg_proc'::regclass AND p.oid = d.refobjid
+        LEFT JOIN pg_operator o ON d.refclassid = 'pg_operator'::regclass AND o.oid = d.refobjid
+        CROSS JOIN LATERAL unnest(coalesce(p.proargtypes::oid[], ARRAY[o.oprleft, o.oprright])) AS argument (oid)
+        WHERE d.classid = $1 AND d.objid = $2
+            AND (for_statistics OR NOT EXISTS (
+                SELECT FROM pg_depend member
+                WHERE member.classid = d.refclassid AND member.objid = d.refobjid AND member.deptype = 'e'
+                    AND member.refclassid = 'pg_extension'::regclass
+                    AND member.refobjid = (SELECT oid FROM pg_extension WHERE extname = 'sealvec')))
+            AND (sealvec.type_holds_sealvec(argument.oid, for_statistics)
+                -- anyelement and its like take what the columns are.
+                OR (SELECT typtype FROM pg_type WHERE pg_type.oid = argument.oid) = 'p' AND EXISTS (
+                    SELECT FROM pg_depend c
+                    JOIN pg_attribute a ON a.attrelid = c.refobjid AND a.attnum = c.refobjsubid
+                    WHERE c.classid = $1 AND c.objid = $2 AND c.refclassid = 'pg_class'::regclass
+                        AND sealvec.type_holds_sealvec(a.atttypid, for_statistics)))
+        ORDER BY 1
+        LIMIT 1
+    );
+END
+$$;
+
+-- The name of statistics whose expressions may open a vector: these, if given, else the first of the table, or of
+-- all tables if the relation is a composite type. NULL if there are none.
+CREATE FUNCTION sealvec.statistics_of_opened(statistics oid, relation oid) RETURNS text
+    LANGUAGE plpgsql STABLE PARALLEL SAFE
+AS $$
+BEGIN
+    RETURN (
+        SELECT identity
+        FROM pg_statistic_ext s, pg_identify_object('pg_statistic_ext'::regclass, s.oid, 0)
+        WHERE s.stxexprs IS NOT NULL
+            AND (s.oid = $1 OR s.stxrelid = $2 OR (SELECT relkind FROM pg_class WHERE pg_class.oid = $2) = 'c')
+            AND (sealvec.opener_in('pg_statistic_ext'::regclass, s.oid, true) IS NOT NULL
+                -- Whatever is done to a sealed column itself, to be sure.
+                OR EXISTS (
+                    SELECT FROM pg_depend d
+                    JOIN pg_attribute a ON a.attrelid = d.refobjid AND a.attnum = d.refobjsubid
+                    WHERE d.classid = 'pg_statistic_ext'::regclass AND d.objid = s.oid AND d.refclassid = 'pg_class'::regclass
+                        AND sealvec.type_holds_sealvec(a.atttypid, false)))
+        ORDER BY identity
+        LIMIT 1
+    );
+END
+$$;
+
 -- SECURITY DEFINER, so that no one's DDL fails for want of rights on sealvec's functions.
 CREATE FUNCTION sealvec.check_ddl() RETURNS event_trigger
     LANGUAGE plpgsql SECURITY DEFINER
@@ -98,6 +184,8 @@ DECLARE
     relation oid;
     column_name name;
     place text;
+    opener text;
+    opened_in text;
 BEGIN
     FOR command IN
         SELECT DISTINCT ON (c.classid, c.objid) c.classid, c.objid, c.object_type, c.object_identity
@@ -108,9 +196,18 @@ BEGIN
         relation := NULL;
         column_name := NULL;
         place := NULL;
+        opener := NULL;
         CASE command.classid
             WHEN 'pg_class'::regclass THEN
                 relation := command.objid;
+                SELECT CASE relkind WHEN 'i' THEN 'index ' WHEN 'I' THEN 'index ' ELSE 'the partition key of ' END || relation::regclass
+                INTO opened_in
+                FROM pg_class
+                WHERE oid = relation AND relkind IN ('i', 'I', 'p')
+                    AND relam IS DISTINCT FROM (SELECT oid FROM pg_am WHERE amname = 'sealed_ivf');
+                IF FOUND THEN
+                    opener := sealvec.opener_in('pg_class'::regclass, relation, false);
+                END IF;
             WHEN 'pg_type'::regclass THEN
                 relation := (SELECT typrelid FROM pg_type WHERE oid = command.objid AND typtype = 'c');
                 IF EXISTS (
@@ -123,6 +220,16 @@ BEGIN
                         MESSAGE = format('domain %s is over type sealvec without dimensions and key ring', command.object_identity),
                         DETAIL = 'Its values would be sealed under a key that ends with the session.',
                         HINT = 'Write the number of dimensions and the key ring: sealvec(384, notes).';
+                END IF;
+                IF EXISTS (
+                    SELECT FROM pg_type
+                    WHERE oid = command.objid AND typtype = 'd' AND typbasetype IN ('sealvec.kek'::regtype, 'sealvec.kek[]'::regtype))
+                THEN
+                    RAISE EXCEPTION USING
+                        ERRCODE = 'invalid_object_definition',
+                        MESSAGE = format('domain %s is over type sealvec.kek', command.object_identity),
+                        DETAIL = 'That type only takes a key to a function; it prints as a mask and could not be restored.',
+                        HINT = 'Keep keys out of the database they open.';
                 END IF;
                 place := sealvec.type_expression_of_session(command.objid);
             WHEN 'pg_attrdef'::regclass THEN
@@ -145,31 +252,7 @@ BEGIN
                         AND (sealvec.holds_session_value(prosqlbody, '@extschema@.sealvec'::regtype)
                             OR sealvec.holds_session_value(proargdefaults, '@extschema@.sealvec'::regtype)));
             WHEN 'pg_statistic_ext'::regclass THEN
-                -- ANALYZE stores samples of what an expression returns.
-                IF EXISTS (
-                    SELECT
-                    FROM pg_statistic_ext s
-                    JOIN pg_depend d ON d.classid = 'pg_statistic_ext'::regclass AND d.objid = s.oid
-                    WHERE s.oid = command.objid AND s.stxexprs IS NOT NULL AND (
-                        EXISTS (
-                            SELECT FROM pg_attribute a
-                            WHERE d.refclassid = 'pg_class'::regclass AND a.attrelid = d.refobjid AND a.attnum = d.refobjsubid
-                                AND a.atttypid IN ('@extschema@.sealvec'::regtype, '@extschema@.sealvec[]'::regtype))
-                        OR EXISTS (
-                            SELECT FROM pg_proc p
-                            WHERE d.refclassid = 'pg_proc'::regclass AND p.oid = d.refobjid
-                                AND '@extschema@.sealvec'::regtype = ANY (p.proargtypes::oid[]))
-                        OR EXISTS (
-                            SELECT FROM pg_operator o
-                            WHERE d.refclassid = 'pg_operator'::regclass AND o.oid = d.refobjid
-                                AND '@extschema@.sealvec'::regtype IN (o.oprleft, o.oprright))))
-                THEN
-                    RAISE EXCEPTION USING
-                        ERRCODE = 'feature_not_supported',
-                        MESSAGE = format('statistics %s are over an expression of type sealvec', command.object_identity),
-                        DETAIL = 'ANALYZE would store what the expression returns, in clear.',
-                        HINT = 'Leave that expression out.';
-                END IF;
+                NULL;
             ELSE
                 CONTINUE;
         END CASE;
@@ -195,6 +278,35 @@ BEGIN
                     HINT = 'Keep keys out of the database they open.';
             END IF;
             place := coalesce(place, sealvec.relation_expression_of_session(relation));
+
+            -- A generated column is a default that is kept: ALTER TABLE reports the table only.
+            IF opener IS NULL THEN
+                SELECT sealvec.opener_in('pg_attrdef'::regclass, d.oid, false), format('column %I of %s', a.attname, relation::regclass)
+                INTO opener, opened_in
+                FROM pg_attribute a
+                JOIN pg_attrdef d ON d.adrelid = a.attrelid AND d.adnum = a.attnum
+                WHERE a.attrelid = relation AND a.attgenerated = 's' AND sealvec.opener_in('pg_attrdef'::regclass, d.oid, false) IS NOT NULL
+                ORDER BY a.attnum
+                LIMIT 1;
+            END IF;
+        END IF;
+        IF opener IS NOT NULL THEN
+            RAISE EXCEPTION USING
+                ERRCODE = 'feature_not_supported',
+                MESSAGE = format('%s would store what %s makes of a vector', opened_in, opener),
+                DETAIL = 'What a vector opens to would lie on disk in clear. Functions that open one are STABLE, so that Postgres stores no result.',
+                HINT = 'Mark the function STABLE if it opens a vector, and leave it out here.';
+        END IF;
+        IF relation IS NOT NULL OR command.classid = 'pg_statistic_ext'::regclass THEN
+            opened_in := sealvec.statistics_of_opened(
+                CASE command.classid WHEN 'pg_statistic_ext'::regclass THEN command.objid END, relation);
+            IF opened_in IS NOT NULL THEN
+                RAISE EXCEPTION USING
+                    ERRCODE = 'feature_not_supported',
+                    MESSAGE = format('statistics %s are over an expression of type sealvec', opened_in),
+                    DETAIL = 'ANALYZE would store what the expression returns, in clear.',
+                    HINT = 'Leave that expression out.';
+            END IF;
         END IF;
         IF place IS NOT NULL THEN
             RAISE EXCEPTION USING

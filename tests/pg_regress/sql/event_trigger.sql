@@ -82,6 +82,66 @@ CREATE STATISTICS bad ON (sealvec.dims(e)) FROM good;
 CREATE STATISTICS good_statistics ON id, (id + 1) FROM good;
 CREATE STATISTICS bad ON id, e FROM good;
 
+-- … nor by way of a domain, a row, an array of them, or a function that takes anything
+CREATE TYPE deep_type AS (p good_type, d good_domain[]);
+CREATE TABLE nested (id int, e sealvec(3, ddl), d good_domain, p good_type, q deep_type, pa good_type[], da good_domain[], plain real[]);
+CREATE FUNCTION of_value(sealvec) RETURNS real[] LANGUAGE sql IMMUTABLE AS 'SELECT sealvec.open($1)';
+CREATE FUNCTION of_domain(good_domain) RETURNS real[] LANGUAGE sql IMMUTABLE AS 'SELECT sealvec.open($1)';
+CREATE FUNCTION of_row(good_type) RETURNS real[] LANGUAGE sql IMMUTABLE AS 'SELECT sealvec.open(($1).e)';
+CREATE FUNCTION of_deep_row(deep_type) RETURNS real[] LANGUAGE sql IMMUTABLE AS 'SELECT sealvec.open((($1).p).e)';
+CREATE FUNCTION of_rows(good_type[]) RETURNS real[] LANGUAGE sql IMMUTABLE AS 'SELECT sealvec.open(($1[1]).e)';
+CREATE FUNCTION of_domains(good_domain[]) RETURNS real[] LANGUAGE sql IMMUTABLE AS 'SELECT sealvec.open($1[1])';
+CREATE FUNCTION of_anything(anyelement) RETURNS text LANGUAGE sql IMMUTABLE AS 'SELECT $1::text';
+\set VERBOSITY terse
+CREATE STATISTICS bad ON (of_value(e)) FROM nested;
+CREATE STATISTICS bad ON (of_value(d)) FROM nested;
+CREATE STATISTICS bad ON (of_value((p).e)) FROM nested;
+CREATE STATISTICS bad ON (of_domain(d)) FROM nested;
+CREATE STATISTICS bad ON (of_row(p)) FROM nested;
+CREATE STATISTICS bad ON (of_deep_row(q)) FROM nested;
+CREATE STATISTICS bad ON (of_rows(pa)) FROM nested;
+CREATE STATISTICS bad ON (of_domains(da)) FROM nested;
+CREATE STATISTICS bad ON (of_anything(d)) FROM nested;
+CREATE STATISTICS bad ON (of_anything(q)) FROM nested;
+CREATE STATISTICS bad ON ((p).e <-> e) FROM nested;
+-- Another attribute of the row is not about its vector.
+CREATE STATISTICS good_attribute ON ((p).id) FROM nested;
+-- A column or attribute that becomes sealed under statistics
+CREATE STATISTICS good_so_far ON (of_anything(plain)) FROM nested;
+ALTER TABLE nested ALTER plain TYPE sealvec(3, ddl);
+CREATE TYPE growing AS (id int);
+CREATE FUNCTION of_growing(growing) RETURNS int LANGUAGE sql IMMUTABLE AS 'SELECT 1';
+CREATE TABLE grown (g growing);
+CREATE STATISTICS good_row ON (of_growing(g)) FROM grown;
+ALTER TYPE growing ADD ATTRIBUTE e sealvec(3, ddl);
+\set VERBOSITY default
+
+-- What else Postgres would store: it refuses functions that are not IMMUTABLE, and ours that open are not.
+CREATE INDEX ON nested (sealvec.open(e));
+CREATE INDEX ON nested (id) WHERE e <-> :'sealed' < 1;
+ALTER TABLE nested ADD opened real[] GENERATED ALWAYS AS (sealvec.open(e)) STORED;
+CREATE TABLE bad (id int, e sealvec(3, ddl)) PARTITION BY RANGE (sealvec.open(e));
+-- A function that lies about it is refused here.
+CREATE INDEX bad ON nested (of_value(e));
+\set VERBOSITY terse
+CREATE INDEX bad ON nested (of_domain(d));
+CREATE INDEX bad ON nested (of_anything(da));
+CREATE INDEX bad ON nested (id) WHERE of_value(e) IS NOT NULL;
+ALTER TABLE nested ADD opened real[] GENERATED ALWAYS AS (of_value(e)) STORED;
+CREATE TABLE bad (e sealvec(3, ddl), opened real[] GENERATED ALWAYS AS (of_value(e)) STORED);
+CREATE TABLE bad (id int, e sealvec(3, ddl)) PARTITION BY RANGE (of_value(e));
+-- A session's vector in a partition key, by a function that needs no key
+CREATE TABLE bad (id int) PARTITION BY RANGE ((id + sealvec.dims('[1,2,3]')));
+\set VERBOSITY default
+CREATE INDEX good_dims ON nested (sealvec.dims(e));
+CREATE INDEX good_row_id ON nested (((p).id));
+CREATE INDEX good_sealed_expression ON nested USING sealed_ivf ((coalesce(e, (p).e)));
+DROP TABLE nested, grown;
+
+-- A key is no value of a column, whatever the type is called.
+CREATE DOMAIN bad AS sealvec.kek;
+CREATE TABLE bad (k sealvec.kek);
+
 -- Also where triggers are switched off, as restore and logical apply do
 SET session_replication_role = replica;
 CREATE TABLE bad (e sealvec);
