@@ -85,6 +85,16 @@ COPY bad_input FROM stdin;
 1	[1,2,3]
 2	[31415,27182]
 \.
+-- A line that fails as a whole is quoted by Postgres itself, as THREAT_MODEL says; in binary it is not.
+COPY bad_input FROM stdin;
+1	[31415,27182,14142]	2
+\.
+COPY bad_input FROM stdin (FORMAT csv);
+1,"[31415,27182,14142]",2
+\.
+SELECT current_setting('data_directory') || '/bad_input_binary' AS file \gset
+COPY (SELECT 1, '[31415,27182,14142]'::sealvec, 2) TO :'file' (FORMAT binary);
+COPY bad_input FROM :'file' (FORMAT binary);
 \set SHOW_CONTEXT never
 SELECT count(*) FROM bad_input;
 -- A cursor that was open before the mistake stays good.
