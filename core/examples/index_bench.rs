@@ -4,10 +4,9 @@
 use std::{path::Path, time::Instant};
 
 use sealvec_core::{
-    Result,
     format::{Precision, Tid, meta::Identity},
     ivf::{
-        self, Cache, Keys, OpenValue, Phase, Work,
+        self, Cache, ColumnKeys, Keys, Phase, Work,
         insert::{Row, insert},
         merge::{Effort, merge},
         scan::{Scan, ScanOptions},
@@ -16,14 +15,6 @@ use sealvec_core::{
     metric::Metric,
     store::memory::MemoryStore,
 };
-
-struct NoValues;
-
-impl OpenValue for NoValues {
-    fn open_value(&self, _: &[u8], _: &mut [f32]) -> Result<()> {
-        unreachable!("nothing is inserted without the key")
-    }
-}
 
 fn rows(path: &Path) -> Vec<Vec<f32>> {
     let bytes = std::fs::read(path).expect("an .npy file");
@@ -55,6 +46,7 @@ fn main() {
         let (store, mut cache) = (MemoryStore::new(), Cache::new(identity.index));
         let key = [1; 32];
         let mut index_keys = IndexKeys::new(&Dek::new(1, &key), identity.index);
+        let no_values = ColumnKeys::new(identity.index); // nothing is inserted without the key
         ivf::create(&store, identity).unwrap();
         let start = Instant::now();
         let mut tick = |_: Phase, _: u64, _: u64| Ok(());
@@ -65,14 +57,14 @@ fn main() {
             let inserted = insert(&store, &mut cache, row).unwrap();
             if grown && inserted.tail >= ivf::TAIL_ROWS {
                 let began = Instant::now();
-                let mut keys = Keys { index: &mut index_keys, values: &NoValues };
+                let mut keys = Keys { index: &mut index_keys, values: &no_values };
                 let mut work = Work { pool: None, memory_bytes: 64 << 20, tick: &mut tick };
                 merge(&store, &mut cache, &mut keys, Effort::Step, &mut work).unwrap();
                 longest = longest.max(began.elapsed().as_secs_f64());
             }
         }
         let loaded = start.elapsed();
-        let mut keys = Keys { index: &mut index_keys, values: &NoValues };
+        let mut keys = Keys { index: &mut index_keys, values: &no_values };
         if !grown {
             let mut work = Work { pool: None, memory_bytes: 64 << 20, tick: &mut tick };
             ivf::build::finish(&store, &mut cache, &mut keys, &mut work).unwrap();

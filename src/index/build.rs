@@ -9,12 +9,13 @@ use sealvec_core::format::Tid;
 use sealvec_core::format::meta::Identity;
 use sealvec_core::ivf::build::finish;
 use sealvec_core::ivf::insert::{Row, insert};
-use sealvec_core::ivf::{self, Cache, Keys};
+use sealvec_core::ivf::{self, Cache, ColumnKeys, Keys, Unopened};
 use sealvec_core::keys::IndexKeys;
+use zeroize::Zeroizing;
 
 use super::row::{self, SealedValue};
-use super::session::{ColumnValues, open_keys};
-use super::{index_error, shape, work};
+use super::session::{column_keys, open_keys};
+use super::{index_error, shape, unopened, work};
 use crate::error::{OrRaise, SqlError};
 use crate::storage::RelationStore;
 
@@ -53,8 +54,8 @@ pub unsafe extern "C-unwind" fn ambuildempty(index: pg_sys::Relation) {
 }
 
 /// The keys of the new index; without them it is built of column values as they are, and the user is told.
-unsafe fn open_or_notice(index: pg_sys::Relation, identity: &Identity) -> Option<IndexKeys> {
-    match open_keys(identity, 0) {
+unsafe fn open_or_notice(index: pg_sys::Relation, identity: &Identity) -> Option<(IndexKeys, ColumnKeys)> {
+    match open_keys(identity, 0).and_then(|keys| Ok((keys, column_keys(identity.ring)?))) {
         Ok(keys) => Some(keys),
         Err(error) => {
             // SAFETY: the caller's index.
@@ -75,8 +76,11 @@ struct Loading<'a> {
     store: &'a RelationStore,
     identity: Identity,
     cache: Cache,
-    keys: Option<&'a mut IndexKeys>,
+    keys: Option<(&'a mut IndexKeys, &'a ColumnKeys)>,
+    /// The row at hand, opened.
+    values: Zeroizing<Vec<f32>>,
     rows: u64,
+    unopened: Unopened,
 }
 
 /// Loads every row of the heap, then clusters and writes lists. Returns (heap rows, indexed rows).
@@ -86,10 +90,18 @@ unsafe fn build(
     index: pg_sys::Relation,
     info: *mut pg_sys::IndexInfo,
     identity: Identity,
-    keys: Option<&mut IndexKeys>,
+    keys: Option<&mut (IndexKeys, ColumnKeys)>,
 ) -> Result<(f64, f64), SqlError> {
     ivf::create(store, identity).map_err(index_error)?;
-    let mut loading = Loading { store, identity, cache: Cache::new(identity.index), keys, rows: 0 };
+    let mut loading = Loading {
+        store,
+        identity,
+        cache: Cache::new(identity.index),
+        keys: keys.map(|(index, values)| (index, &*values)),
+        values: Zeroizing::new(vec![0.0; identity.dims.into()]),
+        rows: 0,
+        unopened: Unopened::default(),
+    };
     work::tell_loading();
     // SAFETY: the callback gets `loading`, which outlives the scan.
     let heap_tuples = unsafe {
@@ -97,9 +109,11 @@ unsafe fn build(
         let (sync, progress) = (true, true);
         pg_sys::table_index_build_scan(heap, index, info, sync, progress, Some(load), state, std::ptr::null_mut())
     };
-    let Loading { mut cache, keys, rows, .. } = loading;
-    if let Some(index) = keys {
-        let mut keys = Keys { index, values: &ColumnValues };
+    let Loading { mut cache, keys, rows, unopened, .. } = loading;
+    // SAFETY: the caller's index.
+    unsafe { unopened::warn(index, &unopened) };
+    if let Some((index, values)) = keys {
+        let mut keys = Keys { index, values };
         work::with_threads(|work| finish(store, &mut cache, &mut keys, work)).map_err(index_error)?;
     }
     Ok((heap_tuples, rows as f64))
@@ -127,10 +141,18 @@ unsafe extern "C-unwind" fn load(
 
 impl Loading<'_> {
     fn add(&mut self, tid: Tid, value: &SealedValue) -> Result<(), SqlError> {
-        value.check(&self.identity)?;
-        let Self { store, cache, keys, .. } = self;
+        let Self { store, cache, keys, values, .. } = self;
+        // One row that somebody forged, or that is damaged, must not deny the index to all.
+        if value.check(&self.identity).is_err() {
+            self.unopened.add(tid);
+            return Ok(());
+        }
         let inserted = match keys {
-            Some(keys) => value.with_vector(|values| insert(*store, cache, Row::Plain { tid, values, keys }))?,
+            Some((_, column)) if !column.open(value.bytes(), values) => {
+                self.unopened.add(tid);
+                return Ok(());
+            }
+            Some((keys, _)) => insert(*store, cache, Row::Plain { tid, values, keys }),
             None => insert(*store, cache, Row::Sealed { tid, value: value.bytes() }),
         };
         self.rows += u64::from(inserted.map_err(index_error)?.slot.is_some());

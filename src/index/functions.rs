@@ -9,7 +9,7 @@ use sealvec_core::metric::Metric;
 
 use super::open::OpenIndex;
 use super::session::session;
-use super::{index_error, work};
+use super::{index_error, unopened, work};
 use crate::error::{OrRaise, SqlError};
 use crate::storage::RelationStore;
 
@@ -123,5 +123,10 @@ fn maintain<R>(
     let mut session = session.using();
     session.open(&store, &meta)?;
     let (cache, mut keys) = session.keyed();
-    work::with_threads(|work| f(&store, cache, &mut keys, work)).map_err(index_error)
+    let result = work::with_threads(|work| f(&store, cache, &mut keys, work)).map_err(index_error)?;
+    let unopened = cache.take_unopened();
+    drop(session);
+    // SAFETY: open until this returns.
+    unsafe { unopened::warn(open.index, &unopened) };
+    Ok(result)
 }

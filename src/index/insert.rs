@@ -4,11 +4,12 @@ use pgrx::pg_sys;
 use pgrx::prelude::*;
 use sealvec_core::ivf::insert::{Row, insert};
 use sealvec_core::ivf::merge::{Effort, merge};
-use sealvec_core::ivf::{self, TAIL_ROWS};
+use sealvec_core::ivf::{self, TAIL_ROWS, Unopened};
+use zeroize::Zeroizing;
 
 use super::row::{self, SealedValue};
 use super::session::{Session, session};
-use super::{index_error, work};
+use super::{index_error, unopened, work};
 use crate::error::{OrRaise, SqlError};
 use crate::storage::RelationStore;
 
@@ -42,7 +43,14 @@ pub unsafe extern "C-unwind" fn aminsert(
         let store = RelationStore::new(index);
         let value = SealedValue::new(*values);
         let inserter = inserter(&store, info).or_raise();
-        insert_row(&store, inserter, &value, row::tid(heap_tid)).or_raise();
+        let tid = row::tid(heap_tid);
+        // A row that comes through a statement may be refused. One that a concurrent build brings, as `ii_Concurrent`
+        // says, is in the table already and must not deny the index to all. The build has told the user.
+        if (*info).ii_Concurrent && !inserter.opens(&store, &value).or_raise() {
+            return false;
+        }
+        let unopened = insert_row(&store, inserter, &value, tid).or_raise();
+        unopened::warn(index, &unopened);
     }
     false // not unique, nothing to re-check
 }
@@ -63,12 +71,32 @@ unsafe fn inserter<'a>(store: &RelationStore, info: *mut pg_sys::IndexInfo) -> R
     }
 }
 
+impl Inserter {
+    /// Whether the value opens, as far as anybody can tell here.
+    fn opens(&self, store: &RelationStore, value: &SealedValue) -> Result<bool, SqlError> {
+        if value.check(&self.identity).is_err() {
+            return Ok(false);
+        }
+        let mut session = self.session.using();
+        if self.keyed && !session.is_open() {
+            let meta = ivf::read_meta(store).map_err(index_error)?;
+            session.open(store, &meta)?;
+        }
+        if !self.keyed {
+            return Ok(true);
+        }
+        let mut values = Zeroizing::new(vec![0.0; self.identity.dims.into()]);
+        Ok(session.keyed().1.values.open(value.bytes(), &mut values))
+    }
+}
+
+/// Inserts one row; rows that a merge on the way could not open.
 fn insert_row(
     store: &RelationStore,
     inserter: &mut Inserter,
     value: &SealedValue,
     tid: sealvec_core::format::Tid,
-) -> Result<(), SqlError> {
+) -> Result<Unopened, SqlError> {
     value.check(&inserter.identity)?;
     let mut session = inserter.session.using();
     if inserter.keyed && !session.is_open() {
@@ -78,7 +106,7 @@ fn insert_row(
     }
     if !inserter.keyed {
         insert(store, session.cache(), Row::Sealed { tid, value: value.bytes() }).map_err(index_error)?;
-        return Ok(());
+        return Ok(Unopened::default());
     }
 
     let (cache, mut keys) = session.keyed();
@@ -88,5 +116,5 @@ fn insert_row(
     if inserted.tail >= TAIL_ROWS {
         work::alone(|work| merge(store, cache, &mut keys, Effort::Step, work)).map_err(index_error)?;
     }
-    Ok(())
+    Ok(cache.take_unopened())
 }

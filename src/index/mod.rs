@@ -15,6 +15,7 @@ mod row;
 mod scan;
 mod session;
 mod shape;
+mod unopened;
 mod vacuum;
 mod validate;
 mod verify;

@@ -10,13 +10,13 @@ use pgrx::PgSqlErrorCode::*;
 use pgrx::prelude::*;
 use pgrx::{IntoDatum, PgMemoryContexts, pg_sys};
 use sealvec_core::format::meta::{Identity, Meta};
-use sealvec_core::ivf;
 use sealvec_core::ivf::scan::{Hit, Scan, ScanOptions};
+use sealvec_core::ivf::{self, Unopened};
 use sealvec_core::metric::Metric;
 
 use super::row::{self, SealedValue};
 use super::session::{Session, session};
-use super::{index_error, shape};
+use super::{index_error, shape, unopened};
 use crate::error::{OrRaise, SqlError};
 use crate::guc;
 use crate::storage::RelationStore;
@@ -30,7 +30,11 @@ const COSINE_SLACK: f64 = 1e-6;
 /// `IndexScanDesc.opaque`: nothing until the first row is asked for. Freed with the scan's memory context,
 /// on errors too.
 #[derive(Default)]
-struct State(Option<Running>);
+struct State {
+    running: Option<Running>,
+    /// Whether the user was told of rows that do not open: once a scan, however often it starts again.
+    warned: bool,
+}
 
 struct Running {
     identity: Identity,
@@ -72,7 +76,7 @@ pub unsafe extern "C-unwind" fn amrescan(
 ) {
     // SAFETY: called by Postgres with as many keys as ambeginscan was told, or null for "as before".
     unsafe {
-        state(scan).0 = None;
+        state(scan).running = None;
         if !keys.is_null() && nkeys > 0 {
             std::ptr::copy(keys, (*scan).keyData, nkeys as usize);
         }
@@ -91,11 +95,16 @@ pub unsafe extern "C-unwind" fn amgettuple(
     // SAFETY: called by Postgres with a scan of ours; only forwards, since amcanbackward is false.
     unsafe {
         let store = RelationStore::new((*scan).indexRelation);
-        let running = match &mut state(scan).0 {
+        let state = state(scan);
+        let running = match &mut state.running {
             Some(running) => running,
             none => none.insert(start(scan, &store).or_raise()),
         };
-        match running.next(&store).or_raise() {
+        let (hit, unopened) = running.next(&store).or_raise();
+        if !unopened.is_empty() && !std::mem::replace(&mut state.warned, true) {
+            unopened::warn((*scan).indexRelation, &unopened);
+        }
+        match hit {
             Some(hit) => {
                 running.emit(scan, hit);
                 true
@@ -109,7 +118,7 @@ pub unsafe extern "C-unwind" fn amgettuple(
 #[pg_guard]
 pub unsafe extern "C-unwind" fn amendscan(scan: pg_sys::IndexScanDesc) {
     // SAFETY: called by Postgres with a scan of ours.
-    unsafe { state(scan).0 = None }
+    unsafe { state(scan).running = None }
 }
 
 /// The state of a scan of ours.
@@ -182,14 +191,16 @@ fn everything(meta: &Meta) -> Result<Scan, SqlError> {
 }
 
 impl Running {
-    fn next(&mut self, store: &RelationStore) -> Result<Option<Hit>, SqlError> {
+    /// The next row, and those passed by because they do not open.
+    fn next(&mut self, store: &RelationStore) -> Result<(Option<Hit>, Unopened), SqlError> {
         let mut session = self.session.using();
         if !session.is_open() {
             let meta = ivf::read_meta(store).map_err(index_error)?;
             session.open(store, &meta)?;
         }
         let (cache, mut keys) = session.keyed();
-        self.scan.next(store, cache, &mut keys).map_err(index_error)
+        let hit = self.scan.next(store, cache, &mut keys).map_err(index_error)?;
+        Ok((hit, cache.take_unopened()))
     }
 
     /// Hands `hit` to the executor.

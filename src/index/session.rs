@@ -3,15 +3,12 @@
 use std::cell::{Cell, RefCell, RefMut};
 use std::rc::Rc;
 
-use sealvec_core::Result;
 use sealvec_core::format::meta::{Identity, Meta};
-use sealvec_core::format::value::{self, ValueHeader};
-use sealvec_core::ivf::{self, Cache, Keys, OpenValue};
+use sealvec_core::ivf::{self, Cache, ColumnKeys, Keys};
 use sealvec_core::keys::{IndexKeys, Uuid};
 use sealvec_core::store::PageStore;
 
 use super::index_error;
-use crate::datatype::seal;
 use crate::error::SqlError;
 use crate::keys;
 
@@ -31,9 +28,15 @@ struct Inner {
 
 struct State {
     cache: Cache,
-    keys: Option<IndexKeys>,
+    keys: Option<Opened>,
     /// [`keys::generation`] under which `keys` and what `cache` holds were opened.
     generation: u64,
+}
+
+/// Every key that a call into core may need, so that none is looked for while it holds a lock.
+struct Opened {
+    index: IndexKeys,
+    values: ColumnKeys,
 }
 
 /// The state while a call into core uses it.
@@ -112,8 +115,9 @@ impl InUse<'_> {
         let derived = keys::with_dek(meta.identity.ring, version, |dek, _| {
             new.then(|| IndexKeys::new(dek, meta.identity.index))
         })?;
-        if let Some(keys) = derived {
-            ivf::check_keys(store, &keys).map_err(index_error)?;
+        if let Some(index) = derived {
+            ivf::check_keys(store, &index).map_err(index_error)?;
+            let keys = Opened { index, values: column_keys(meta.identity.ring)? };
             // Asking may have unlocked the ring, or dropped another: what was opened before is gone then.
             let generation = keys::generation();
             *self.state = State { keys: Some(keys), generation, ..State::new(meta.identity.index) };
@@ -129,8 +133,8 @@ impl InUse<'_> {
     /// Core's cache, and the keys that [`InUse::open`] got.
     pub fn keyed(&mut self) -> (&mut Cache, Keys<'_>) {
         let State { cache, keys, .. } = &mut *self.state;
-        let index = keys.as_mut().expect("open() came first");
-        (cache, Keys { index, values: &ColumnValues })
+        let Opened { index, values } = keys.as_mut().expect("open() came first");
+        (cache, Keys { index, values })
     }
 }
 
@@ -147,20 +151,20 @@ pub fn open_keys(identity: &Identity, version: u32) -> Result<IndexKeys, SqlErro
     keys::with_dek(identity.ring, (version != 0).then_some(version), |dek, _| IndexKeys::new(dek, identity.index))
 }
 
-/// Opens column values that lie verbatim in the index.
-pub struct ColumnValues;
-
-impl OpenValue for ColumnValues {
-    fn open_value(&self, sealed: &[u8], out: &mut [f32]) -> Result<()> {
-        let header = ValueHeader::decode(sealed)?;
-        let opened = keys::with_dek(header.ring(), Some(header.dek_version()), |dek, ring| {
-            seal::with_value_key(dek, ring, |key| value::open_value(key, &ring.uuid, sealed, out))
-        });
-        match opened {
-            Ok(result) => result,
-            // Locked in the middle, or the record names a ring or version that is not to be had: core has no
-            // word for it, so the caller's ERROR is raised from here.
-            Err(error) => error.raise(),
+/// The keys of a ring's column values, under every DEK that the ring has.
+///
+/// # Errors
+/// Those of [`keys::with_dek`]: the ring is locked, or the user may not open it. A value that these keys don't open
+/// is no such error.
+pub fn column_keys(ring: u32) -> Result<ColumnKeys, SqlError> {
+    let (mut values, newest) = keys::with_dek(ring, None, |dek, ring| (ColumnKeys::new(ring.uuid), dek.version()))?;
+    let generation = keys::generation();
+    for version in 1..=newest {
+        let added = keys::with_dek(ring, Some(version), |dek, _| values.add(dek));
+        // While nothing was dropped, the one reason is that the ring has no DEK of that version.
+        if added.is_err() && keys::generation() != generation {
+            added?;
         }
     }
+    Ok(values)
 }

@@ -11,7 +11,7 @@ use sealvec_core::ivf::vacuum::{self, Cleaned, Deleted};
 use sealvec_core::store::PageStore;
 
 use super::session::session;
-use super::{index_error, row, work};
+use super::{index_error, row, unopened, work};
 use crate::error::{OrRaise, SqlError};
 use crate::keys;
 use crate::storage::RelationStore;
@@ -61,7 +61,7 @@ pub unsafe extern "C-unwind" fn amvacuumcleanup(
         }
         let store = RelationStore::new(info.index).for_vacuum(info.strategy);
         let cleaned = clean(&store).or_raise();
-        merge_if_open(&store).or_raise();
+        merge_if_open(&store, info.index).or_raise();
         store.tidy_space();
 
         let counted = !stats.is_null();
@@ -96,7 +96,7 @@ fn clean(store: &RelationStore) -> Result<Cleaned, SqlError> {
 }
 
 /// Merges under a ring that this backend can open by itself: autovacuum must not wait for a client or a network.
-fn merge_if_open(store: &RelationStore) -> Result<(), SqlError> {
+unsafe fn merge_if_open(store: &RelationStore, index: pg_sys::Relation) -> Result<(), SqlError> {
     // A merge of long rows needs a transaction number, which a leader of parallel workers may not take.
     // SAFETY: reads a flag of this backend.
     if unsafe { pg_sys::IsInParallelMode() } {
@@ -118,6 +118,9 @@ fn merge_if_open(store: &RelationStore) -> Result<(), SqlError> {
         // The table must be vacuumed whatever its index holds; scans and verify_index report the damage as an error.
         pgrx::warning!("VACUUM leaves a sealed_ivf index unmerged: {}", index_error(error).message);
     }
+    let unopened = cache.take_unopened();
+    // SAFETY: the caller's index.
+    unsafe { unopened::warn(index, &unopened) };
     Ok(())
 }
 

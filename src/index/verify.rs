@@ -4,6 +4,9 @@
 //! index, once, with that vector. What the index has beyond that belongs to rows that are dead, or
 //! not yet visible. The snapshot is older than the look at the index, and VACUUM is kept away meanwhile, so a
 //! heap row can't have come into the snapshot after its slot was looked for, nor given its place to another.
+//!
+//! A row of the heap whose value does not open says nothing of the index: each is reported by a WARNING of its own,
+//! and the others are compared all the same.
 
 use std::collections::HashMap;
 use std::ffi::c_void;
@@ -13,12 +16,13 @@ use pgrx::pg_sys;
 use pgrx::prelude::*;
 use sealvec_core::format::Tid;
 use sealvec_core::format::meta::Identity;
-use sealvec_core::ivf::{self, check};
+use sealvec_core::ivf::{self, ColumnKeys, Unopened, check};
+use zeroize::Zeroizing;
 
-use super::index_error;
 use super::open::OpenIndex;
 use super::row::{self, SealedValue};
-use super::session::session;
+use super::session::{column_keys, session};
+use super::{index_error, shape, unopened};
 use crate::error::{OrRaise, SqlError};
 
 /// Checks an index; returns how many rows of the heap were compared.
@@ -51,6 +55,7 @@ fn fingerprints(open: &OpenIndex) -> Result<Fingerprints, SqlError> {
         Ok(())
     })
     .map_err(index_error)?;
+    cache.take_unopened(); // the heap has them, too, unless they are dead
     Ok(fingerprints)
 }
 
@@ -67,6 +72,9 @@ fn fingerprint(values: &[f32]) -> u64 {
 /// What the heap scan hands from row to row.
 struct Comparing {
     identity: Identity,
+    keys: ColumnKeys,
+    values: Zeroizing<Vec<f32>>,
+    unopened: Unopened,
     fingerprints: Fingerprints,
     rows: i64,
     index: String,
@@ -75,7 +83,15 @@ struct Comparing {
 /// Looks every row of the heap up.
 unsafe fn compare(open: &OpenIndex, snapshot: &Snapshot, fingerprints: Fingerprints) -> Result<i64, SqlError> {
     let identity = ivf::read_meta(&open.store()).map_err(index_error)?.identity;
-    let mut comparing = Comparing { identity, fingerprints, rows: 0, index: open.name() };
+    let mut comparing = Comparing {
+        identity,
+        keys: column_keys(identity.ring)?,
+        values: Zeroizing::new(vec![0.0; identity.dims.into()]),
+        unopened: Unopened::default(),
+        fingerprints,
+        rows: 0,
+        index: open.name(),
+    };
     // SAFETY: both relations are open. Concurrent = rows that the snapshot sees, as amcheck asks for them;
     // the scan is ended by the call.
     unsafe {
@@ -84,6 +100,12 @@ unsafe fn compare(open: &OpenIndex, snapshot: &Snapshot, fingerprints: Fingerpri
         (*info).ii_Concurrent = true;
         let state = (&raw mut comparing).cast();
         pg_sys::table_index_build_scan(open.heap, open.index, info, true, false, Some(compare_row), state, scan);
+    }
+    // SAFETY: the table is open.
+    let table = unsafe { shape::name(open.heap) };
+    comparing.unopened.tids().for_each(|tid| unopened::warn_of(&table, tid));
+    if comparing.unopened.has_more() {
+        pgrx::warning!("more rows of table \"{table}\" do not open");
     }
     Ok(comparing.rows)
 }
@@ -109,9 +131,11 @@ unsafe extern "C-unwind" fn compare_row(
 
 impl Comparing {
     fn look_up(&mut self, tid: Tid, value: &SealedValue) -> Result<(), SqlError> {
-        value.check(&self.identity)?;
-        let forms = value.with_vector(|values| check::index_forms(&self.identity, values))?;
-        let Some(forms) = forms else { return Ok(()) }; // the metric can't index it
+        if value.check(&self.identity).is_err() || !self.keys.open(value.bytes(), &mut self.values) {
+            self.unopened.add(tid);
+            return Ok(());
+        }
+        let Some(forms) = check::index_forms(&self.identity, &self.values) else { return Ok(()) }; // the metric can't index it
         match self.fingerprints.get(&tid) {
             None => Err(self.fault(tid, "has no entry in the index")),
             Some(found) if forms.iter().any(|form| fingerprint(form) == *found) => {

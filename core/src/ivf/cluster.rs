@@ -107,8 +107,10 @@ pub fn cluster_all<S: PageStore>(
 
     let sample = sample(store, cache, keys, &identity, &live, count, work)?;
     if sample.is_empty() {
-        return Ok(meta); // an empty index, or one whose rows are all dead
+        // No row is left that can be indexed, and none may be tried again with each insert.
+        return update_meta(store, |meta| meta.merged_upto = upto);
     }
+    let count = count.min(sample.len() / dims);
     let mut centroids = cluster_sample(&identity, &sample, count, work)?;
     round_centroids(&mut centroids);
     let (stats, calibration) = measure(&identity, &sample, &centroids, live.len(), work)?;
@@ -134,7 +136,7 @@ pub fn cluster_all<S: PageStore>(
     })
 }
 
-/// A sample of vectors that fits the memory allowed, evenly over the insertion order.
+/// A sample of vectors that fits the memory allowed, evenly over the insertion order; empty only if no row opens.
 fn sample<S: PageStore>(
     store: &S,
     cache: &mut Cache,
@@ -157,9 +159,13 @@ fn sample<S: PageStore>(
             store.check_interrupts()?;
             (work.tick)(Phase::Clustering, index as u64, wanted as u64)?;
         }
-        let slot = live[(index as u128 * live.len() as u128 / wanted as u128) as usize];
-        if open_vector(store, cache, keys, identity, slot, &mut values)? {
-            sample.extend_from_slice(&values);
+        let start = |index: usize| (index as u128 * live.len() as u128 / wanted as u128) as usize;
+        // The first of each stretch that opens: rows that nobody can open must not thin the sample out.
+        for slot in &live[start(index)..start(index + 1)] {
+            if open_vector(store, cache, keys, identity, *slot, &mut values)? {
+                sample.extend_from_slice(&values);
+                break;
+            }
         }
     }
     Ok(sample)

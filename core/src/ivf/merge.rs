@@ -5,9 +5,10 @@ use super::{
     cluster::{self, Batch, cluster_all, encode_rows, open_vector},
     directory::{self, Directory},
     lists::{self, ChunkBuffer, Read},
-    read_meta, records,
+    read_meta,
+    records::{self, Opened},
     recover::recover,
-    slots, split, vector,
+    slots, split, update_meta, vector,
 };
 use crate::{
     Error, Result,
@@ -56,6 +57,7 @@ pub fn merge<S: PageStore>(
     work: &mut Work<'_>,
 ) -> Result<Merged> {
     let mut merged = Merged::default();
+    take_number(store)?;
     let Some(_lock) = crate::store::Maintenance::take(store, effort == Effort::All)? else {
         return Ok(merged);
     };
@@ -98,12 +100,22 @@ pub fn merge<S: PageStore>(
 
 /// Clusters every row from scratch, waiting for the maintenance lock.
 pub fn train<S: PageStore>(store: &S, cache: &mut Cache, keys: &mut Keys<'_>, work: &mut Work<'_>) -> Result<Meta> {
+    take_number(store)?;
     let _lock = crate::store::Maintenance::take(store, true)?;
     bind_keys(store, keys.index)?;
     let meta = recover(store)?;
     let end = slots::end(store)?;
     convert_tail(store, cache, keys, &meta, end, work)?;
     cluster_all(store, cache, keys, end, work)
+}
+
+/// Has the transaction get its number now, if converting rows will ask for it: the holder of the maintenance lock waits
+/// for nothing but pages, and getting one may wait.
+fn take_number<S: PageStore>(store: &S) -> Result<()> {
+    if records::spans_pages(&read_meta(store)?.identity) {
+        store.transaction()?;
+    }
+    Ok(())
 }
 
 /// Brings tail records that were inserted without the key into index form.
@@ -147,6 +159,10 @@ fn tail_to_l0<S: PageStore>(
     }
     store.check_interrupts()?;
     (work.tick)(Phase::Writing, 0, slots_in.len() as u64)?;
+    if slots_in.is_empty() {
+        // Nothing to code, and no mean to make a directory around: the tail just begins later.
+        return update_meta(store, |meta| meta.merged_upto = upto);
+    }
 
     let mut batch = Batch::begin(store)?;
     let mut first = None;
@@ -270,7 +286,8 @@ pub fn chunk_slots<'a>(
 }
 
 /// Brings a record that was inserted without the key into index form: {leaf, old page, new page}.
-/// A row that the metric can't index becomes dead, as it would never have been inserted.
+/// A row that the metric can't index becomes dead, as it would never have been inserted. One whose value does not
+/// open stays as it is, in no list: a newer DEK may open it, and then the next clustering brings it in.
 fn convert<S: PageStore>(
     store: &S,
     cache: &mut Cache,
@@ -285,10 +302,12 @@ fn convert<S: PageStore>(
         Some(RecordKind::Verbatim | RecordKind::VerbatimHead) => {}
         _ => return Ok(()),
     }
-    let mut values = vec![0.0; identity.dims as usize];
+    let mut values = zeroize::Zeroizing::new(vec![0.0; identity.dims as usize]);
     let mut plain = zeroize::Zeroizing::new(Vec::new());
-    if !records::open_column_value(store, keys, slot, &entry, &mut cache.records, &mut values)? {
-        return Ok(()); // it moved: it can be opened as it is, and the next clustering converts it
+    match records::open_column_value(store, keys, slot, &entry, &mut cache.records, &mut values)? {
+        Opened::Verbatim => {}
+        // It moved: it can be opened as it is, and the next clustering converts it.
+        _ => return Ok(()),
     }
     let indexable = vector::encode(identity, &values, &mut plain);
     let tid: Tid = entry.tid;

@@ -21,6 +21,7 @@ mod slots;
 mod split;
 pub mod stats;
 pub mod vacuum;
+mod values;
 mod vector;
 
 use crate::{
@@ -32,6 +33,7 @@ use crate::{
 };
 
 pub use directory::Directory;
+pub use values::{ColumnKeys, Unopened};
 pub use vector::Query;
 
 /// Rows of the tail that a keyed inserter leaves before it codes them into L0.
@@ -43,18 +45,12 @@ pub const LIST_ROWS: u64 = 176;
 /// Rows below which growth to the double clusters from scratch.
 pub const RECLUSTER_BELOW: u64 = 100_000;
 
-/// Opens column values, which lie verbatim in records that were inserted while the ring was locked.
-pub trait OpenValue {
-    /// Opens `sealed` into `out`, whose length is the index's dimension.
-    fn open_value(&self, sealed: &[u8], out: &mut [f32]) -> Result<()>;
-}
-
-/// The keys of one index.
+/// The keys of one index, all of them: nothing below looks a key up, so nothing waits for one under a lock.
 pub struct Keys<'a> {
     /// Subkeys of everything that the index sealed.
     pub index: &'a mut IndexKeys,
     /// The column's values.
-    pub values: &'a dyn OpenValue,
+    pub values: &'a ColumnKeys,
 }
 
 /// What long work is at.
@@ -97,6 +93,11 @@ impl Cache {
     /// The index that it belongs to.
     pub fn index(&self) -> Uuid {
         self.index
+    }
+
+    /// Rows whose column values did not open since this was last asked: the caller tells its user.
+    pub fn take_unopened(&mut self) -> Unopened {
+        std::mem::take(&mut self.records.unopened)
     }
 }
 

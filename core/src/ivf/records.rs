@@ -2,7 +2,7 @@
 
 use zeroize::Zeroizing;
 
-use super::{Keys, pages, vector};
+use super::{Keys, Unopened, pages, vector};
 use crate::{
     Error, Result,
     crypto::{OVERHEAD, RecordAad, Sealed},
@@ -25,6 +25,8 @@ pub struct Scratch {
     pub plain: Zeroizing<Vec<u8>>,
     /// A verbatim record's vector in index space.
     pub values: Zeroizing<Vec<f32>>,
+    /// Rows whose column values did not open.
+    pub unopened: Unopened,
     sealed: Vec<u8>,
 }
 
@@ -35,7 +37,7 @@ pub enum Opened {
     Indexed,
     /// `values` holds a column value in index space.
     Verbatim,
-    /// The metric can't index the column value.
+    /// The column value does not open, or the metric can't index it.
     Unindexable,
     /// The record is not where the entry says: look the slot up again.
     Moved,
@@ -76,7 +78,7 @@ pub fn open<S: PageStore>(
             scratch.sealed.clear();
             scratch.sealed.extend_from_slice(record.payload);
             drop(page);
-            open_verbatim(keys, identity, scratch)
+            Ok(open_verbatim(keys, identity, entry, scratch))
         }
         kind @ (RecordKind::IndexedHead | RecordKind::VerbatimHead) => {
             let corrupt = Error::Corrupt { block: entry.block, what: "malformed head of a long record" };
@@ -89,7 +91,7 @@ pub fn open<S: PageStore>(
             } else if !gather_long(store, link, scratch)? {
                 Ok(Opened::Moved)
             } else {
-                open_verbatim(keys, identity, scratch)
+                Ok(open_verbatim(keys, identity, entry, scratch))
             }
         }
     }
@@ -103,7 +105,7 @@ pub fn kind<S: PageStore>(store: &S, slot: u64, entry: &SlotEntry) -> Result<Opt
     Ok(find(body(&page), slot, entry.offset).map(|record| record.header.kind))
 }
 
-/// Opens a verbatim record as the column has it, not in index space; `false` if it has moved.
+/// Opens a verbatim record as the column has it, not in index space.
 pub fn open_column_value<S: PageStore>(
     store: &S,
     keys: &Keys<'_>,
@@ -111,31 +113,34 @@ pub fn open_column_value<S: PageStore>(
     entry: &SlotEntry,
     scratch: &mut Scratch,
     out: &mut [f32],
-) -> Result<bool> {
+) -> Result<Opened> {
     let Some(page) = pages::read_if(store, entry.block, PageKind::Vector)? else {
-        return Ok(false);
+        return Ok(Opened::Moved);
     };
     let Some(record) = find(body(&page), slot, entry.offset) else {
-        return Ok(false);
+        return Ok(Opened::Moved);
     };
     scratch.sealed.clear();
     match record.header.kind {
         RecordKind::Verbatim => {
             scratch.sealed.extend_from_slice(record.payload);
-            drop(page); // opening may look a key up
+            drop(page);
         }
         RecordKind::VerbatimHead => {
             let link = OverflowLink::at(record.payload, 0).ok_or(could_not(entry.block))?;
             scratch.sealed.extend_from_slice(&record.payload[OverflowLink::LEN..]);
             drop(page);
             if !gather_long(store, link, scratch)? {
-                return Ok(false);
+                return Ok(Opened::Moved);
             }
         }
-        RecordKind::Indexed | RecordKind::IndexedHead => return Ok(false),
+        RecordKind::Indexed | RecordKind::IndexedHead => return Ok(Opened::Moved),
     }
-    keys.values.open_value(&scratch.sealed, out)?;
-    Ok(true)
+    if keys.values.open(&scratch.sealed, out) {
+        return Ok(Opened::Verbatim);
+    }
+    scratch.unopened.add(entry.tid);
+    Ok(Opened::Unindexable)
 }
 
 /// Opens the record of `slot` from a copy of its page, if it is there and fits the page whole.
@@ -178,11 +183,20 @@ fn open_indexed(
     keys.vectors(slot).open_into(&aad, sealed, &mut scratch.plain).map_err(|_| could_not(entry.block))
 }
 
-fn open_verbatim(keys: &mut Keys<'_>, identity: &Identity, scratch: &mut Scratch) -> Result<Opened> {
+fn open_verbatim(keys: &Keys<'_>, identity: &Identity, entry: &SlotEntry, scratch: &mut Scratch) -> Opened {
     scratch.values.resize(identity.dims as usize, 0.0);
-    keys.values.open_value(&scratch.sealed, &mut scratch.values)?;
+    if !keys.values.open(&scratch.sealed, &mut scratch.values) {
+        // Anybody may have stored it: no damage to the index, and no reason to fail.
+        scratch.unopened.add(entry.tid);
+        return Opened::Unindexable;
+    }
     let indexable = vector::to_index_space(identity.metric, &mut scratch.values);
-    Ok(if indexable { Opened::Verbatim } else { Opened::Unindexable })
+    if indexable { Opened::Verbatim } else { Opened::Unindexable }
+}
+
+/// Whether indexed records go on in overflow pages.
+pub fn spans_pages(identity: &Identity) -> bool {
+    plain_len(identity.dims as usize, identity.precision) + OVERHEAD > PAYLOAD_MAX
 }
 
 /// Bytes of a record's name, with which its sealed front begins.

@@ -22,6 +22,8 @@ pub struct MemoryStore {
     log: RefCell<Vec<Vec<(Block, Image)>>>,
     keep_log: bool,
     locked: Cell<bool>,
+    /// Whether the transaction has its number, which it gets when it is first asked for.
+    numbered: Cell<bool>,
     /// Commits left before the store fails; `None` never fails.
     budget: Cell<Option<usize>>,
     reads: Cell<u64>,
@@ -76,6 +78,11 @@ impl MemoryStore {
     /// Every page, by block.
     pub fn images(&self) -> Vec<Box<[u8; PAGE]>> {
         self.pages.borrow().iter().map(|image| Box::new(**image)).collect()
+    }
+
+    /// Ends the transaction; the next one has no number yet.
+    pub fn end_transaction(&self) {
+        self.numbered.set(false);
     }
 
     /// Pages read so far.
@@ -139,6 +146,8 @@ impl PageStore for MemoryStore {
     }
 
     fn transaction(&self) -> Result<u32> {
+        assert!(self.numbered.get() || !self.locked.get(), "a number is taken before the maintenance lock");
+        self.numbered.set(true);
         Ok(1)
     }
 

@@ -2,7 +2,7 @@
 
 use sealvec_core::{
     format::Precision,
-    ivf::{merge::Effort, scan::ScanOptions},
+    ivf::{self, merge::Effort, scan::ScanOptions},
     metric::Metric,
 };
 
@@ -195,4 +195,123 @@ fn check_sees_damage_to_clear_heads() {
             index.check();
         }
     }
+}
+
+#[test]
+fn a_transaction_has_its_number_before_the_maintenance_lock() {
+    let mut index = Index::new(identity(2500, Metric::L2, Precision::Float32));
+    let rows = clustered(20, 2500, 5);
+    for train in [false, true] {
+        rows[..10].iter().for_each(|row| {
+            index.insert_locked(row);
+        });
+        index.store.end_transaction();
+        if train {
+            index.train();
+        } else {
+            index.merge(Effort::All);
+        }
+        index.assert_complete(&rows[3]);
+    }
+}
+
+/// Values in the shape of column values that do not open: damaged, of a DEK that is not here, of another ring.
+fn forgeries(index: &Index, values: &[f32]) -> Vec<Vec<u8>> {
+    let good = index.column.seal(values);
+    let with = |at: usize, byte: u8| {
+        let mut forged = good.clone();
+        forged[at] ^= byte;
+        forged
+    };
+    vec![with(40, 1), with(8, 6), with(4, 1), with(12, 128), with(good.len() - 1, 1), with(4, 255)]
+}
+
+#[test]
+fn forged_values_are_left_out_and_deny_the_index_to_nobody() {
+    for dims in [16, 2500] {
+        let mut index = Index::new(identity(dims, Metric::Cosine, Precision::Float32));
+        let rows = clustered(300, dims.into(), 5);
+        let forgeries = forgeries(&index, &rows[0]);
+        let mut forged: Vec<_> = forgeries.iter().map(|value| index.insert_forged(value)).collect();
+        // Before anything good, so that a merge meets them alone; then among rows that came locked and keyed.
+        index.merge(Effort::All);
+        assert_eq!(index.cache.take_unopened().tids().collect::<Vec<_>>(), forged);
+        for (number, row) in rows.iter().enumerate() {
+            match number % 3 {
+                0 => index.insert_locked(row),
+                _ => index.insert(row),
+            };
+            if number % 50 == 0 {
+                forged.push(index.insert_forged(&forgeries[number / 50]));
+                index.assert_complete(row);
+                assert!(index.cache.take_unopened().tids().any(|tid| tid == *forged.last().unwrap()), "a scan tells");
+            }
+        }
+        index.merge(Effort::All);
+        let meta = ivf::read_meta(&index.store).unwrap();
+        assert_eq!(meta.merged_upto, 312, "the tail is merged past them");
+        index.cache.take_unopened();
+        index.merge(Effort::All);
+        assert!(index.cache.take_unopened().is_empty(), "and no merge tries them again");
+        index.assert_complete(&rows[7]);
+        index.train();
+        index.assert_complete(&rows[7]);
+        let unopened = index.cache.take_unopened();
+        assert_eq!((unopened.first(), unopened.len(), unopened.has_more()), (Some(forged[0]), 12, false));
+        assert_eq!(index.check().rows, 300);
+        // Their heap rows go, and so do they.
+        assert_eq!(index.delete(|tid| forged.contains(&tid)).dead, 12);
+        index.cache.take_unopened();
+        index.train();
+        assert!(index.cache.take_unopened().is_empty());
+        index.check();
+    }
+}
+
+#[test]
+fn a_tail_of_forged_values_is_merged_once_and_hides_no_row() {
+    let mut index = Index::new(identity(8, Metric::L2, Precision::Float32));
+    let rows = clustered(40, 8, 5);
+    let forged = forgeries(&index, &rows[0]).remove(0);
+    // More than two batches for L0, so that a merge clusters at once: of the many, hardly one opens.
+    for number in 0..9_000 {
+        index.insert_forged(&forged);
+        if number % 450 == 449 {
+            index.insert_locked(&rows[number / 450]);
+        }
+    }
+    index.merge(Effort::Step);
+    assert_eq!(ivf::read_meta(&index.store).unwrap().merged_upto, 9_020);
+    index.assert_complete(&rows[3]);
+    for _ in 0..9_000 {
+        index.insert_forged(&forged);
+    }
+    index.merge(Effort::Step);
+    index.cache.take_unopened();
+    rows[20..].iter().for_each(|row| {
+        index.insert(row);
+    });
+    index.merge(Effort::Step);
+    assert!(index.cache.take_unopened().is_empty(), "merged past, though nothing of it opens");
+    index.assert_complete(&rows[30]);
+    index.check();
+}
+
+#[test]
+fn a_newer_data_key_brings_its_rows_in_at_the_next_clustering() {
+    let mut index = Index::new(identity(8, Metric::L2, Precision::Float32));
+    let rows = clustered(20, 8, 5);
+    let newer = sealvec_core::keys::Dek::new(2, &[11; 32]);
+    rows[..10].iter().for_each(|row| {
+        index.insert(row);
+    });
+    let tid = index.insert_forged(&index.column.seal_under(&newer, &rows[10]));
+    index.merge(Effort::All);
+    index.assert_complete(&rows[3]);
+    assert_eq!(index.cache.take_unopened().first(), Some(tid));
+    index.column.keys.add(&newer);
+    index.train();
+    index.rows.insert(tid, rows[10].clone());
+    index.assert_complete(&rows[3]);
+    assert_eq!(index.check().rows, 11);
 }

@@ -4,13 +4,14 @@ use std::collections::BTreeMap;
 
 use sealvec_core::{
     Error, Result,
+    crypto::XaesKey,
     format::{
         Precision, Tid,
         meta::Identity,
-        value::{ValueHeader, open_value, seal_value},
+        value::{ValueHeader, seal_value},
     },
     ivf::{
-        self, Cache, Keys, OpenValue, Phase, Work,
+        self, Cache, ColumnKeys, Keys, Phase, Work,
         insert::{Row, insert},
         merge::Effort,
         scan::{Hit, Scan, ScanOptions},
@@ -25,24 +26,27 @@ pub const DEK: [u8; 32] = [7; 32];
 
 /// Column values under a fixed key.
 pub struct Column {
-    pub key: sealvec_core::crypto::XaesKey,
-    pub ring: Uuid,
+    pub keys: ColumnKeys,
+    key: XaesKey,
+    ring: Uuid,
 }
 
 impl Column {
     pub fn new() -> Self {
-        Self { key: sealvec_core::crypto::XaesKey::new(&[9; 32]), ring: Uuid::from_bytes([0x55; 16]) }
+        let (ring, dek) = (Uuid::from_bytes([0x55; 16]), Dek::new(1, &[9; 32]));
+        let mut keys = ColumnKeys::new(ring);
+        keys.add(&dek);
+        Self { keys, key: dek.value_key(&ring), ring }
     }
 
     pub fn seal(&self, values: &[f32]) -> Vec<u8> {
         let header = ValueHeader::column(&self.ring, 1, values.len()).unwrap();
         seal_value(&self.key, &header, &self.ring, values).unwrap()
     }
-}
 
-impl OpenValue for Column {
-    fn open_value(&self, sealed: &[u8], out: &mut [f32]) -> Result<()> {
-        open_value(&self.key, &self.ring, sealed, out)
+    pub fn seal_under(&self, dek: &Dek<'_>, values: &[f32]) -> Vec<u8> {
+        let header = ValueHeader::column(&self.ring, dek.version(), values.len()).unwrap();
+        seal_value(&dek.value_key(&self.ring), &header, &self.ring, values).unwrap()
     }
 }
 
@@ -114,8 +118,15 @@ impl Index {
         tid
     }
 
+    /// Inserts bytes that nobody sealed, as a role without the key can.
+    pub fn insert_forged(&mut self, forged: &[u8]) -> Tid {
+        let tid = self.next_tid();
+        insert(&self.store, &mut self.cache, Row::Sealed { tid, value: forged }).unwrap();
+        tid
+    }
+
     pub fn with<R>(&mut self, job: impl FnOnce(&MemoryStore, &mut Cache, &mut Keys<'_>, &mut Work<'_>) -> R) -> R {
-        let mut keys = Keys { index: &mut self.keys, values: &self.column };
+        let mut keys = Keys { index: &mut self.keys, values: &self.column.keys };
         let mut tick = |_: Phase, _: u64, _: u64| Ok(());
         let mut work = Work { pool: None, memory_bytes: 16 << 20, tick: &mut tick };
         job(&self.store, &mut self.cache, &mut keys, &mut work)

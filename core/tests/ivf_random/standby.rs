@@ -142,7 +142,7 @@ fn scan_window(index: &Index, first: usize, moments: &[Moment], query: &[f32], s
             known = 0;
         }
         let cache = if number % 2 == 0 { &mut new } else { &mut old };
-        let mut keys = Keys { index: &mut keys, values: &column };
+        let mut keys = Keys { index: &mut keys, values: &column.keys };
         let options = ScanOptions { probes: u32::MAX, target_recall: 1.0, max_tuples: 0 };
         let meta = ivf::read_meta(&standby).unwrap();
         let mut scan = Scan::new(&meta, query, options).unwrap();
