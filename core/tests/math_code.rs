@@ -42,7 +42,7 @@ impl Coder {
 
     fn encode(&self, metric: Metric, centroid: &[f32], rows: &[Vec<f32>]) -> Vec<u8> {
         let rotated: Vec<f32> = rows.iter().flat_map(|row| self.rotate(row)).collect();
-        let mut block = vec![0xAA; self.layout.block_bytes()];
+        let mut block = vec![0xAA; self.layout.block_bytes(rows.len())];
         encode_block(&self.layout, metric, &self.rotate(centroid), &rotated, &mut block);
         block
     }
@@ -187,6 +187,33 @@ fn rows_at_the_centroid_are_exact() {
         for scored in coder.score(metric, &block, &centroid, &rows, &q) {
             assert!((f64::from(scored.estimate) - scored.truth).abs() < 1e-4 * scored.truth.abs());
             assert!((f64::from(scored.lower) - scored.truth).abs() < 1e-3 * scored.truth.abs());
+        }
+    }
+}
+
+/// Rows score alike in a short block and in a whole one of the same scale: its other rows are copies.
+#[test]
+fn a_short_block_scores_as_a_whole_one() {
+    let mut random = Random::new(b"short");
+    for dims in DIMS {
+        let coder = Coder::new(dims);
+        let zero = vec![0f32; dims];
+        let (centroid, q) = (normals(&mut random, &zero, 1.0), normals(&mut random, &zero, 1.0));
+        for metric in METRICS {
+            for count in [1, 2, 15, 16] {
+                let short: Vec<Vec<f32>> = (0..count).map(|_| normals(&mut random, &centroid, 1.0)).collect();
+                let whole: Vec<Vec<f32>> = (0..BLOCK_ROWS).map(|row| short[row % count].clone()).collect();
+                let scored = |rows: &[Vec<f32>]| {
+                    let block = coder.encode(metric, &centroid, rows);
+                    assert_eq!(block.len() < coder.layout.block_bytes(BLOCK_ROWS), rows.len() <= 16);
+                    coder.score(metric, &block, &centroid, rows, &q)
+                };
+                for (a, b) in scored(&short).into_iter().zip(scored(&whole)) {
+                    // Both add up some |q| |x| in float32.
+                    let near = |a: f32, b: f32| (a - b).abs() <= 1e-4 * (1.0 + b.abs()) + 1e-6 * dims as f32;
+                    assert!(near(a.lower, b.lower) && near(a.estimate, b.estimate), "{metric:?} {dims} {count}");
+                }
+            }
         }
     }
 }

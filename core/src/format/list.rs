@@ -1,12 +1,13 @@
 //! Lists: the clear list map, list pages and the clear heads of their sealed chunks.
 //!
 //! A chunk opens to a base slot (u64) and blocks of 32 rows: the block of `math::code`, then 32
-//! slot deltas (u32, `u32::MAX` behind the last row). A chunk that is longer than a page lies in
+//! slot deltas (u32, `u32::MAX` behind the last row). The last block is short if it has at most 16
+//! rows, and then has as many deltas. A chunk that is longer than a page lies in
 //! pieces on consecutive pages of its list.
 
 use super::{Reader, Writer};
 use crate::{
-    math::code::BlockLayout,
+    math::code::{BlockLayout, SHORT_ROWS},
     store::{BODY, Block, Clear},
 };
 
@@ -190,18 +191,20 @@ impl ChunkLayout {
     pub fn new(dims: usize) -> Self {
         let block = BlockLayout::new(dims);
         let room = PIECE_MAX - crate::crypto::OVERHEAD - CHUNK_PREFIX;
-        let fit = room / Self { block, blocks_max: 1 }.block_bytes();
+        let fit = room / Self { block, blocks_max: 1 }.block_bytes(BLOCK_ROWS);
         Self { block, blocks_max: fit.clamp(1, CHUNK_BLOCKS_MAX) }
     }
 
-    /// Bytes of one block with its slot deltas.
-    pub fn block_bytes(&self) -> usize {
-        self.block.block_bytes() + BLOCK_ROWS * 4
+    /// Bytes of a block of `rows` rows with its slot deltas.
+    fn block_bytes(&self, rows: usize) -> usize {
+        let deltas = if rows > SHORT_ROWS { BLOCK_ROWS } else { rows };
+        self.block.block_bytes(rows) + deltas * 4
     }
 
     /// Bytes of the plaintext of a chunk of `rows` rows.
     pub fn plain_len(&self, rows: usize) -> usize {
-        CHUNK_PREFIX + rows.div_ceil(BLOCK_ROWS) * self.block_bytes()
+        let last = if rows.is_multiple_of(BLOCK_ROWS) { 0 } else { self.block_bytes(rows % BLOCK_ROWS) };
+        CHUNK_PREFIX + rows / BLOCK_ROWS * self.block_bytes(BLOCK_ROWS) + last
     }
 
     /// Rows that one chunk may have.
@@ -209,10 +212,17 @@ impl ChunkLayout {
         self.blocks_max * BLOCK_ROWS
     }
 
-    /// Codes and slot deltas of block `index` of an opened chunk.
-    pub fn split<'a>(&self, plain: &'a [u8], index: usize) -> (&'a [u8], &'a [u8]) {
-        let start = CHUNK_PREFIX + index * self.block_bytes();
-        plain[start..start + self.block_bytes()].split_at(self.block.block_bytes())
+    /// Where block `index` of a chunk of `rows` rows lies in its plaintext, and where its slot deltas begin in it.
+    pub fn block_at(&self, rows: usize, index: usize) -> (std::ops::Range<usize>, usize) {
+        let start = CHUNK_PREFIX + index * self.block_bytes(BLOCK_ROWS);
+        let rows = (rows - index * BLOCK_ROWS).min(BLOCK_ROWS);
+        (start..start + self.block_bytes(rows), self.block.block_bytes(rows))
+    }
+
+    /// Codes and slot deltas of block `index` of an opened chunk of `rows` rows.
+    pub fn split<'a>(&self, plain: &'a [u8], rows: usize, index: usize) -> (&'a [u8], &'a [u8]) {
+        let (range, deltas) = self.block_at(rows, index);
+        plain[range].split_at(deltas)
     }
 }
 

@@ -372,8 +372,8 @@ pub fn encode_rows(
             for (row, out) in rows.chunks_exact(dims).zip(rotated.chunks_exact_mut(padded)) {
                 directory.rotate(row, &mut shifted, out);
             }
-            let block = &mut plain[CHUNK_PREFIX + index * layout.block_bytes()..][..layout.block_bytes()];
-            let (codes, deltas) = block.split_at_mut(layout.block.block_bytes());
+            let (range, deltas) = layout.block_at(slots.len(), index);
+            let (codes, deltas) = plain[range].split_at_mut(deltas);
             encode_block(&layout.block, metric, &centroid, &rotated[..slots_of_block.len() * padded], codes);
             deltas.fill(0xff);
             for (slot, delta) in slots_of_block.iter().zip(deltas.chunks_exact_mut(4)) {

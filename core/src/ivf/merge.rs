@@ -282,7 +282,7 @@ pub fn chunk_slots<'a>(
 ) -> impl Iterator<Item = u64> + 'a {
     let base = base_slot(plain);
     let block_rows = crate::format::list::BLOCK_ROWS;
-    (0..rows).map(move |row| slot_of(base, layout.split(plain, row / block_rows).1, row % block_rows))
+    (0..rows).map(move |row| slot_of(base, layout.split(plain, rows, row / block_rows).1, row % block_rows))
 }
 
 /// Brings a record that was inserted without the key into index form: {leaf, old page, new page}.

@@ -22,13 +22,21 @@
 //! | 4 P + 192 | 64 | f_err / scale, float16, rounded up |
 //! | 4 P + 256 | 4 | scale, float32, a power of two |
 //!
+//! A block of n <= 16 rows is short: it has its rows one after the other and wastes no room. Growth leaves a handful of
+//! rows behind each time, and looking 16 of them up one by one takes no longer than opening 32 rows of a whole block.
+//!
+//! | offset | size | meaning |
+//! |---|---|---|
+//! | 0 | n P / 8 | codes: byte j of a row has dimensions 8 j .. 8 j + 8, lowest bit first |
+//! | n P / 8 | 8 n + 4 | f_add, f_rescale / scale, f_err / scale of n rows, and scale, as above |
+//!
 //! Where a common mean dominates the data, subtract it from rows, centroids and (L2) queries first: the table's
 //! error follows |q|. L2 scores do not move; inner products take the true `-<q, c>` as base, so they do not either.
 
 use half::f16;
 
 use super::distance::norm;
-use super::kernels::{QueryTable, ScoreArgs, table};
+use super::kernels::{QueryTable, ScoreArgs, finish, table};
 use super::rotate::{Rotation, padded};
 use crate::metric::Metric;
 
@@ -36,6 +44,9 @@ use crate::metric::Metric;
 pub const BLOCK_ROWS: usize = 32;
 /// Multiplies every stored error. 1.9 caps recall at 0.997 on real embeddings, 2.5 at 0.9993.
 pub const ERROR_MULTIPLIER: f32 = 2.5;
+
+/// Most rows of a short block.
+pub const SHORT_ROWS: usize = 16;
 
 /// Bytes of the factors of a row: f_add, f_rescale, f_err.
 const FACTOR_BYTES: usize = 8;
@@ -65,9 +76,10 @@ impl BlockLayout {
         self.padded / 8
     }
 
-    /// Bytes of a block, full or not.
-    pub fn block_bytes(&self) -> usize {
-        BLOCK_ROWS * (self.code_bytes_per_row() + FACTOR_BYTES) + 4
+    /// Bytes of a block of `rows` rows, 1 to 32.
+    pub fn block_bytes(&self, rows: usize) -> usize {
+        let stored = if rows > SHORT_ROWS { BLOCK_ROWS } else { rows };
+        stored * (self.code_bytes_per_row() + FACTOR_BYTES) + 4
     }
 }
 
@@ -79,30 +91,39 @@ pub struct ListTerm {
     pub q_to_centroid: f32,
 }
 
-/// Codes up to 32 rows into `out` (`block_bytes` long). `rows` holds rotated rows end to end, `rotated_centroid` the
+/// Codes up to 32 rows into `out` (as long as `block_bytes` says). `rows` holds rotated rows end to end, `rotated_centroid` the
 /// rotated centroid; encode the vectors that rerank will see (rounded to the stored precision).
 pub fn encode_block(layout: &BlockLayout, metric: Metric, rotated_centroid: &[f32], rows: &[f32], out: &mut [u8]) {
     let p = layout.padded;
     let count = rows.len() / p;
     assert_eq!(rotated_centroid.len(), p);
     assert!(rows.len() == count * p && count <= BLOCK_ROWS);
-    assert_eq!(out.len(), layout.block_bytes());
+    assert_eq!(out.len(), layout.block_bytes(count));
     out.fill(0);
-    let (codes, factors) = out.split_at_mut(p * 4);
+    let short = count <= SHORT_ROWS;
+    let stored = if short { count } else { BLOCK_ROWS };
+    let (codes, factors) = out.split_at_mut(stored * layout.code_bytes_per_row());
 
     let mut encoded = [Factors::default(); BLOCK_ROWS];
     let mut signs = vec![0u8; p / 4];
     for (i, row) in rows.chunks_exact(p).enumerate() {
         encoded[i] = factors_of(metric, rotated_centroid, row, &mut signs);
+        if short {
+            let codes = &mut codes[i * layout.code_bytes_per_row()..][..layout.code_bytes_per_row()];
+            for (code, pair) in codes.iter_mut().zip(signs.chunks_exact(2)) {
+                *code = pair[0] | pair[1] << 4;
+            }
+            continue;
+        }
         let shift = if i < 16 { 0 } else { 4 };
         for (code, nibble) in codes[i % 16..].iter_mut().step_by(16).zip(&signs) {
             *code |= nibble << shift;
         }
     }
     let scale = power_of_two_above(encoded.iter().fold(0f64, |m, f| m.max(f.rescale).max(f.err)));
-    let (adds, rest) = factors.split_at_mut(BLOCK_ROWS * 4);
-    let (rescales, rest) = rest.split_at_mut(BLOCK_ROWS * 2);
-    let (errs, scale_bytes) = rest.split_at_mut(BLOCK_ROWS * 2);
+    let (adds, rest) = factors.split_at_mut(stored * 4);
+    let (rescales, rest) = rest.split_at_mut(stored * 2);
+    let (errs, scale_bytes) = rest.split_at_mut(stored * 2);
     scale_bytes.copy_from_slice(&(scale as f32).to_le_bytes());
     for (i, f) in encoded[..count].iter().enumerate() {
         let stored = f16::from_f64(f.rescale / scale);
@@ -220,9 +241,12 @@ impl QueryCodes {
         estimate: &mut [f32; BLOCK_ROWS],
     ) -> f32 {
         assert_eq!(layout.padded * 4, self.lut.len());
-        assert_eq!(block.len(), layout.block_bytes());
-        let (codes, rest) = block.split_at(layout.padded * 4);
-        let (factors, scale) = rest.split_at(BLOCK_ROWS * FACTOR_BYTES);
+        assert_eq!(block.len(), layout.block_bytes(rows));
+        let stored = if rows > SHORT_ROWS { BLOCK_ROWS } else { rows };
+        let (codes, rest) = block.split_at(stored * layout.code_bytes_per_row());
+        let (factors, scale) = rest.split_at(stored * FACTOR_BYTES);
+        let mut columns = [0; BLOCK_ROWS * FACTOR_BYTES];
+        let factors = if stored < BLOCK_ROWS { spread(factors, rows, &mut columns) } else { factors };
         let scale = f32::from_le_bytes(scale.try_into().expect("the layout ends in four bytes"));
         let (distance, floor) = match self.metric {
             Metric::L2 | Metric::Cosine => (term.q_to_centroid.max(0.0).sqrt(), 0.0),
@@ -242,7 +266,11 @@ impl QueryCodes {
             constant: ROUNDING * term.q_to_centroid.abs(),
             floor,
         };
-        let least_of_all = table().score(&args, lower, estimate);
+        let least_of_all = if stored < BLOCK_ROWS {
+            finish(&args, &short_sums(&self.lut, codes, layout.code_bytes_per_row()), lower, estimate)
+        } else {
+            table().score(&args, lower, estimate)
+        };
         if rows >= BLOCK_ROWS {
             return least_of_all;
         }
@@ -250,6 +278,31 @@ impl QueryCodes {
         estimate[rows..].fill(f32::INFINITY);
         least(lower)
     }
+}
+
+/// Brings the factors of a short block of `rows` rows to the columns of a whole one.
+fn spread<'a>(factors: &[u8], rows: usize, columns: &'a mut [u8; BLOCK_ROWS * FACTOR_BYTES]) -> &'a [u8] {
+    let mut from = factors;
+    for (column, size) in [(0, 4), (BLOCK_ROWS * 4, 2), (BLOCK_ROWS * 6, 2)] {
+        let (values, rest) = from.split_at(rows * size);
+        columns[column..column + values.len()].copy_from_slice(values);
+        from = rest;
+    }
+    columns
+}
+
+/// For each row of a short block, the sum of the table entries that its code selects.
+fn short_sums(lut: &[u8], codes: &[u8], bytes: usize) -> [u32; BLOCK_ROWS] {
+    let mut sums = [0u32; BLOCK_ROWS];
+    for (sum, row) in sums.iter_mut().zip(codes.chunks_exact(bytes)) {
+        let mut pair = [0u32; 2];
+        for (byte, tables) in row.iter().zip(lut.chunks_exact(32)) {
+            pair[0] += u32::from(tables[usize::from(byte & 15)]);
+            pair[1] += u32::from(tables[16 + usize::from(byte >> 4)]);
+        }
+        *sum = pair[0] + pair[1];
+    }
+    sums
 }
 
 /// The least of the bounds.
@@ -360,7 +413,7 @@ mod tests {
             };
             let centroid = vector();
             let rows: Vec<f32> = (0..BLOCK_ROWS).flat_map(|_| vector()).collect();
-            let mut block = vec![0u8; layout.block_bytes()];
+            let mut block = vec![0u8; layout.block_bytes(BLOCK_ROWS)];
             encode_block(&layout, Metric::L2, &centroid, &rows, &mut block);
             let (codes, rest) = block.split_at(layout.padded * 4);
             let lut: Vec<u8> = (0..layout.padded * 4).map(|i| (i * 37 % 128) as u8).collect();

@@ -421,7 +421,7 @@ impl Scan {
             let base = base_slot(plain);
             for first in (0..rows).step_by(BLOCK_ROWS) {
                 let in_block = (rows - first).min(BLOCK_ROWS);
-                let (block, deltas) = layout.split(plain, first / BLOCK_ROWS);
+                let (block, deltas) = layout.split(plain, rows, first / BLOCK_ROWS);
                 codes.score_block(&layout.block, term, block, in_block, &mut lowers, &mut estimates);
                 counts.coded += in_block as u64;
                 match seen {

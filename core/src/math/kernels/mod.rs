@@ -13,6 +13,8 @@ mod portable;
 
 use std::sync::OnceLock;
 
+pub(super) use portable::finish;
+
 use super::code::BLOCK_ROWS;
 
 /// Points in one tile of the assignment kernel.

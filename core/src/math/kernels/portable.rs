@@ -193,7 +193,16 @@ fn sums(lut: &[u8], codes: &[u8]) -> [u32; BLOCK_ROWS] {
 }
 
 fn score(args: &ScoreArgs<'_>, lower: &mut [f32; BLOCK_ROWS], estimate: &mut [f32; BLOCK_ROWS]) -> f32 {
-    let sums = sums(args.lut, args.codes);
+    finish(args, &sums(args.lut, args.codes), lower, estimate)
+}
+
+/// Bounds and estimates from the sums of the table entries of 32 rows.
+pub(in crate::math) fn finish(
+    args: &ScoreArgs<'_>,
+    sums: &[u32; BLOCK_ROWS],
+    lower: &mut [f32; BLOCK_ROWS],
+    estimate: &mut [f32; BLOCK_ROWS],
+) -> f32 {
     let (adds, scaled) = args.factors.split_at(BLOCK_ROWS * 4);
     for row in 0..BLOCK_ROWS {
         let add = f32_at(adds, row);
