@@ -159,13 +159,14 @@ pub struct LeafCopy {
 
 /// Walks the leaves that exist, from the one of `slot` on, a copy of one at a time.
 pub struct Walk {
+    from: u64,
     next_leaf: u64,
 }
 
 impl Walk {
-    /// Starts at the leaf that holds `slot`.
+    /// Starts at `slot`: of the leaf that holds it, the copy leaves out the slots before.
     pub fn from(slot: u64) -> Self {
-        Self { next_leaf: slot / LEAF_SLOTS as u64 }
+        Self { from: slot, next_leaf: slot / LEAF_SLOTS as u64 }
     }
 
     /// The next leaf that is not freed.
@@ -174,8 +175,10 @@ impl Walk {
             let leaf = self.next_leaf;
             if let Some((page, header)) = read_leaf(store, hints, leaf)? {
                 let block = block_of(hints, leaf);
-                let entries = (0..header.count as usize).map(|index| entry(&page, block, index));
-                let copy = LeafCopy { first_slot: header.first_slot, block, entries: entries.collect::<Result<_>>()? };
+                let first_slot = header.first_slot.max(self.from);
+                let first = (first_slot - header.first_slot) as usize;
+                let entries = (first..header.count as usize).map(|index| entry(&page, block, index));
+                let copy = LeafCopy { first_slot, block, entries: entries.collect::<Result<_>>()? };
                 self.next_leaf += 1;
                 return Ok(Some(copy));
             }

@@ -152,6 +152,8 @@ struct Place {
     meta: Meta,
     /// `None` while the index has no directory: every row is in the tail.
     lists: Option<Lists>,
+    /// Whether L0 is still to be scored: after the nearest lists, whose rows show which of its rows matter.
+    l0: bool,
 }
 
 /// The lists of that reading, as this query sees them.
@@ -202,9 +204,13 @@ impl Scan {
             self.start(store, cache, keys)?;
         }
         loop {
+            let bound = self.next_bound();
+            if bound > f32::NEG_INFINITY && self.place.as_ref().is_some_and(|place| place.l0) {
+                self.probe_l0(store, cache, keys)?;
+                continue;
+            }
             let best = self.ready.peek().map_or(f32::INFINITY, |Reverse(row)| row.score.value);
             let lower = self.candidates.lowest();
-            let bound = self.next_bound();
             if !self.ready.is_empty() && best <= lower && best <= bound {
                 if let Some(hit) = self.give() {
                     return Ok(Some(hit));
@@ -279,19 +285,18 @@ impl Scan {
         lists.prober = Prober::new(metric, calibration, recall, &directory.stats, norm, &lists.to_centroid);
     }
 
-    /// Reads meta and directory, scores the tail and L0.
+    /// Reads meta and directory and scores the tail.
     fn start<S: PageStore>(&mut self, store: &S, cache: &mut Cache, keys: &mut Keys<'_>) -> Result<()> {
         let place = self.read_place(store, cache, keys)?;
         self.tail_from = place.meta.merged_upto;
         self.place = Some(place);
-        self.score_slots(store, cache, keys, self.tail_from, u64::MAX)?;
-        self.probe_l0(store, cache, keys)
+        self.score_slots(store, cache, keys, self.tail_from, u64::MAX)
     }
 
     fn read_place<S: PageStore>(&mut self, store: &S, cache: &mut Cache, keys: &mut Keys<'_>) -> Result<Place> {
         let (meta, directory) = directory::current(store, cache, keys.index)?;
         let Some(directory) = directory else {
-            return Ok(Place { meta, lists: None });
+            return Ok(Place { meta, lists: None, l0: false });
         };
         let metric = self.query.metric();
         let (norm, stats) = (self.query.norm(), &directory.stats);
@@ -308,7 +313,7 @@ impl Scan {
         let sure = everything || self.options.target_recall >= 1.0;
         let codes = query_codes(&directory, &self.query, if sure { SURE_MULTIPLIER } else { ERROR_MULTIPLIER });
         let lists = Lists { directory, codes, to_centroid, prober, probed: HashSet::new(), fixed };
-        Ok(Place { meta, lists: Some(lists) })
+        Ok(Place { meta, lists: Some(lists), l0: true })
     }
 
     /// Lists changed under the scan: everything again, but for the rows already queued.
@@ -319,16 +324,17 @@ impl Scan {
         store.check_interrupts()?;
         let mut place = self.read_place(store, cache, keys)?;
         if self.counts.restarts > RESTARTS_MAX {
-            place.lists = None;
+            (place.lists, place.l0) = (None, false);
             self.place = Some(place);
             return self.score_slots(store, cache, keys, 0, self.tail_from);
         }
         self.place = Some(place);
-        self.probe_l0(store, cache, keys)
+        Ok(())
     }
 
     fn probe_l0<S: PageStore>(&mut self, store: &S, cache: &mut Cache, keys: &mut Keys<'_>) -> Result<()> {
-        let place = self.place.as_ref().expect("the scan has started");
+        let place = self.place.as_mut().expect("the scan has started");
+        place.l0 = false;
         let Some(lists) = &place.lists else {
             return Ok(());
         };
@@ -460,7 +466,7 @@ impl Scan {
             }
             for (slot, entry) in (leaf.first_slot..to).zip(&leaf.entries) {
                 let seen = self.seen.as_ref().is_some_and(|seen| seen.contains(&slot));
-                if slot < from || entry.state != SlotState::Live || seen {
+                if entry.state != SlotState::Live || seen {
                     continue;
                 }
                 // Neighbours in the tail are neighbours on a page: one copy serves ten rows.
