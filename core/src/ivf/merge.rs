@@ -186,7 +186,7 @@ fn tail_to_l0<S: PageStore>(
     }
 }
 
-/// Moves the rows of L0 into lists, or clusters when there are none yet or rows have doubled.
+/// Moves the rows of L0 into lists, or clusters when there are none yet or rows have grown by half.
 fn l0_to_lists<S: PageStore>(
     store: &S,
     cache: &mut Cache,
@@ -197,10 +197,10 @@ fn l0_to_lists<S: PageStore>(
     recover(store)?;
     let (meta, directory) = directory::current(store, cache, keys.index)?;
     let rows = meta.l0_rows + meta.list_rows;
-    let doubled = rows >= 2 * meta.clustered_rows && rows < RECLUSTER_BELOW && meta.identity.lists == 0;
+    let grown = rows >= meta.clustered_rows * 3 / 2 && rows < RECLUSTER_BELOW && meta.identity.lists == 0;
     let worn = meta.dead_rows * 5 > meta.list_rows && rows < RECLUSTER_BELOW;
     let directory = match directory {
-        Some(directory) if meta.lists > 0 && !doubled && !worn => directory,
+        Some(directory) if meta.lists > 0 && !grown && !worn => directory,
         _ => {
             let meta = cluster_all(store, cache, keys, meta.merged_upto, work)?;
             merged.clustered = u64::from(meta.lists);

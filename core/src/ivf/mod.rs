@@ -37,12 +37,12 @@ pub use values::{ColumnKeys, Unopened};
 pub use vector::Query;
 
 /// Rows of the tail that a keyed inserter leaves before it codes them into L0.
-pub const TAIL_ROWS: u64 = 128;
+pub const TAIL_ROWS: u64 = 64;
 /// Rows of L0 from which they go to lists.
 pub const L0_ROWS: u64 = 4096;
 /// Rows that a list should have.
 pub const LIST_ROWS: u64 = 176;
-/// Rows below which growth to the double clusters from scratch.
+/// Rows below which growth by half clusters from scratch.
 pub const RECLUSTER_BELOW: u64 = 100_000;
 
 /// The keys of one index, all of them: nothing below looks a key up, so nothing waits for one under a lock.

@@ -8,7 +8,7 @@
 use std::collections::{BTreeMap, HashMap, btree_map::Entry};
 
 use super::{
-    Cache, Keys, LIST_ROWS, Phase, Work,
+    Cache, Keys, L0_ROWS, LIST_ROWS, Phase, Work,
     cluster::{Batch, encode_rows, open_vector},
     directory::{self, Directory},
     lists, merge, slots,
@@ -17,6 +17,7 @@ use crate::{
     Result,
     format::{
         directory::{DirectoryEntry, DirectoryStream, round_centroids},
+        list::{ChunkLayout, MapEntry},
         meta::Meta,
     },
     math::{distance, probe::ListStats, two_means},
@@ -36,6 +37,10 @@ const CHANGES_MAX: usize = 64;
 const STARVED: usize = (LIST_ROWS / 8) as usize;
 /// Share of dead rows (one in so many) from which a list is written anew without them.
 const WORN_SHARE: usize = 8;
+/// Chunks beyond those it needs from which a list is written anew in whole blocks.
+const SCATTERED: u32 = 5;
+/// Rows written anew for each row of the batch that scattered them, at most.
+const GATHERED_SHARE: u64 = 4;
 /// Share of dead rows in all lists (one in so many) from which lists are searched for them.
 const DEAD_SHARE: u64 = 10;
 
@@ -100,13 +105,11 @@ fn find_unfit<S: PageStore>(
     directory: &Directory,
     work: &Work<'_>,
 ) -> Result<Unfit> {
-    let by_position: HashMap<u32, u32> =
-        lists::entries(store, meta)?.into_iter().map(|(position, entry)| (position, entry.rows)).collect();
-    let rows: Vec<usize> = directory
-        .entries()
-        .iter()
-        .map(|entry| by_position.get(&entry.position).copied().unwrap_or(0) as usize)
-        .collect();
+    let by_position: HashMap<u32, MapEntry> = lists::entries(store, meta)?.into_iter().collect();
+    let known = directory.entries().iter();
+    let known: Vec<MapEntry> =
+        known.map(|entry| by_position.get(&entry.position).copied().unwrap_or(MapEntry::FREE)).collect();
+    let rows: Vec<usize> = known.iter().map(|entry| entry.rows as usize).collect();
     // What one split opens: its own list and its neighbours.
     let each = (OVERFULL + NEIGHBOURS as u64 * LIST_ROWS) as usize * meta.identity.dims as usize * 4;
     let most = (work.memory_bytes / each).clamp(1, CHANGES_MAX);
@@ -114,6 +117,7 @@ fn find_unfit<S: PageStore>(
     let mut unfit = Unfit { overfull, ..Unfit::default() };
     unfit.overfull.sort_by_key(|list| std::cmp::Reverse(rows[*list]));
     unfit.overfull.truncate(most);
+    unfit.worn = scattered(&directory.layout, &known, &unfit.overfull, most);
     if meta.dead_rows * DEAD_SHARE <= meta.list_rows {
         return Ok(unfit);
     }
@@ -121,7 +125,7 @@ fn find_unfit<S: PageStore>(
         if unfit.starved.len() + unfit.worn.len() >= most {
             break;
         }
-        if unfit.overfull.contains(&list) {
+        if unfit.overfull.contains(&list) || unfit.worn.contains(&list) {
             continue;
         }
         store.check_interrupts()?;
@@ -142,6 +146,28 @@ fn find_unfit<S: PageStore>(
         unfit.starved.clear(); // somebody must take the rows
     }
     Ok(unfit)
+}
+
+/// Lists whose rows lie in many more chunks than they need, worst first. A batch brings each list a
+/// chunk of a row or more; to open it costs as much as ten rows in whole blocks.
+fn scattered(layout: &ChunkLayout, known: &[MapEntry], but: &[usize], most: usize) -> Vec<usize> {
+    let mut found: Vec<(u32, usize)> = Vec::new();
+    for (list, entry) in known.iter().enumerate() {
+        let needed = entry.rows.div_ceil(layout.rows_max() as u32);
+        let more = entry.chunks.saturating_sub(needed);
+        if more >= SCATTERED && !but.contains(&list) {
+            found.push((more, list));
+        }
+    }
+    found.sort_unstable_by(|a, b| b.cmp(a));
+    found.truncate(most);
+    // The log must not pay more for gathering rows than a few times what it paid for the batch.
+    let mut rows = 0;
+    let affordable = found.into_iter().take_while(|(_, list)| {
+        rows += u64::from(known[*list].rows);
+        rows <= L0_ROWS * GATHERED_SHARE
+    });
+    affordable.map(|(_, list)| list).collect()
 }
 
 fn change_lists<S: PageStore>(
@@ -359,4 +385,21 @@ fn write<S: PageStore>(
         meta.list_rows = rows;
         meta.dead_rows = meta.dead_rows.saturating_sub(dead);
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn scattered_lists_come_worst_first_and_within_bounds() {
+        let layout = ChunkLayout::new(384);
+        let list = |rows, chunks| MapEntry { rows, chunks, ..MapEntry::FREE };
+        // Needed: 2 chunks each.
+        let mut known = vec![list(200, 2), list(200, 6), list(200, 7), list(250, 12), list(200, 9), MapEntry::FREE];
+        assert_eq!(scattered(&layout, &known, &[4], 10), [3, 2]);
+        assert_eq!(scattered(&layout, &known, &[], 2), [3, 4]);
+        known = vec![list(400, 30); 100];
+        assert_eq!(scattered(&layout, &known, &[], 100).len() as u64, L0_ROWS * GATHERED_SHARE / 400);
+    }
 }
