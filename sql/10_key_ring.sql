@@ -20,7 +20,7 @@ CREATE TABLE sealvec.ring_grant (
     role   name    NOT NULL,
     PRIMARY KEY (number, role)
 );
-COMMENT ON TABLE sealvec.ring_grant IS 'roles that may open a key ring besides its owner';
+COMMENT ON TABLE sealvec.ring_grant IS 'roles that may open a key ring, or use one that a client opened, besides its owner';
 
 REVOKE ALL ON sealvec.key_ring, sealvec.ring_grant FROM PUBLIC;
 

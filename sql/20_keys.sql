@@ -30,7 +30,7 @@ COMMENT ON FUNCTION sealvec.drop_key_ring(text) IS 'delete a key ring that no co
 
 CREATE FUNCTION sealvec.grant_ring(ring text, role text) RETURNS void
     AS 'MODULE_PATHNAME', 'sealvec_grant_ring_wrapper' LANGUAGE c VOLATILE PARALLEL UNSAFE;
-COMMENT ON FUNCTION sealvec.grant_ring(text, text) IS 'let a role open a key ring';
+COMMENT ON FUNCTION sealvec.grant_ring(text, text) IS 'let a role open a key ring; one whose key the client holds, let it be used by that role''s functions where a session has it open';
 
 CREATE FUNCTION sealvec.revoke_ring(ring text, role text) RETURNS void
     AS 'MODULE_PATHNAME', 'sealvec_revoke_ring_wrapper' LANGUAGE c VOLATILE PARALLEL UNSAFE;

@@ -26,7 +26,7 @@ pub fn init() {
     GucRegistry::define_int_guc(
         c"sealvec.key_ttl",
         c"How long an unlocked key ring stays open in a session.",
-        c"Counted from the unlock, and looked at once a statement that uses the ring. 0 keeps it open until it is locked or the session ends.",
+        c"Counted from the unlock; a statement that runs when it ends may finish. 0 keeps it open until it is locked or the session ends.",
         &KEY_TTL,
         0,
         i32::MAX / 1000,

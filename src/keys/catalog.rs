@@ -11,7 +11,7 @@ use sealvec_core::keys::Uuid;
 use sealvec_core::keys::ring::RingRecord;
 
 use super::table::{self, Key, Name, Row, Table, value};
-use super::watch;
+use super::{expiry, watch};
 use crate::error::SqlError;
 
 const RING_TABLE: &CStr = c"key_ring";
@@ -231,6 +231,7 @@ pub fn set_owner(number: u32, owner: &str) -> Result<(), SqlError> {
 
 fn change(number: u32, changes: impl Fn(i64) -> Vec<(usize, table::Value)>) -> Result<(), SqlError> {
     let table = open_rings(pg_sys::ShareRowExclusiveLock)?;
+    expiry::wake_others_after_commit();
     table
         .find(RING_BY_NUMBER, Key::int4(ring_column::NUMBER, number), |row| {
             let epoch = row.get::<i64>(ring_column::EPOCH).unwrap_or(0);
@@ -248,6 +249,7 @@ pub fn delete(number: u32) -> Result<(), SqlError> {
     })?;
     let rings = open_rings(pg_sys::ShareRowExclusiveLock)?;
     rings.find(RING_BY_NUMBER, Key::int4(ring_column::NUMBER, number), |row| rings.delete(row))?;
+    expiry::wake_others_after_commit();
     Ok(())
 }
 
@@ -284,11 +286,12 @@ fn find_grant(table: &Table, number: u32, role: &str, mut found: impl FnMut(&Row
     Ok(any)
 }
 
-/// Tells every backend that something about rings changed: also this one, at its next command.
+/// Tells every backend that something about rings changed: also this one, at its next command, and idle ones.
 pub fn close_cached() -> Result<(), SqlError> {
     let table = open_rings(pg_sys::AccessShareLock)?;
     // SAFETY: the OID of an existing table.
     unsafe { pg_sys::CacheInvalidateRelcacheByRelid(table.oid()) };
+    expiry::wake_others_after_commit();
     Ok(())
 }
 

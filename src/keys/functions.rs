@@ -68,23 +68,16 @@ fn sealvec_drop_key_ring(name: Option<&str>) {
     .or_raise()
 }
 
-/// `grant_ring(ring, role)`
+/// `grant_ring(ring, role)`: the role may open a KMS-backed ring, and use a client-held one in a session that has it open.
 #[pg_extern(sql = false)]
 fn sealvec_grant_ring(ring: Option<&str>, role: Option<&str>) {
     (|| {
         let ring = owned(required(ring, "ring")?)?;
         let role = existing_role(role)?;
-        if ring.record.is_client_held() {
-            return Err(SqlError::new(
-                ERRCODE_WRONG_OBJECT_TYPE,
-                format!("key ring \"{}\" opens for whoever shows its key, not by grant", ring.info.name),
-            )
-            .hint("Give the key itself to those who may open it."));
-        }
         if !catalog::grant(ring.info.number, &role)? {
-            notice!("role \"{role}\" may open key ring \"{}\" already", ring.info.name);
+            notice!("role \"{role}\" has a grant on key ring \"{}\" already", ring.info.name);
         }
-        Ok(())
+        Ok::<_, SqlError>(())
     })()
     .or_raise()
 }

@@ -3,17 +3,23 @@
 //! `datatype` and `index` use what is re-exported here and nothing below it.
 
 mod arena;
+mod backend;
 mod catalog;
+mod expiry;
 mod export;
 mod functions;
+mod held;
 mod kek;
 mod provider;
 mod session;
+mod session_key;
 mod table;
 mod watch;
 
 pub use catalog::{RingInfo, ring_by_name, ring_by_number};
-pub use session::{generation, is_open, on_close, with_dek, with_session_key};
+pub use held::on_close;
+pub use session::{generation, is_open, with_dek};
+pub use session_key::with_session_key;
 
 /// Called once per backend from `_PG_init`.
 pub fn init() {

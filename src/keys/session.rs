@@ -1,38 +1,28 @@
 //! The rings that are open in this backend, and who may use them now.
 //!
 //! A ring is open from the moment its KEK was shown, or its provider asked, until its time is up or something
-//! takes it away (see [`watch`]). A client-held ring belongs to the session and outer user that unlocked it;
-//! a KMS-backed one is checked against its grants for whoever asks. Catalog reads happen with no borrow held,
+//! takes it away (see [`watch`]). It is open in the session and for the outer user that opened it, and serves the
+//! role that acts: the one that opened it, its owner, one with a grant. Catalog reads happen with no borrow held,
 //! because they can run invalidation callbacks that come back here.
 
 use std::cell::{Cell, RefCell};
-use std::collections::{HashMap, HashSet};
-use std::hash::{BuildHasherDefault, Hasher};
 use std::rc::Rc;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
 
 use pgrx::PgSqlErrorCode::*;
 use pgrx::pg_sys;
-use sealvec_core::crypto::XaesKey;
 use sealvec_core::keys::ring::OpenRing;
-use sealvec_core::keys::{Dek, DekBytes, Kek, Uuid};
+use sealvec_core::keys::{Dek, Kek, Uuid};
 
-use super::arena::{self, Arena, KEY_LEN, Slot};
+use super::arena::{self, KEY_LEN};
+use super::backend::{Users, current_user, now_ms, process_id, statement};
 use super::catalog::{self, Ring, RingInfo};
-use super::{provider, watch};
-use crate::error::{OrRaise, SqlError};
+use super::held::{self, Held, OpenRings};
+use super::{expiry, provider, session_key, watch};
+use crate::error::SqlError;
 use crate::guc;
 
-static GENERATION: AtomicU64 = AtomicU64::new(1);
-/// Calls of [`with_dek`] under way: no key is wiped until the last is over.
-static IN_USE: AtomicU32 = AtomicU32::new(0);
-/// Keys of closed rings that wait for it.
-static DYING: AtomicU32 = AtomicU32::new(0);
-
 thread_local! {
-    static SESSION: RefCell<Session> = RefCell::new(Session::new());
-    static SESSION_KEY: RefCell<Option<Rc<SessionKey>>> = const { RefCell::new(None) };
-    static FORGET: RefCell<Vec<fn()>> = const { RefCell::new(Vec::new()) };
+    static SESSION: RefCell<OpenRings> = RefCell::new(OpenRings::new());
     /// Whether the root key could be read, and the statement that tried: a view asks once for each ring.
     static ROOT_KEY_IS_THERE: Cell<(pg_sys::TimestampTz, bool)> = const { Cell::new((0, false)) };
 }
@@ -59,14 +49,13 @@ pub fn is_open(ring: u32) -> bool {
     if settle().is_err() {
         return false;
     }
-    let (open, shut) = SESSION.with_borrow(|session| {
-        let open = session.rings.get(&ring).map(|held| held.is_client_held || held.allowed == user);
-        (open, session.is_shut(ring))
-    });
-    match open {
+    let (serves, shut) =
+        SESSION.with_borrow(|session| (session.rings.get(&ring).map(|held| held.serves(user)), session.is_shut(ring)));
+    match serves {
         Some(true) => true,
-        _ if shut => false,
-        _ => catalog::ring(ring).and_then(|ring| could_open(&ring, user)).unwrap_or_else(note),
+        Some(false) => catalog::ring(ring).and_then(|ring| catalog::may_open(&ring, user)).unwrap_or_else(note),
+        None if shut => false,
+        None => catalog::ring(ring).and_then(|ring| could_open(&ring, user)).unwrap_or_else(note),
     }
 }
 
@@ -98,31 +87,7 @@ pub fn generation() -> u64 {
     if settle().is_err() {
         SESSION.with_borrow_mut(|session| session.close(|_| true));
     }
-    GENERATION.load(Relaxed)
-}
-
-/// Calls `forget` from now on whenever a ring was closed, so that what was derived from its keys goes at once and
-/// not only when somebody next looks at [`generation`].
-///
-/// It runs in the middle of anything, aborts included: it may drop memory and nothing else, may not come back to
-/// this module, and has to leave alone what is borrowed at that moment.
-pub fn on_close(forget: fn()) {
-    FORGET.with_borrow_mut(|all| all.push(forget));
-}
-
-/// Lends the key that lives and dies with this backend, and the UUID that stands for it.
-pub fn with_session_key<R>(f: impl FnOnce(&XaesKey, &Uuid) -> R) -> R {
-    let pid = process_id();
-    let key = SESSION_KEY.with_borrow(|key| key.clone().filter(|key| key.pid == pid));
-    let key = key.unwrap_or_else(|| {
-        // First use, or a fork has copied the parent's: draw from the kernel.
-        let uuid = Uuid::random().or_raise();
-        let dek = DekBytes::generate(1).or_raise();
-        let key = Rc::new(SessionKey { key: XaesKey::new(dek.as_dek().expose()), uuid, pid });
-        SESSION_KEY.set(Some(key.clone()));
-        key
-    });
-    f(&key.key, &key.uuid)
+    held::generation()
 }
 
 // ---- unlock and lock --------------------------------------------------------------------
@@ -166,22 +131,25 @@ pub fn lock_all() {
     watch::arm();
     SESSION.with_borrow_mut(|session| {
         session.close(|_| true);
-        (session.all_shut, session.except) = (true, HashSet::new());
+        session.set_all_shut(true);
     });
 }
 
-/// 42501 unless the current user may open this KMS-backed ring.
+/// 42501 unless the current user may open this KMS-backed ring, or use this client-held one that somebody opened.
 fn check_grant(ring: &Ring) -> Result<(), SqlError> {
     if catalog::may_open(ring, current_user())? {
         return Ok(());
     }
-    let name = &ring.info.name;
-    Err(SqlError::new(ERRCODE_INSUFFICIENT_PRIVILEGE, format!("permission denied for key ring \"{name}\"")).hint(
-        format!(
-            "Its owner can allow a role to open it: SELECT sealvec.grant_ring('{}', 'role').",
-            name.replace('\'', "''")
-        ),
-    ))
+    let name = ring.info.name.replace('\'', "''");
+    let error =
+        SqlError::new(ERRCODE_INSUFFICIENT_PRIVILEGE, format!("permission denied for key ring \"{}\"", ring.info.name));
+    Err(match ring.record.is_client_held() {
+        true => error
+            .detail("It is open in this session, but not for the role that acts here: functions and maintenance run as their owner.")
+            .hint(format!("Its owner can let that role use it where it is open: SELECT sealvec.grant_ring('{name}', 'role').")),
+        false => error
+            .hint(format!("Its owner can allow a role to open it: SELECT sealvec.grant_ring('{name}', 'role').")),
+    })
 }
 
 fn locked(info: &RingInfo, is_client_held: bool) -> SqlError {
@@ -239,6 +207,7 @@ fn keep(ring: &Ring, open: &OpenRing) -> Result<(), SqlError> {
             epoch: ring.epoch,
             opened_ms: now_ms,
             is_client_held: ring.record.is_client_held(),
+            opener: user,
             allowed: user,
         };
         (session.users, session.pid) = (users, pid);
@@ -246,7 +215,8 @@ fn keep(ring: &Ring, open: &OpenRing) -> Result<(), SqlError> {
         session.rings.insert(ring.info.number, held);
         session.set_shut(ring.info.number, false);
         Ok(())
-    })
+    })?;
+    set_alarm().inspect_err(|_| SESSION.with_borrow_mut(|session| session.close(|_| true)))
 }
 
 // ---- lending ----------------------------------------------------------------------------
@@ -260,7 +230,7 @@ struct Lent {
 
 impl Drop for Lent {
     fn drop(&mut self) {
-        if IN_USE.fetch_sub(1, Relaxed) == 1 && DYING.load(Relaxed) > 0 {
+        if held::end_use() {
             SESSION.with(|session| {
                 // Borrowed only if a panic crosses it; then the next close buries.
                 if let Ok(mut session) = session.try_borrow_mut() {
@@ -285,7 +255,7 @@ fn lend(ring: u32, version: Option<u32>) -> Result<Lent, SqlError> {
 /// The key, if the ring is open and `user` is known to be allowed.
 fn lend_held(ring: u32, version: Option<u32>, user: pg_sys::Oid) -> Result<Option<Lent>, SqlError> {
     SESSION.with_borrow(|session| {
-        let Some(held) = session.rings.get(&ring).filter(|held| held.is_client_held || held.allowed == user) else {
+        let Some(held) = session.rings.get(&ring).filter(|held| held.serves(user)) else {
             return Ok(None);
         };
         let dek = match version {
@@ -293,7 +263,7 @@ fn lend_held(ring: u32, version: Option<u32>, user: pg_sys::Oid) -> Result<Optio
             Some(version) => held.deks.iter().rfind(|dek| dek.0 == version),
         };
         let (version, slot) = dek.ok_or(sealvec_core::Error::UnknownDekVersion(version.unwrap_or(0)))?;
-        IN_USE.fetch_add(1, Relaxed);
+        held::begin_use();
         Ok(Some(Lent { key: slot.as_ptr(), version: *version, info: held.info.clone() }))
     })
 }
@@ -301,12 +271,13 @@ fn lend_held(ring: u32, version: Option<u32>, user: pg_sys::Oid) -> Result<Optio
 /// Opens the ring if that needs nobody's key, or finds that an open one may be used by `user` too.
 fn authorize(number: u32, user: pg_sys::Oid) -> Result<(), SqlError> {
     let ring = catalog::ring(number)?;
-    if ring.record.is_client_held() || SESSION.with_borrow(|session| session.is_shut(number)) {
-        return Err(locked(&ring.info, ring.record.is_client_held()));
-    }
-    let is_held = SESSION.with_borrow(|session| session.rings.contains_key(&number));
+    let (is_held, is_shut) =
+        SESSION.with_borrow(|session| (session.rings.contains_key(&number), session.is_shut(number)));
     if !is_held {
-        return unlock(&ring);
+        return match ring.record.is_client_held() || is_shut {
+            true => Err(locked(&ring.info, ring.record.is_client_held())),
+            false => unlock(&ring),
+        };
     }
     check_grant(&ring)?;
     SESSION.with_borrow_mut(|session| {
@@ -321,7 +292,7 @@ fn authorize(number: u32, user: pg_sys::Oid) -> Result<(), SqlError> {
 
 /// Closes what has to be closed before anybody uses a key.
 fn settle() -> Result<(), SqlError> {
-    let calm = !watch::anything() && SESSION.with_borrow_mut(Session::is_current);
+    let calm = !watch::anything() && SESSION.with_borrow_mut(OpenRings::is_current);
     if calm { Ok(()) } else { settle_slowly() }
 }
 
@@ -349,12 +320,31 @@ fn settle_slowly() -> Result<(), SqlError> {
     for (number, epoch, uuid) in kept {
         let found = catalog::ring(number).ok().filter(|ring| ring.epoch == epoch && ring.info.uuid == uuid);
         SESSION.with_borrow_mut(|session| match (found, session.rings.get_mut(&number)) {
-            (Some(ring), Some(held)) => held.info = Rc::new(ring.info), // it may have been renamed
+            (Some(ring), Some(held)) => {
+                held.info = Rc::new(ring.info); // it may have been renamed
+                held.allowed = held.opener; // a grant may have been taken back
+            }
             _ => session.close(|held| held.info.number == number),
         });
     }
     check.done();
     Ok(())
+}
+
+/// Between two statements: closes what is due, and sees to it that the rest goes when it is, also in a backend that
+/// idles.
+pub fn at_end() {
+    if SESSION.with_borrow(|session| session.rings.is_empty()) {
+        let _ = expiry::set(None); // turning it off cannot fail for a timer that is there
+        return;
+    }
+    if settle_slowly().and_then(|()| set_alarm()).is_err() {
+        SESSION.with_borrow_mut(|session| session.close(|_| true));
+    }
+}
+
+fn set_alarm() -> Result<(), SqlError> {
+    expiry::set(SESSION.with_borrow(OpenRings::due_ms))
 }
 
 /// Closes everything if a callback asked for it.
@@ -364,7 +354,7 @@ fn close_dropped() {
         SESSION.with_borrow_mut(|session| {
             session.close(|_| true);
             if reset {
-                (session.all_shut, session.except) = (false, HashSet::new());
+                session.set_all_shut(false);
             }
         });
     }
@@ -385,185 +375,5 @@ pub fn wipe_for_exit() {
             session.arena.wipe_all();
         }
     });
-    SESSION_KEY.set(None);
-}
-
-/// The session and outer user: what SET SESSION AUTHORIZATION and SET ROLE change, and a
-/// SECURITY DEFINER function does not.
-#[derive(Clone, Copy, PartialEq, Eq)]
-struct Users(pg_sys::Oid, pg_sys::Oid);
-
-impl Users {
-    fn now() -> Self {
-        // SAFETY: both only read a variable of the backend.
-        unsafe { Self(unguarded::GetSessionUserId(), unguarded::GetOuterUserId()) }
-    }
-}
-
-/// The user whose privileges count at this moment; inside a SECURITY DEFINER function its owner.
-fn current_user() -> pg_sys::Oid {
-    // SAFETY: only reads a variable of the backend.
-    unsafe { unguarded::GetUserId() }
-}
-
-/// Accessors that report no errors, called without pgrx's guard: that costs more than they do.
-mod unguarded {
-    use pgrx::pg_sys::{Oid, TimestampTz};
-
-    unsafe extern "C" {
-        pub fn GetSessionUserId() -> Oid;
-        pub fn GetOuterUserId() -> Oid;
-        pub fn GetUserId() -> Oid;
-        pub fn GetCurrentStatementStartTimestamp() -> TimestampTz;
-    }
-}
-
-fn process_id() -> i32 {
-    // SAFETY: set once after fork, before any of our code runs in the process.
-    unsafe { pg_sys::MyProcPid }
-}
-
-/// When the client's current statement began: what tells two statements apart.
-fn statement() -> pg_sys::TimestampTz {
-    // SAFETY: only reads a variable of the backend.
-    unsafe { unguarded::GetCurrentStatementStartTimestamp() }
-}
-
-/// Milliseconds that also pass while the machine sleeps.
-fn now_ms() -> u64 {
-    let mut now = libc::timespec { tv_sec: 0, tv_nsec: 0 };
-    // SAFETY: writes one timespec; the clock exists since Linux 2.6.39.
-    unsafe { libc::clock_gettime(libc::CLOCK_BOOTTIME, &mut now) };
-    now.tv_sec as u64 * 1000 + now.tv_nsec as u64 / 1_000_000
-}
-
-/// The key of values that have met no column yet.
-struct SessionKey {
-    key: XaesKey,
-    uuid: Uuid,
-    /// The process that drew it.
-    pid: i32,
-}
-
-/// An open ring.
-struct Held {
-    info: Rc<RingInfo>,
-    /// Ascending versions; never empty.
-    deks: Vec<(u32, Slot)>,
-    /// The row's epoch when it was opened.
-    epoch: i64,
-    opened_ms: u64,
-    is_client_held: bool,
-    /// The role that last passed the grant check of a KMS-backed ring.
-    allowed: pg_sys::Oid,
-}
-
-struct Session {
-    arena: Arena,
-    rings: HashMap<u32, Held, BuildHasherDefault<ByNumber>>,
-    /// Keys of closed rings that may still be in use.
-    dying: Vec<Slot>,
-    users: Users,
-    pid: i32,
-    /// When the ring that is open longest was opened.
-    oldest_ms: u64,
-    /// The statement in which time was last looked at.
-    timed: pg_sys::TimestampTz,
-    /// Whether rings are locked by hand, except those in `except`.
-    all_shut: bool,
-    except: HashSet<u32>,
-}
-
-impl Session {
-    fn new() -> Self {
-        Self {
-            arena: Arena::new(),
-            rings: HashMap::default(),
-            dying: Vec::new(),
-            users: Users(pg_sys::InvalidOid, pg_sys::InvalidOid),
-            pid: 0,
-            oldest_ms: u64::MAX,
-            timed: 0,
-            all_shut: false,
-            except: HashSet::new(),
-        }
-    }
-
-    /// Whether every open ring may stay open, as far as user, process and time go. Time is looked at once a
-    /// statement: a key does not go in the middle of one.
-    fn is_current(&mut self) -> bool {
-        self.rings.is_empty() || self.users == Users::now() && self.pid == process_id() && self.is_in_time()
-    }
-
-    fn is_in_time(&mut self) -> bool {
-        let statement = statement();
-        if statement == self.timed {
-            return true;
-        }
-        let ttl_ms = u64::from(guc::key_ttl_s()) * 1000;
-        let in_time = ttl_ms == 0 || now_ms().saturating_sub(self.oldest_ms) < ttl_ms;
-        if in_time {
-            self.timed = statement;
-        }
-        in_time
-    }
-
-    fn is_shut(&self, ring: u32) -> bool {
-        self.all_shut != self.except.contains(&ring)
-    }
-
-    fn set_shut(&mut self, ring: u32, shut: bool) {
-        if shut == self.all_shut {
-            self.except.remove(&ring);
-        } else {
-            self.except.insert(ring);
-        }
-    }
-
-    /// Closes every ring that `goes` names.
-    fn close(&mut self, goes: impl Fn(&Held) -> bool) {
-        let dying = &mut self.dying;
-        let before = self.rings.len();
-        self.rings.retain(|_, held| {
-            let goes = goes(held);
-            if goes {
-                dying.extend(held.deks.drain(..).map(|(_, slot)| slot));
-            }
-            !goes
-        });
-        if self.rings.len() < before {
-            GENERATION.fetch_add(1, Relaxed);
-            self.oldest_ms = self.rings.values().map(|held| held.opened_ms).min().unwrap_or(u64::MAX);
-            FORGET.with_borrow(|all| all.iter().for_each(|forget| forget()));
-        }
-        self.bury();
-    }
-
-    /// Wipes the keys of closed rings, unless one may be in use.
-    fn bury(&mut self) {
-        if IN_USE.load(Relaxed) == 0 {
-            for slot in self.dying.drain(..) {
-                self.arena.wipe(slot);
-            }
-        }
-        DYING.store(self.dying.len() as u32, Relaxed);
-    }
-}
-
-/// Ring numbers are drawn at random: they are their own hash, once spread to the bits that the map looks at.
-#[derive(Default)]
-struct ByNumber(u64);
-
-impl Hasher for ByNumber {
-    fn write(&mut self, _: &[u8]) {
-        unreachable!("a ring number is a u32")
-    }
-
-    fn write_u32(&mut self, number: u32) {
-        self.0 = u64::from(number).wrapping_mul(0x9E37_79B9_7F4A_7C15);
-    }
-
-    fn finish(&self) -> u64 {
-        self.0
-    }
+    session_key::wipe();
 }

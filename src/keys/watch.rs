@@ -1,4 +1,5 @@
-//! What takes keys away without being asked: changed catalogs, RESET ALL, DISCARD ALL, the end of the process.
+//! What takes keys away without being asked: changed catalogs, RESET ALL, DISCARD ALL, the end of a transaction or
+//! of the process.
 //!
 //! Callbacks only raise flags and, where no key is in use, wipe. They run in the middle of anything, also of
 //! aborts, so they allocate nothing and report nothing.
@@ -9,7 +10,7 @@ use std::sync::atomic::{AtomicBool, AtomicU32, Ordering::Relaxed};
 use pgrx::guc::{GucContext, GucFlags, GucRegistry, GucSetting};
 use pgrx::prelude::*;
 
-use super::session;
+use super::{session, session_key};
 
 /// The catalog cache is out of date.
 pub const CATALOG_CACHE: u32 = 1;
@@ -78,6 +79,7 @@ pub fn init() {
         for cache in [pg_sys::SysCacheIdentifier::AUTHOID, pg_sys::SysCacheIdentifier::AUTHMEMROLEMEM] {
             pg_sys::CacheRegisterSyscacheCallback(cache as i32, Some(role_changed), pg_sys::Datum::null());
         }
+        pg_sys::RegisterXactCallback(Some(transaction_ends), std::ptr::null_mut());
         pg_sys::on_proc_exit(Some(process_exits), pg_sys::Datum::null());
         GucRegistry::define_bool_guc_with_hooks(
             MARKER_NAME,
@@ -144,6 +146,11 @@ unsafe extern "C-unwind" fn marker_assigned(_value: bool, _extra: *mut c_void) {
     }
     // SAFETY: only reads the transaction's state. A rollback runs outside of any; RESET ALL inside one.
     let by_command = unsafe { pg_sys::IsTransactionState() };
+    // At the top level a rollback undoes the session's first use of a key, so nobody would hear of DISCARD ALL later.
+    // SAFETY: only reads the transaction's state.
+    if by_command || unsafe { pg_sys::GetCurrentTransactionNestLevel() } <= 1 {
+        session_key::forget();
+    }
     HAPPENED.fetch_or(if by_command { DROP_ALL | RESET } else { DROP_ALL }, Relaxed);
     session::close_if_idle();
 }
@@ -160,6 +167,22 @@ unsafe extern "C-unwind" fn relation_changed(_arg: pg_sys::Datum, relation: pg_s
 #[pg_guard]
 unsafe extern "C-unwind" fn role_changed(_arg: pg_sys::Datum, _cache: i32, _hash: u32) {
     HAPPENED.fetch_or(OPEN_RINGS, Relaxed);
+}
+
+/// A transaction is about to end: between two statements, or because an idle backend was woken (see [`expiry`](super::expiry)).
+#[pg_guard]
+unsafe extern "C-unwind" fn transaction_ends(event: pg_sys::XactEvent::Type, _arg: *mut c_void) {
+    if !matches!(event, pg_sys::XactEvent::XACT_EVENT_PRE_COMMIT | pg_sys::XactEvent::XACT_EVENT_PRE_PREPARE) {
+        return;
+    }
+    if session_key::is_drawn() {
+        arm(); // the rollback of a savepoint may have disarmed it
+    }
+    // SAFETY: reads a variable of the backend. Set while a statement runs, such as a procedure that commits.
+    if unsafe { pg_sys::ActivePortal.is_null() } {
+        session_key::forget_others();
+        session::at_end();
+    }
 }
 
 #[pg_guard]

@@ -6,6 +6,7 @@ pub mod answers;
 pub mod cluster;
 pub mod data;
 pub mod ledger;
+pub mod memory;
 pub mod page;
 pub mod random;
 pub mod standby;

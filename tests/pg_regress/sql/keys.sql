@@ -121,7 +121,7 @@ SELECT * FROM k_state;
 RESET SESSION AUTHORIZATION;
 SELECT * FROM k_state;
 
--- A SECURITY DEFINER function changes neither.
+-- A SECURITY DEFINER function closes nothing; it has the ring only if its owner may (grants_client.sql).
 SELECT sealvec.unlock('k_vault', :kek);
 CREATE FUNCTION k_definer() RETURNS text LANGUAGE sql SECURITY DEFINER SET search_path = pg_catalog
     AS $$ SELECT state FROM sealvec.key_rings WHERE name = 'k_vault' $$;

@@ -5,6 +5,7 @@ mod cancel;
 mod crash;
 mod cursor;
 mod drivers;
+mod idle;
 mod locked;
 mod plaintext;
 mod recall;

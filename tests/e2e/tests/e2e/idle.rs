@@ -1,0 +1,164 @@
+//! Keys leave the memory of a session that does nothing: when their time is up, when somebody locks the ring
+//! everywhere, when the user changes.
+
+use std::thread;
+use std::time::{Duration, Instant};
+
+use postgres::Client;
+use sealvec_core::crypto::kdf::{Deriver, Label};
+use sealvec_core::keys::{Kek, RingRecord, Uuid};
+use sealvec_e2e::{Cluster, cluster, data, error_of, memory, one, page, run};
+
+const KEK: &str = "decode(repeat('a7', 32), 'hex')";
+const DIMS: usize = 32;
+/// Offset of the index UUID in the meta page; docs/FORMAT.md.
+const INDEX_UUID: usize = 24 + 16;
+
+/// A server with a client-held ring, a table and an index; the keys that a backend with it open holds.
+struct Vault {
+    cluster: Cluster,
+    dek: [u8; 32],
+    directory: [u8; 32],
+}
+
+impl Vault {
+    fn start(name: &str) -> Self {
+        let cluster = Cluster::start(name, &["autovacuum=off"]);
+        let mut admin = cluster.client();
+        run(&mut admin, "CREATE ROLE app LOGIN; CREATE ROLE other LOGIN");
+        run(&mut admin, &format!("DO $$ BEGIN PERFORM sealvec.create_key_ring('vault', kek => {KEK}); END $$"));
+        run(&mut admin, &format!("SELECT sealvec.unlock('vault', {KEK})"));
+        data::table(&mut admin, "secrets", "vault", &data::vectors().cut(5_000, DIMS));
+        run(
+            &mut admin,
+            "CREATE INDEX secrets_idx ON secrets USING sealed_ivf (embedding); GRANT SELECT ON secrets TO app",
+        );
+        run(&mut admin, "CHECKPOINT");
+        let record: Vec<u8> = one(&mut admin, "SELECT record FROM sealvec.key_ring");
+        let open =
+            RingRecord::decode(&record).expect("a record").open(&Kek::from_slice(&[0xa7; 32]).expect("32 bytes"));
+        let dek = *open.expect("the KEK").deks[0].as_dek().expose();
+        let meta = page::read(&cluster.file(&mut admin, "secrets_idx"));
+        let uuid = Uuid::from_bytes(meta[INDEX_UUID..][..16].try_into().expect("16 bytes"));
+        let directory = *Deriver::new(&dek).subkey(Label::IndexDirectory, &uuid);
+        Self { cluster, dek, directory }
+    }
+
+    /// A session of `user` that has searched under the ring, with both keys in its memory; and its process.
+    fn open_as(&self, user: &str, ttl: &str) -> (Client, i32) {
+        let mut client = self.cluster.connect_as(user, "e2e");
+        run(&mut client, &format!("SET sealvec.key_ttl = '{ttl}'"));
+        let pid = one(&mut client, "SELECT pg_backend_pid()");
+        self.use_it(&mut client);
+        let (deks, directories) = self.held(pid);
+        assert!(deks > 0 && directories > 0, "the search for keys finds those of an open ring: {deks} {directories}");
+        (client, pid)
+    }
+
+    fn use_it(&self, client: &mut Client) {
+        run(client, &format!("SELECT sealvec.unlock('vault', {KEK}); SET enable_seqscan = off"));
+        run(
+            client,
+            "SELECT id FROM secrets ORDER BY embedding <-> '{1,0,0,0,0,0,0,0,0,0,0,0,0,0,0,0,0,0,0,0,0,0,0,0,0,0,0,0,0,0,0,0}' LIMIT 3",
+        );
+    }
+
+    /// How often the DEK, and the key of the index's directory, lie in the memory of the process.
+    fn held(&self, pid: i32) -> (usize, usize) {
+        let found = memory::count(pid, &[&self.dek, &self.directory]);
+        (found[0], found[1])
+    }
+
+    /// Whether both are gone within `limit`.
+    fn gone_within(&self, pid: i32, limit: Duration) -> bool {
+        let begun = Instant::now();
+        loop {
+            if self.held(pid) == (0, 0) {
+                return true;
+            }
+            if begun.elapsed() > limit {
+                return false;
+            }
+            thread::sleep(Duration::from_millis(50));
+        }
+    }
+}
+
+#[test]
+fn an_idle_session_keeps_no_key_beyond_its_time() {
+    if !cluster::is_root() {
+        eprintln!("skipped: looking into a backend's memory needs root");
+        return;
+    }
+    let vault = Vault::start("idle-time");
+    let (mut long, long_pid) = vault.open_as("app", "1h");
+    let (mut idle, pid) = vault.open_as("app", "2s");
+    thread::sleep(Duration::from_millis(1_000));
+    assert_ne!(vault.held(pid).0, 0, "not before its time");
+    assert!(vault.gone_within(pid, Duration::from_millis(1_600)), "gone when it is up: {:?}", vault.held(pid));
+    assert_eq!(error_of(&mut idle, "SELECT sealvec.open(embedding) FROM secrets LIMIT 1").code().code(), "55000");
+
+    // ERRORs cancel every timeout of Postgres; this one stays. In a block, the keys go when the block ends.
+    vault.use_it(&mut idle);
+    run(&mut idle, "BEGIN");
+    error_of(&mut idle, "SELECT 1/0");
+    error_of(&mut idle, "SELECT 1");
+    run(&mut idle, "ROLLBACK");
+    assert_ne!(vault.held(pid).0, 0, "not before its time");
+    assert!(vault.gone_within(pid, Duration::from_millis(2_600)), "after an error: {:?}", vault.held(pid));
+    vault.use_it(&mut idle);
+    run(&mut idle, "BEGIN; SELECT 1");
+    thread::sleep(Duration::from_millis(2_500));
+    run(&mut idle, "COMMIT");
+    assert!(vault.gone_within(pid, Duration::from_millis(500)), "after a block: {:?}", vault.held(pid));
+    vault.use_it(&mut idle);
+    run(&mut idle, "BEGIN; SELECT 1");
+    thread::sleep(Duration::from_millis(2_500));
+    run(&mut idle, "ROLLBACK");
+    assert!(vault.gone_within(pid, Duration::from_millis(5_500)), "after a rollback: {:?}", vault.held(pid));
+
+    // A shorter time counts for what is open already; a statement that outlasts it ends in peace.
+    run(&mut long, "SET sealvec.key_ttl = '1s'");
+    assert!(vault.gone_within(long_pid, Duration::from_millis(1_600)), "shortened: {:?}", vault.held(long_pid));
+    vault.use_it(&mut long);
+    run(
+        &mut long,
+        "SELECT sealvec.open(embedding), CASE WHEN id % 50 = 0 THEN pg_sleep(0.1) END FROM secrets WHERE id < 1000",
+    );
+    assert!(vault.gone_within(long_pid, Duration::from_millis(500)), "after its statement: {:?}", vault.held(long_pid));
+    vault.cluster.log_is_clean();
+}
+
+#[test]
+fn locking_everywhere_and_another_user_take_the_keys_out_of_memory() {
+    if !cluster::is_root() {
+        eprintln!("skipped: looking into a backend's memory needs root");
+        return;
+    }
+    let vault = Vault::start("idle-lock");
+    let soon = Duration::from_millis(1_000);
+    let (_app, app) = vault.open_as("app", "1h");
+    let (mut inside, inside_pid) = vault.open_as("app", "1h");
+    let mut admin = vault.cluster.client();
+    run(&mut admin, "BEGIN; SELECT sealvec.lock('vault', everywhere => true); ROLLBACK");
+    thread::sleep(soon);
+    assert_ne!(vault.held(app).0, 0, "a rolled-back lock locks nothing");
+    run(&mut inside, "BEGIN; SELECT 1");
+    run(&mut admin, "SELECT sealvec.lock('vault', everywhere => true)");
+    assert!(vault.gone_within(app, soon), "an idle session: {:?}", vault.held(app));
+    run(&mut inside, "COMMIT");
+    assert!(vault.gone_within(inside_pid, soon), "when its block ends: {:?}", vault.held(inside_pid));
+
+    // Another user on the same connection, who never calls sealvec.
+    let pid: i32 = one(&mut admin, "SELECT pg_backend_pid()");
+    for (change, back) in
+        [("SET ROLE other", "RESET ROLE"), ("SET SESSION AUTHORIZATION other", "RESET SESSION AUTHORIZATION")]
+    {
+        vault.use_it(&mut admin);
+        assert_ne!(vault.held(pid).0, 0, "open");
+        run(&mut admin, change);
+        assert_eq!(vault.held(pid), (0, 0), "{change}");
+        run(&mut admin, back);
+    }
+    vault.cluster.log_is_clean();
+}
