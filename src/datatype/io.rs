@@ -9,18 +9,25 @@ use sealvec_core::format::text;
 use sealvec_core::format::value::ValueHeader;
 
 use super::varlena::{InputText, SealedDatum, Value};
-use super::{array, coerce, errors, seal, typmod};
+use super::{array, coerce, errors, seal, soft, typmod};
 use crate::error::{OrRaise, SqlError};
 
 /// Text input: elements, or the sealed text that [`sealvec_out`] prints.
 #[pg_extern(sql = false)]
-fn sealvec_in(mut input: InputText<'_>, _type: pg_sys::Oid, typmod: i32) -> SealedDatum {
-    let result = read_text(input.bytes(), typmod);
-    if result.is_err() {
-        // COPY and Bind quote what they passed in the context of an error, and the log keeps that.
-        input.blank_digits();
+fn sealvec_in(
+    mut input: InputText<'_>,
+    _type: pg_sys::Oid,
+    typmod: i32,
+    call: pg_sys::FunctionCallInfo,
+) -> SealedDatum {
+    match read_text(input.bytes(), typmod) {
+        Ok(sealed) => SealedDatum::new(&sealed),
+        Err(error) => {
+            // COPY and Bind quote what they passed in the context of an error, and the log keeps that.
+            input.blank_digits();
+            soft::tell(error, call)
+        }
     }
-    SealedDatum::new(&result.or_raise())
 }
 
 /// Text output: always sealed, always valid input.

@@ -12,6 +12,7 @@ pub mod errors;
 mod io;
 mod opened;
 pub mod seal;
+mod soft;
 pub mod typmod;
 mod varlena;
 

@@ -58,6 +58,13 @@ impl SealedDatum {
     }
 }
 
+impl SealedDatum {
+    /// What an input function returns after a soft error.
+    pub fn ignored() -> Self {
+        Self(pg_sys::Datum::from(0))
+    }
+}
+
 impl From<Value<'_>> for SealedDatum {
     /// The argument as it came, toasted or not.
     fn from(value: Value<'_>) -> Self {
