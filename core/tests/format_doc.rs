@@ -135,3 +135,41 @@ fn everything_clear_is_listed() {
         assert!(threats.contains(&format!("| `{name}` |")), "THREAT_MODEL.md does not list {name}");
     }
 }
+
+#[test]
+fn a_later_part_of_a_long_record_opens_as_the_document_says() {
+    use sealvec_core::crypto::{AeadKey, RecordAad, kdf};
+    use sealvec_core::format::{Precision, Tid, meta::Identity};
+    use sealvec_core::ivf::{self, Cache, insert};
+    use sealvec_core::keys::{Dek, IndexKeys, Uuid};
+    use sealvec_core::{metric::Metric, store, store::memory::MemoryStore};
+
+    let (dek, index) = ([7; 32], Uuid::from_bytes([3; 16]));
+    let (pages, mut cache) = (MemoryStore::new(), Cache::new(index));
+    let mut keys = IndexKeys::new(&Dek::new(1, &dek), index);
+    let (metric, precision) = (Metric::L2, Precision::Float32);
+    ivf::create(&pages, Identity { index, ring: 5, dims: 5_000, metric, precision, lists: 0 }).unwrap();
+    let tid = Tid { block: 1, offset: 2 };
+    let values: Vec<f32> = (0..5_000).map(|element| element as f32).collect();
+    insert::insert(&pages, &mut cache, insert::Row::Plain { tid, values: &values, keys: &mut keys }).unwrap();
+
+    let mut tail = Vec::new();
+    let images = pages.images();
+    let overflow = images.iter().filter(|page| store::kind(page) == Some(PageKind::Overflow));
+    let mut parts: Vec<(vector::OverflowHeader, &[u8])> = overflow
+        .map(|page| {
+            let header = vector::OverflowHeader::at(store::body(page), 0).unwrap();
+            (header, &store::body(page)[vector::OverflowHeader::LEN..])
+        })
+        .collect();
+    parts.sort_by_key(|(header, _)| header.part);
+    for (header, sealed) in &parts {
+        let info: [&[u8]; 2] = [index.as_bytes(), &header.record.to_le_bytes()];
+        let key = AeadKey::new(&kdf::Deriver::new(&dek).derive(kdf::Label::IndexParts, &info));
+        let (slot, part) = (header.record, header.part);
+        let aad = RecordAad { index, dek_version: 1, slot, tid: tid.to_bytes(), part };
+        tail.extend_from_slice(&key.open(&aad, sealed).unwrap());
+    }
+    let expected: Vec<u8> = values.iter().flat_map(|value| value.to_le_bytes()).collect();
+    assert!(parts.len() == 2 && tail.len() > 16_000 && expected.ends_with(&tail));
+}

@@ -118,7 +118,7 @@ fn maintain<R>(
     }
     let open = OpenIndex::new(index, pg_sys::RowExclusiveLock)?;
     let store = open.store();
-    let meta = ivf::read_meta(&store).map_err(index_error)?;
+    let meta = open.meta()?;
     let session = session(meta.identity.index);
     let mut session = session.using();
     session.open(&store, &meta)?;

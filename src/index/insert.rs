@@ -9,7 +9,7 @@ use zeroize::Zeroizing;
 
 use super::row::{self, SealedValue};
 use super::session::{Session, session};
-use super::{index_error, unopened, work};
+use super::{index_error, shape, unopened, work};
 use crate::error::{OrRaise, SqlError};
 use crate::storage::RelationStore;
 
@@ -42,7 +42,7 @@ pub unsafe extern "C-unwind" fn aminsert(
         }
         let store = RelationStore::new(index);
         let value = SealedValue::new(*values);
-        let inserter = inserter(&store, info).or_raise();
+        let inserter = inserter(index, &store, info).or_raise();
         let tid = row::tid(heap_tid);
         // A row that comes through a statement may be refused. One that a concurrent build brings, as `ii_Concurrent`
         // says, is in the table already and must not deny the index to all. The build has told the user.
@@ -56,13 +56,17 @@ pub unsafe extern "C-unwind" fn aminsert(
 }
 
 /// The statement's inserter, made at its first row.
-unsafe fn inserter<'a>(store: &RelationStore, info: *mut pg_sys::IndexInfo) -> Result<&'a mut Inserter, SqlError> {
+unsafe fn inserter<'a>(
+    index: pg_sys::Relation,
+    store: &RelationStore,
+    info: *mut pg_sys::IndexInfo,
+) -> Result<&'a mut Inserter, SqlError> {
     // SAFETY: ii_AmCache is null or what this function put there, and lives as long as ii_Context.
     unsafe {
         if (*info).ii_AmCache.is_null() {
-            let meta = ivf::read_meta(store).map_err(index_error)?;
+            let meta = shape::meta(index, store)?;
             let session = session(meta.identity.index);
-            let keyed = session.using().open(store, &meta).is_ok();
+            let keyed = session.using().try_open(store, &meta)?;
             let inserter = Inserter { identity: meta.identity, session, keyed };
             let context = &mut pgrx::PgMemoryContexts::For((*info).ii_Context);
             (*info).ii_AmCache = context.leak_and_drop_on_delete(inserter).cast();
@@ -102,7 +106,7 @@ fn insert_row(
     if inserter.keyed && !session.is_open() {
         // Dropped since the last row; a ring that opens by itself opens again, another goes on without.
         let meta = ivf::read_meta(store).map_err(index_error)?;
-        inserter.keyed = session.open(store, &meta).is_ok();
+        inserter.keyed = session.try_open(store, &meta)?;
     }
     if !inserter.keyed {
         insert(store, session.cache(), Row::Sealed { tid, value: value.bytes() }).map_err(index_error)?;

@@ -2,6 +2,7 @@
 
 use pgrx::PgSqlErrorCode::*;
 use pgrx::pg_sys;
+use sealvec_core::format::meta::Meta;
 
 use super::shape;
 use crate::error::SqlError;
@@ -64,6 +65,12 @@ impl OpenIndex {
     pub fn store(&self) -> RelationStore {
         // SAFETY: open as long as `self`, which the caller keeps.
         unsafe { RelationStore::new(self.index) }
+    }
+
+    /// Its meta page, which agrees with the catalog.
+    pub fn meta(&self) -> Result<Meta, SqlError> {
+        // SAFETY: the index is open.
+        unsafe { shape::meta(self.index, &self.store()) }
     }
 
     /// Its name.

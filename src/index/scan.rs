@@ -149,7 +149,7 @@ unsafe fn start(scan: pg_sys::IndexScanDesc, store: &RelationStore) -> Result<Ru
         }
         count_scan(scan);
 
-        let meta = ivf::read_meta(store).map_err(index_error)?;
+        let meta = shape::meta((*scan).indexRelation, store)?;
         let session = session(meta.identity.index);
         session.using().open(store, &meta)?;
         let (scan, distance) = query(&*(*scan).orderByData, &meta)?;

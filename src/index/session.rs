@@ -3,6 +3,7 @@
 use std::cell::{Cell, RefCell, RefMut};
 use std::rc::Rc;
 
+use pgrx::PgSqlErrorCode::ERRCODE_INDEX_CORRUPTED;
 use sealvec_core::format::meta::{Identity, Meta};
 use sealvec_core::ivf::{self, Cache, ColumnKeys, Keys};
 use sealvec_core::keys::{IndexKeys, Uuid};
@@ -109,20 +110,40 @@ impl InUse<'_> {
     /// Makes sure that the current user may open the ring now, and that the keys of the index are at hand.
     ///
     /// The DEK is the one that the index is sealed with, or the ring's current one if nothing in it is sealed yet.
+    /// What the meta page says in clear is checked against what was sealed each time.
     pub fn open<S: PageStore>(&mut self, store: &S, meta: &Meta) -> Result<(), SqlError> {
-        let new = self.state.keys.is_none();
+        // An index without a seal may have been bound since, to a newer DEK than the one that we took for it.
+        let fits = |keys: &Opened| meta.dek_version == 0 || keys.index.dek_version() == meta.dek_version;
+        let new = !self.state.keys.as_ref().is_some_and(fits);
         let version = (meta.dek_version != 0).then_some(meta.dek_version);
         let derived = keys::with_dek(meta.identity.ring, version, |dek, _| {
             new.then(|| IndexKeys::new(dek, meta.identity.index))
         })?;
         if let Some(index) = derived {
-            ivf::check_keys(store, &index).map_err(index_error)?;
             let keys = Opened { index, values: column_keys(meta.identity.ring)? };
             // Asking may have unlocked the ring, or dropped another: what was opened before is gone then.
             let generation = keys::generation();
             *self.state = State { keys: Some(keys), generation, ..State::new(meta.identity.index) };
         }
-        Ok(())
+        let keys = self.state.keys.as_ref().expect("made above, or before");
+        match ivf::check_keys(store, &keys.index) {
+            Ok(_) => Ok(()),
+            Err(error) => {
+                *self.state = State::new(meta.identity.index);
+                Err(index_error(error))
+            }
+        }
+    }
+
+    /// As [`InUse::open`], for who can do without: whether it opened.
+    ///
+    /// # Errors
+    /// `XX002`: nobody should write to a damaged index.
+    pub fn try_open<S: PageStore>(&mut self, store: &S, meta: &Meta) -> Result<bool, SqlError> {
+        match self.open(store, meta) {
+            Err(error) if error.sqlstate == ERRCODE_INDEX_CORRUPTED => Err(error),
+            opened => Ok(opened.is_ok()),
+        }
     }
 
     /// Whether [`InUse::open`] succeeded and nothing was dropped since.

@@ -11,7 +11,7 @@ use sealvec_core::ivf::vacuum::{self, Cleaned, Deleted};
 use sealvec_core::store::PageStore;
 
 use super::session::session;
-use super::{index_error, row, unopened, work};
+use super::{index_error, row, shape, unopened, work};
 use crate::error::{OrRaise, SqlError};
 use crate::keys;
 use crate::storage::RelationStore;
@@ -102,7 +102,14 @@ unsafe fn merge_if_open(store: &RelationStore, index: pg_sys::Relation) -> Resul
     if unsafe { pg_sys::IsInParallelMode() } {
         return Ok(());
     }
-    let meta = ivf::read_meta(store).map_err(index_error)?;
+    // SAFETY: the caller's index.
+    let meta = match unsafe { shape::meta(index, store) } {
+        Ok(meta) => meta,
+        Err(error) => {
+            pgrx::warning!("VACUUM leaves a sealed_ivf index unmerged: {}", error.message);
+            return Ok(());
+        }
+    };
     if !keys::is_open(meta.identity.ring) {
         return Ok(());
     }

@@ -16,7 +16,7 @@ use pgrx::pg_sys;
 use pgrx::prelude::*;
 use sealvec_core::format::Tid;
 use sealvec_core::format::meta::Identity;
-use sealvec_core::ivf::{self, ColumnKeys, Unopened, check};
+use sealvec_core::ivf::{ColumnKeys, Unopened, check};
 use zeroize::Zeroizing;
 
 use super::open::OpenIndex;
@@ -44,7 +44,7 @@ type Fingerprints = HashMap<Tid, u64>;
 /// Checks the index itself, and takes a fingerprint of each live row on the way.
 fn fingerprints(open: &OpenIndex) -> Result<Fingerprints, SqlError> {
     let store = open.store();
-    let meta = ivf::read_meta(&store).map_err(index_error)?;
+    let meta = open.meta()?;
     let session = session(meta.identity.index);
     let mut session = session.using();
     session.open(&store, &meta)?;
@@ -82,7 +82,7 @@ struct Comparing {
 
 /// Looks every row of the heap up.
 unsafe fn compare(open: &OpenIndex, snapshot: &Snapshot, fingerprints: Fingerprints) -> Result<i64, SqlError> {
-    let identity = ivf::read_meta(&open.store()).map_err(index_error)?.identity;
+    let identity = open.meta()?.identity;
     let mut comparing = Comparing {
         identity,
         keys: column_keys(identity.ring)?,

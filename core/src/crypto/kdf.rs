@@ -39,11 +39,13 @@ pub enum Label {
     IndexList,
     /// DEK → key of the vector records of 65,536 slots. Context: index UUID, slot / 65,536.
     IndexVectors,
+    /// DEK → key of what one long vector record keeps in overflow pages. Context: index UUID, the record's name.
+    IndexParts,
 }
 
 impl Label {
     /// Every label, for tests and documents.
-    pub const ALL: [Label; 11] = [
+    pub const ALL: [Label; 12] = [
         Label::LocalWrap,
         Label::LocalRootId,
         Label::Wrap,
@@ -55,6 +57,7 @@ impl Label {
         Label::IndexDirectory,
         Label::IndexList,
         Label::IndexVectors,
+        Label::IndexParts,
     ];
 
     /// The bytes in front of the context.
@@ -80,6 +83,7 @@ impl Label {
             Label::IndexDirectory => ("index directory", 16),
             Label::IndexList => ("index list", 16 + 8),
             Label::IndexVectors => ("index vectors", 16 + 8),
+            Label::IndexParts => ("index parts", 16 + 8),
         }
     }
 }

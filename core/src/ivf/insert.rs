@@ -79,7 +79,7 @@ fn append<S: PageStore>(
     payload: records::Payload<'_>,
 ) -> Result<Inserted> {
     let identity = &meta.identity;
-    let record = records::Prepared::new(store, keys.as_deref_mut(), identity, tid.to_bytes(), payload)?;
+    let record = records::Prepared::new(store, keys.as_deref(), identity, tid.to_bytes(), payload)?;
     loop {
         let leaf_block = slots::open_leaf(store, &mut cache.leaves)?;
         let mut action = store.begin()?;

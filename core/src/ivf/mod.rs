@@ -27,7 +27,11 @@ mod vector;
 use crate::{
     Error, Result,
     crypto::MetaAad,
-    format::meta::{Identity, META_BLOCK, Meta},
+    format::{
+        meta::{Identity, META_BLOCK, Meta},
+        slot::SlotState,
+        vector::RecordKind,
+    },
     keys::{IndexKeys, Uuid},
     store::{Action, Clear, PageKind, PageStore, SealedBytes},
 };
@@ -118,25 +122,70 @@ pub fn read_meta<S: PageStore>(store: &S) -> Result<Meta> {
     Meta::read(crate::store::body(&page))
 }
 
-/// Checks that `keys` are this index's and that its clear identity is as it was sealed.
-pub fn check_keys<S: PageStore>(store: &S, keys: &IndexKeys) -> Result<()> {
-    let page = pages::read(store, META_BLOCK, PageKind::Meta)?;
-    let body = crate::store::body(&page);
-    let meta = Meta::read(body)?;
+/// Reads the meta page and checks that `keys` are this index's and that its identity is as it was sealed.
+///
+/// # Errors
+/// [`Error::WrongKey`], or [`Error::Corrupt`] for an identity that was changed or a page that denies its key.
+pub fn check_keys<S: PageStore>(store: &S, keys: &IndexKeys) -> Result<Meta> {
+    let meta = {
+        let page = pages::read(store, META_BLOCK, PageKind::Meta)?;
+        checked_meta(crate::store::body(&page), keys)?
+    };
     if meta.dek_version == 0 {
-        return Ok(()); // nothing in it was sealed under an index key yet
+        check_never_sealed(store)?;
+    }
+    Ok(meta)
+}
+
+/// The meta page in `body`, checked against `keys` once it was bound to any.
+fn checked_meta(body: &[u8], keys: &IndexKeys) -> Result<Meta> {
+    let meta = Meta::read(body)?;
+    let corrupt = |what| Err(Error::Corrupt { block: META_BLOCK, what });
+    let tag = &body[Meta::LEN..];
+    if meta.dek_version == 0 {
+        // Whoever can write the file must not be rid of the commitment by saying that there is none.
+        let Meta { slot_root, slot_height, dead_rows, .. } = meta;
+        let unsealed = Meta { slot_root, slot_height, dead_rows, ..Meta::new(meta.identity) };
+        if meta != unsealed || !tag.is_empty() {
+            return corrupt("the meta page names no key and has what only a key makes");
+        }
+        return Ok(meta);
     }
     keys.check_commitment(&meta.commitment)?;
-    let tag = &body[Meta::LEN..];
     match keys.meta().open(&meta_aad(&meta), tag) {
-        Ok(plain) if plain.is_empty() => Ok(()),
-        _ => Err(Error::Corrupt { block: META_BLOCK, what: "the identity of the index is not what was sealed" }),
+        Ok(plain) if plain.is_empty() => Ok(meta),
+        _ => corrupt("the identity of the index is not what was sealed"),
     }
 }
 
-/// Binds the index to `keys` when its first sealed thing is about to be written.
+/// Checks that an index that was never bound to a key holds column values only: one record tells, because in an index
+/// that was bound they are rare.
+fn check_never_sealed<S: PageStore>(store: &S) -> Result<()> {
+    let mut hints = slots::LeafHints::default();
+    let mut walk = slots::Walk::from(0);
+    while let Some(leaf) = walk.next(store, &mut hints)? {
+        for (slot, entry) in (leaf.first_slot..).zip(&leaf.entries) {
+            if entry.state != SlotState::Live {
+                continue;
+            }
+            match records::kind(store, slot, entry)? {
+                None => {}
+                Some(RecordKind::Verbatim | RecordKind::VerbatimHead) => return Ok(()),
+                // It may have been bound since.
+                Some(_) if read_meta(store)?.dek_version == 0 => {
+                    let what = "the meta page names no key and the index has sealed records";
+                    return Err(Error::Corrupt { block: META_BLOCK, what });
+                }
+                Some(_) => return Ok(()),
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Binds the index to `keys` when its first sealed thing is about to be written; checks them when it is bound.
 fn bind_keys<S: PageStore>(store: &S, keys: &IndexKeys) -> Result<Meta> {
-    let meta = read_meta(store)?;
+    let meta = check_keys(store, keys)?;
     if meta.dek_version != 0 {
         return Ok(meta);
     }
@@ -144,7 +193,7 @@ fn bind_keys<S: PageStore>(store: &S, keys: &IndexKeys) -> Result<Meta> {
     let seal = keys.meta().seal(&meta_aad(&bind(meta)), &[])?;
     let mut action = store.begin()?;
     let slot = action.update(META_BLOCK)?;
-    let current = Meta::read(crate::store::body(action.page(slot)))?;
+    let current = checked_meta(crate::store::body(action.page(slot)), keys)?;
     if current.dek_version != 0 {
         return Ok(current); // another backend was first
     }

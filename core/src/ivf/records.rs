@@ -201,8 +201,6 @@ pub fn spans_pages(identity: &Identity) -> bool {
 
 /// Bytes of a record's name, with which its sealed front begins.
 const RECORD_NAME: usize = 8;
-/// Name under which the parts behind the first are sealed: they are written before the slot is known.
-const PART_GROUP: u64 = u64::MAX;
 
 fn open_long<S: PageStore>(
     store: &S,
@@ -225,6 +223,7 @@ fn open_long<S: PageStore>(
     scratch.plain.reserve_exact(expected);
     scratch.plain.extend_from_slice(&head[RECORD_NAME..]);
     let mut next = link.next;
+    let key = keys.parts(link.record);
     for part in 1..link.parts {
         let Some(page) = pages::read_if(store, next, PageKind::Overflow)? else {
             return Ok(Opened::Moved);
@@ -238,7 +237,7 @@ fn open_long<S: PageStore>(
         let end = (start + sealed.len() - OVERHEAD).min(expected);
         scratch.plain.resize(end, 0);
         let aad = aad(keys, identity, link.record, entry, part);
-        keys.vectors(PART_GROUP).open_into(&aad, sealed, &mut scratch.plain[start..]).map_err(|_| could_not(next))?;
+        key.open_into(&aad, sealed, &mut scratch.plain[start..]).map_err(|_| could_not(next))?;
         next = header.next;
     }
     if scratch.plain.len() != expected {
@@ -288,7 +287,7 @@ impl<'a> Prepared<'a> {
     /// Writes whatever does not fit one page as overflow pages, last part first, which nobody links yet.
     pub fn new<S: PageStore>(
         store: &S,
-        keys: Option<&mut IndexKeys>,
+        keys: Option<&IndexKeys>,
         identity: &Identity,
         tid: [u8; 6],
         payload: Payload<'a>,
@@ -313,7 +312,7 @@ impl<'a> Prepared<'a> {
         let record = u64::from_le_bytes(name.as_bytes()[..8].try_into().expect("a uuid has 16 bytes"));
         let xid = store.transaction()?;
         let mut next = NO_BLOCK;
-        let mut keys = keys;
+        let keys = keys.map(|keys| (keys.dek_version(), keys.parts(record)));
         for part in (1..=behind).rev() {
             let range = front + (part - 1) * room..len.min(front + part * room);
             let mut action = store.begin()?;
@@ -321,15 +320,11 @@ impl<'a> Prepared<'a> {
             let sealed_part;
             let bytes = match &payload {
                 Payload::Indexed(plain) => {
-                    let keys = keys.as_deref_mut().ok_or(Error::Bug("an indexed record needs the index's keys"))?;
-                    let aad = RecordAad {
-                        index: identity.index,
-                        dek_version: keys.dek_version(),
-                        slot: record,
-                        tid,
-                        part: part as u16,
-                    };
-                    sealed_part = keys.vectors(PART_GROUP).seal(&aad, &plain[range])?;
+                    let (dek_version, key) =
+                        keys.as_ref().ok_or(Error::Bug("an indexed record needs the index's keys"))?;
+                    let (index, dek_version, part) = (identity.index, *dek_version, part as u16);
+                    let aad = RecordAad { index, dek_version, slot: record, tid, part };
+                    sealed_part = key.seal(&aad, &plain[range])?;
                     SealedBytes::of(&sealed_part)
                 }
                 Payload::Verbatim(value) => value.part(range),

@@ -74,6 +74,12 @@ impl IndexKeys {
         self.vectors.entry(group, || numbered(&self.deriver, Label::IndexVectors, &self.index, group))
     }
 
+    /// The key of the parts behind the first of the long record called `name`: they are sealed before the slot is known.
+    /// Derived anew each time, since a record has few parts and each is a page.
+    pub fn parts(&self, name: u64) -> AeadKey {
+        numbered(&self.deriver, Label::IndexParts, &self.index, name)
+    }
+
     /// What the meta page stores: no other DEK, version or index has it. Compare in constant time, before any open.
     pub fn commitment(&self) -> [u8; 32] {
         self.commitment
@@ -152,6 +158,17 @@ mod tests {
         let sealed = keys.vectors(0).seal(&aad, b"vector").unwrap();
         assert!(keys.vectors(65_535).open(&aad, sealed.as_bytes()).is_ok());
         assert!(keys.vectors(65_536).open(&aad, sealed.as_bytes()).is_err());
+    }
+
+    #[test]
+    fn each_long_record_has_a_key_for_its_parts() {
+        let aad = RecordAad { index: INDEX, dek_version: 1, slot: 5, tid: [0; 6], part: 1 };
+        let mut keys = keys(1, 1, INDEX);
+        let sealed = keys.parts(5).seal(&aad, b"part").unwrap();
+        assert!(keys.parts(5).open(&aad, sealed.as_bytes()).is_ok());
+        assert!(keys.parts(6).open(&aad, sealed.as_bytes()).is_err());
+        assert!(keys.vectors(5).open(&aad, sealed.as_bytes()).is_err());
+        assert!(keys.vectors(u64::MAX).open(&aad, sealed.as_bytes()).is_err());
     }
 
     #[test]

@@ -1,8 +1,10 @@
 //! Insert, merge, split, vacuum, crash: every live row is found once, and the check agrees.
 
 use sealvec_core::{
-    format::Precision,
-    ivf::{self, merge::Effort, scan::ScanOptions},
+    Error,
+    format::{Precision, Tid},
+    ivf::{self, insert::Row, merge::Effort, scan::ScanOptions},
+    keys::{Dek, IndexKeys},
     metric::Metric,
 };
 
@@ -314,4 +316,68 @@ fn a_newer_data_key_brings_its_rows_in_at_the_next_clustering() {
     index.rows.insert(tid, rows[10].clone());
     index.assert_complete(&rows[3]);
     assert_eq!(index.check().rows, 11);
+}
+
+#[test]
+fn a_meta_page_that_denies_its_key_is_damage() {
+    let rows = clustered(300, 16, 3);
+    let sealed = |rows: &[Vec<f32>]| {
+        let mut index = Index::new(identity(16, Metric::L2, Precision::Float32));
+        rows.iter().for_each(|row| {
+            index.insert(row);
+        });
+        index
+    };
+    // Offsets in the page, of which 24 is the first of the body.
+    let (metric, precision, dek_version) = (24 + 12, 24 + 13, 24 + 40);
+    let body = |page: &mut [u8; 8192]| (page[12], page[13]) = (24 + 200, 0);
+    // What an index that was never bound says, of one with this identity and these slots.
+    let pristine = |page: &mut [u8; 8192]| {
+        page[dek_version] = 0;
+        page[24 + 48..24 + 56].copy_from_slice(&1u64.to_le_bytes());
+        page[24 + 56..24 + 80].fill(0); // directory epoch, work epoch, merged_upto
+        page[24 + 88..24 + 200].fill(0);
+        page[24 + 120..24 + 128].copy_from_slice(&1u64.to_le_bytes()); // next uid
+        body(page);
+    };
+    type Damage<'a> = &'a dyn Fn(&mut [u8; 8192]);
+    let damages: [(&str, Damage<'_>); 5] = [
+        ("no DEK version", &|page| page[dek_version] = 0),
+        ("no DEK version and no tag", &|page| (page[dek_version], page[12], page[13]) = (0, 24 + 200, 0)),
+        ("another distance", &|page| page[metric] = 3),
+        ("another precision", &|page| page[precision] = 2),
+        ("as if never bound, and another distance", &|page| {
+            pristine(page);
+            page[metric] = 3;
+        }),
+    ];
+    for count in [3, 300] {
+        for (what, damage) in &damages {
+            let mut index = sealed(&rows[..count]);
+            index.store.corrupt(0, |page| damage(page));
+            let keys = ivf::check_keys(&index.store, &index.keys);
+            assert!(matches!(keys, Err(Error::Corrupt { block: 0, .. })), "{what}, {count} rows: {keys:?}");
+            let by_records = matches!(keys, Err(Error::Corrupt { what, .. }) if what.contains("has sealed records"));
+            assert_eq!(by_records, what.starts_with("as if"), "{what}: {keys:?}");
+            assert!(index.try_check().is_err(), "{what}");
+            let merged =
+                index.with(|store, cache, keys, work| ivf::merge::merge(store, cache, keys, Effort::All, work));
+            assert!(matches!(merged, Err(Error::Corrupt { block: 0, .. })), "{what}: {merged:?}");
+            let row = Row::Plain { tid: Tid { block: 9, offset: 9 }, values: &rows[0], keys: &mut index.keys };
+            let inserted = ivf::insert::insert(&index.store, &mut index.cache, row);
+            assert!(matches!(inserted, Err(Error::Corrupt { block: 0, .. })), "{what}: {inserted:?}");
+        }
+    }
+    // An index that was never bound is whole, with rows and without, and dead ones.
+    let mut index = Index::new(identity(16, Metric::L2, Precision::Float32));
+    ivf::check_keys(&index.store, &index.keys).unwrap();
+    rows.iter().for_each(|row| {
+        index.insert_locked(row);
+    });
+    index.delete(|tid| tid.block == 0);
+    ivf::check_keys(&index.store, &index.keys).unwrap();
+    index.merge(Effort::All);
+    ivf::check_keys(&index.store, &index.keys).unwrap();
+    let other = IndexKeys::new(&Dek::new(1, &[8; 32]), index.identity.index);
+    assert!(matches!(ivf::check_keys(&index.store, &other), Err(Error::WrongKey)));
 }

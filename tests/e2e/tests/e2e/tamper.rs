@@ -19,11 +19,30 @@ const BLIND: &str = "ignore_checksum_failure=on";
 
 /// What is done to an index file.
 enum Fault {
-    Flip { block: usize, offset: usize, bit: u32 },
-    Zero { block: usize },
-    Swap { left: usize, right: usize },
-    Foreign { block: usize, from: Vec<u8> },
-    Cut { blocks: usize },
+    Flip {
+        block: usize,
+        offset: usize,
+        bit: u32,
+    },
+    Zero {
+        block: usize,
+    },
+    Swap {
+        left: usize,
+        right: usize,
+    },
+    Foreign {
+        block: usize,
+        from: Vec<u8>,
+    },
+    Cut {
+        blocks: usize,
+    },
+    /// Bytes of the meta page.
+    Meta {
+        bytes: Vec<(usize, u8)>,
+        lower: usize,
+    },
 }
 
 impl Fault {
@@ -39,6 +58,10 @@ impl Fault {
             }
             Fault::Foreign { block, from } => pages[block * PAGE..][..PAGE].copy_from_slice(from),
             Fault::Cut { blocks } => pages.truncate(blocks * PAGE),
+            Fault::Meta { bytes, lower } => {
+                bytes.iter().for_each(|(offset, byte)| pages[24 + offset] = *byte);
+                pages[12..14].copy_from_slice(&(*lower as u16).to_le_bytes());
+            }
         }
         fs::write(file, pages).expect("written");
     }
@@ -254,6 +277,19 @@ fn cases(short: &[u8], long: &[u8], other: &[u8]) -> Vec<Case> {
             cases.push(Case { what, table, fault: Fault::Foreign { block, from } });
         }
     }
+    // Offsets in the body, docs/FORMAT.md: 12 distance, 40 DEK version, 200 the sealed tag behind it all.
+    let lower = page::lower(&short[..PAGE]);
+    cases.push(Case {
+        what: "the meta page denies its key".to_owned(),
+        table: "short",
+        fault: Fault::Meta { bytes: vec![(40, 0)], lower },
+    });
+    let as_new = (48..80).chain(88..192).map(|at| (at, u8::from(at == 48 || at == 120)));
+    cases.push(Case {
+        what: "the meta page is as new, and of another distance".to_owned(),
+        table: "short",
+        fault: Fault::Meta { bytes: as_new.chain([(40, 0), (12, 3)]).collect(), lower: 24 + 200 },
+    });
     let blocks = short.len() / PAGE;
     cases.push(Case {
         what: format!("the last of {blocks} blocks cut off"),
@@ -410,5 +446,53 @@ fn an_index_of_another_format_version_says_so() {
     }
     run(&mut client, "REINDEX INDEX docs_idx");
     assert_eq!(one::<i64>(&mut client, "SELECT sealvec.verify_index('docs_idx')"), 100);
+    cluster.log_is_clean();
+}
+
+#[test]
+fn a_meta_page_that_contradicts_the_catalog_is_refused() {
+    let mut cluster = Cluster::start("tamper-meta", &["fsync=off", "autovacuum=off"]);
+    let mut client = cluster.client();
+    run(&mut client, "DO $$ BEGIN PERFORM sealvec.create_key_ring('notes'); END $$");
+    let vectors = data::vectors().cut(100, 16);
+    // What the page says is not sealed yet: the indexes are made without the key. Offsets as docs/FORMAT.md has them.
+    let faults = [("distance", 12, 3), ("dimensions", 10, 8), ("ring", 33, 0xff)];
+    let mut files = Vec::new();
+    for (what, ..) in faults {
+        data::table(&mut client, what, "notes", &vectors);
+        run(&mut client, "SELECT sealvec.lock('notes')");
+        run(&mut client, &format!("CREATE INDEX {what}_idx ON {what} USING sealed_ivf (embedding)"));
+        run(&mut client, "SELECT sealvec.unlock('notes')");
+        files.push(cluster.file(&mut client, &format!("{what}_idx")));
+    }
+    run(&mut client, "CHECKPOINT");
+    drop(client);
+    cluster.stop();
+    for ((_, offset, byte), file) in faults.iter().zip(&files) {
+        Fault::Meta { bytes: vec![(*offset, *byte)], lower: 24 + 200 }.apply(file);
+    }
+    cluster.start_again();
+    let mut client = cluster.client();
+    run(&mut client, "SET enable_seqscan = off; SET enable_sort = off");
+    for (what, ..) in faults {
+        for locked in [false, true] {
+            run(&mut client, &format!("SELECT sealvec.{}('notes')", if locked { "lock" } else { "unlock" }));
+            for sql in [
+                format!("INSERT INTO {what} SELECT 1000, embedding FROM {what} WHERE id = 1"),
+                format!(
+                    "SELECT id FROM {what} ORDER BY embedding <-> (SELECT embedding FROM {what} WHERE id = 5) LIMIT 1"
+                ),
+                format!("SELECT sealvec.merge('{what}_idx')"),
+            ] {
+                let error = error_of(&mut client, &sql);
+                assert_eq!(error.code().code(), INDEX_CORRUPTED, "{what}: {error:?}");
+                assert!(error.message().contains("block 0: the meta page does not agree"), "{what}: {error:?}");
+            }
+        }
+        run(&mut client, "SELECT sealvec.unlock('notes')");
+        run(&mut client, &format!("VACUUM {what}"));
+        run(&mut client, &format!("REINDEX INDEX {what}_idx"));
+        assert_eq!(one::<i64>(&mut client, &format!("SELECT sealvec.verify_index('{what}_idx')")), 100);
+    }
     cluster.log_is_clean();
 }
