@@ -93,6 +93,9 @@ impl From<Error> for SqlError {
             // A failed tag: the bytes are not those that were sealed. Why is not for the client.
             Error::Open => Self::new(ERRCODE_DATA_CORRUPTED, "could not open sealed value"),
             Error::Malformed { .. } => Self::new(ERRCODE_INVALID_BINARY_REPRESENTATION, message),
+            Error::Altered { .. } => Self::new(ERRCODE_DATA_CORRUPTED, message)
+                .detail("Its authentication code does not fit: part of it was removed, exchanged or brought back.")
+                .hint("Bring it back from a backup or an export that is not altered."),
             Error::Version { .. } => Self::new(ERRCODE_FEATURE_NOT_SUPPORTED, message)
                 .hint("It was written by a newer sealvec: upgrade the extension, or REINDEX if it is an index."),
             Error::Corrupt { .. } => Self::new(ERRCODE_INDEX_CORRUPTED, message)

@@ -44,6 +44,12 @@ pub enum Error {
         /// What was being decoded.
         what: &'static str,
     },
+    /// An authentication code does not fit: part of it was removed, exchanged or brought back.
+    #[error("{what} is not as it was written")]
+    Altered {
+        /// What was being opened.
+        what: &'static str,
+    },
     /// A format version that this build does not know.
     #[error("{what} has format version {found}, this build reads up to {known}")]
     Version {

@@ -177,6 +177,10 @@ pub fn naming(ring: &Ring, error: sealvec_core::Error) -> SqlError {
                 false => named.hint("Its key provider gave another key than the one that sealed the ring: check sealvec.local_root_key_file."),
             }
         }
+        sealvec_core::Error::Altered { .. } => SqlError {
+            message: format!("the record of key ring \"{}\" is not as it was written", ring.info.name).into(),
+            ..error.into()
+        },
         sealvec_core::Error::Provider(_) if provider::is_local(ring.record.provider()) => SqlError::from(error)
             .hint("Check that sealvec.local_root_key_file names the file that this key ring was made with."),
         other => other.into(),

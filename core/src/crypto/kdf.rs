@@ -25,6 +25,8 @@ pub enum Label {
     Wrap,
     /// KEK → the ring's commitment. Context: ring UUID.
     RingCommitment,
+    /// KEK → HMAC key of the ring's record. Context: ring UUID.
+    RingRecord,
     /// any wrapped key → its envelope's commitment. Context: ring UUID, purpose, DEK version.
     EnvelopeCommitment,
     /// DEK → XAES key of column values. Context: ring UUID.
@@ -45,11 +47,12 @@ pub enum Label {
 
 impl Label {
     /// Every label, for tests and documents.
-    pub const ALL: [Label; 12] = [
+    pub const ALL: [Label; 13] = [
         Label::LocalWrap,
         Label::LocalRootId,
         Label::Wrap,
         Label::RingCommitment,
+        Label::RingRecord,
         Label::EnvelopeCommitment,
         Label::ColumnValue,
         Label::IndexCommitment,
@@ -76,6 +79,7 @@ impl Label {
             Label::LocalRootId => ("local root id", 0),
             Label::Wrap => ("wrap", 16),
             Label::RingCommitment => ("ring commitment", 16),
+            Label::RingRecord => ("ring record", 16),
             Label::EnvelopeCommitment => ("envelope commitment", 16 + 1 + 4),
             Label::ColumnValue => ("column value", 16),
             Label::IndexCommitment => ("index commitment", 16 + 4),

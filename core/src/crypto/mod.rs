@@ -10,6 +10,7 @@ pub mod commit;
 pub mod kdf;
 #[cfg(test)]
 mod known_answers;
+pub mod mac;
 pub mod nonce;
 pub mod xaes;
 

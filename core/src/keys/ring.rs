@@ -1,13 +1,18 @@
 //! A key ring: one KEK, its DEKs by version, its id key, and the commitment that tells a wrong KEK.
 
+use zeroize::Zeroizing;
+
 use super::envelope::{Envelope, Reader};
 use super::provider::{KekProvider, KeyContext, Purpose};
 use super::{DekBytes, IdKey, Kek, Uuid};
+use crate::crypto::KEY_LEN;
 use crate::crypto::commit::Commitment;
+use crate::crypto::kdf::{Deriver, Label};
+use crate::crypto::mac::{self, MAC_LEN};
 use crate::{Error, Result};
 
 const MAGIC: &[u8; 4] = b"SVKR";
-const VERSION: u8 = 1;
+const VERSION: u8 = 2;
 const WHAT: &str = "key ring";
 const MALFORMED: Error = Error::Malformed { what: WHAT };
 
@@ -34,6 +39,8 @@ pub struct RingRecord {
     deks: Vec<Envelope>, // ascending versions, never empty
     id_key: Envelope,
     commitment: Commitment,
+    /// Of all bytes before it, under a subkey of the KEK: single envelopes are sound by themselves, their list is not.
+    code: [u8; MAC_LEN],
 }
 
 /// A ring that its KEK has opened. Not Clone; every key is wiped on drop.
@@ -53,17 +60,16 @@ impl RingRecord {
     pub fn create(source: KekSource<'_>, mut is_taken: impl FnMut(u32) -> bool) -> Result<Self> {
         let uuid = draw_uuid(Uuid::random, &mut is_taken)?;
         let (kek, envelope) = obtain(source, uuid)?;
-        Ok(Self {
+        let dek = DekBytes::generate(1)?;
+        let ring = Self {
             uuid,
             kek: envelope,
-            deks: vec![Envelope::wrap_under_kek(
-                &kek,
-                KeyContext::dek(uuid, 1),
-                DekBytes::generate(1)?.as_dek().expose(),
-            )?],
+            deks: vec![Envelope::wrap_under_kek(&kek, KeyContext::dek(uuid, 1), dek.as_dek().expose())?],
             id_key: Envelope::wrap_under_kek(&kek, KeyContext::id_key(uuid), IdKey::generate()?.expose())?,
             commitment: Commitment::of_kek(kek.expose(), &uuid),
-        })
+            code: [0; MAC_LEN],
+        };
+        Ok(ring.authenticated(&kek))
     }
 
     /// Its UUID.
@@ -121,12 +127,34 @@ impl RingRecord {
         self.commitment.check(&Commitment::of_kek(kek.expose(), &self.uuid))
     }
 
-    /// Every key of the ring. The ring's commitment is checked first, then each envelope's.
+    /// Whether `kek` is this ring's, and everything in it as it was written under that KEK.
     ///
     /// # Errors
-    /// [`Error::WrongKey`] whether the KEK is wrong or an envelope was altered: which, is nobody's business.
-    pub fn open(&self, kek: &Kek) -> Result<OpenRing> {
+    /// [`Error::WrongKey`], which says only that; [`Error::Altered`] only to whoever has the right key.
+    fn check(&self, kek: &Kek) -> Result<()> {
         self.check_kek(kek)?;
+        match mac::is_authentic(&self.code_key(kek), &self.encode_body(), &self.code) {
+            true => Ok(()),
+            false => Err(Error::Altered { what: WHAT }),
+        }
+    }
+
+    fn authenticated(mut self, kek: &Kek) -> Self {
+        self.code = mac::authenticate(&self.code_key(kek), &self.encode_body());
+        self
+    }
+
+    fn code_key(&self, kek: &Kek) -> Zeroizing<[u8; KEY_LEN]> {
+        Deriver::new(kek.expose()).subkey(Label::RingRecord, &self.uuid)
+    }
+
+    /// Every key of the ring. Its commitment is checked first, then its code, then each envelope's commitment.
+    ///
+    /// # Errors
+    /// [`Error::WrongKey`] if the KEK is not the ring's; [`Error::Altered`] if a key was removed from the list,
+    /// exchanged or brought back, or anything else was changed.
+    pub fn open(&self, kek: &Kek) -> Result<OpenRing> {
+        self.check(kek)?;
         Ok(OpenRing {
             deks: self.deks.iter().map(|envelope| envelope.unwrap_dek(kek)).collect::<Result<_>>()?,
             id_key: self.id_key.unwrap_id_key(kek)?,
@@ -136,22 +164,23 @@ impl RingRecord {
     /// Adds a fresh DEK, which seals new data from now on, and returns its version. Old data keeps its own.
     ///
     /// # Errors
-    /// [`Error::WrongKey`] if `kek` is not the ring's; [`Error::Bug`] at 4,096 versions.
+    /// As [`open`](Self::open); [`Error::Bug`] at 4,096 versions.
     pub fn add_dek(&mut self, kek: &Kek) -> Result<u32> {
-        self.check_kek(kek)?;
+        self.check(kek)?; // or an altered list would be made good
         if self.deks.len() == DEK_VERSIONS_MAX {
             return Err(Error::Bug("a key ring holds at most 4096 versions of its data key"));
         }
         let version = self.current_version().checked_add(1).ok_or(Error::Bug("DEK versions are used up"))?;
         let dek = DekBytes::generate(version)?;
         self.deks.push(Envelope::wrap_under_kek(kek, KeyContext::dek(self.uuid, version), dek.as_dek().expose())?);
+        *self = self.clone().authenticated(kek);
         Ok(version)
     }
 
     /// Moves every key under a new KEK, and so to another provider or client. Data is not touched; this ring is unchanged on an error.
     ///
     /// # Errors
-    /// [`Error::WrongKey`] if `old` is not the ring's, [`Error::Provider`] if the new provider fails.
+    /// As [`open`](Self::open) for `old`; [`Error::Provider`] if the new provider fails.
     pub fn rewrap(&mut self, old: &Kek, source: KekSource<'_>) -> Result<()> {
         let open = self.open(old)?;
         let (kek, envelope) = obtain(source, self.uuid)?;
@@ -167,13 +196,15 @@ impl RingRecord {
             })
             .collect::<Result<_>>()?;
         let id_key = Envelope::wrap_under_kek(&kek, KeyContext::id_key(self.uuid), open.id_key.expose())?;
-        *self = Self {
+        let rewrapped = Self {
             uuid: self.uuid,
             kek: envelope,
             deks,
             id_key,
             commitment: Commitment::of_kek(kek.expose(), &self.uuid),
+            code: [0; MAC_LEN],
         };
+        *self = rewrapped.authenticated(&kek);
         Ok(())
     }
 
@@ -182,13 +213,21 @@ impl RingRecord {
     /// | offset | size | meaning |
     /// |---|---|---|
     /// | 0 | 4 | magic, `SVKR` |
-    /// | 4 | 1 | format version, 1 |
+    /// | 4 | 1 | format version, 2 |
     /// | 5 | 1 | 1 if a KEK envelope follows, 0 if the client holds the KEK |
     /// | 6 | 2 | number n of DEK envelopes, 1 to 4,096 |
     /// | 8 | 16 | ring UUID |
     /// | 24 | 32 | commitment of the KEK |
     /// | 56 | | envelopes: KEK if any, id key, n DEKs in ascending versions; each after its length in 2 bytes |
+    /// | end - 32 | 32 | HMAC-SHA-256 of all bytes before it, under the subkey `ring record` of the KEK |
     pub fn encode(&self) -> Vec<u8> {
+        let mut out = self.encode_body();
+        out.extend_from_slice(&self.code);
+        out
+    }
+
+    /// All but the code.
+    fn encode_body(&self) -> Vec<u8> {
         let mut out = Vec::new();
         out.extend_from_slice(MAGIC);
         out.extend_from_slice(&[VERSION, u8::from(self.kek.is_some())]);
@@ -207,7 +246,8 @@ impl RingRecord {
     ///
     /// # Errors
     /// [`Error::Version`] for another format version, of the ring or of an envelope; [`Error::Malformed`] for
-    /// anything else that no build writes, such as an envelope of another ring.
+    /// anything else that no build writes, such as an envelope of another ring. The code is checked by
+    /// [`open`](Self::open), which has the key.
     pub fn decode(bytes: &[u8]) -> Result<Self> {
         let mut reader = Reader { rest: bytes, what: WHAT };
         if reader.array()? != *MAGIC {
@@ -232,7 +272,8 @@ impl RingRecord {
         let kek = if has_kek == 1 { Some(envelope(Purpose::Kek)?) } else { None };
         let id_key = envelope(Purpose::IdKey)?;
         let deks = (0..deks_len).map(|_| envelope(Purpose::Dek)).collect::<Result<Vec<_>>>()?;
-        let ring = Self { uuid, kek, deks, id_key, commitment };
+        let code = reader.array()?;
+        let ring = Self { uuid, kek, deks, id_key, commitment, code };
         if reader.rest.is_empty() && ring.versions().is_sorted_by(|a, b| a < b) { Ok(ring) } else { Err(MALFORMED) }
     }
 }

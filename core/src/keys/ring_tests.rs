@@ -173,10 +173,11 @@ fn bytes_round_trip() {
     assert_eq!(back.unwrap_kek(&Mask::new(7)).unwrap().expose(), kek.expose());
 }
 
-/// A ring of format version 1 under the KEK 01 01 …: it must open, to these keys, for ever.
+/// A ring of format version 2 under the KEK 01 01 …: it must open, to these keys, for ever. Its code comes from
+/// Python's hmac, not from here.
 #[test]
 fn golden_ring_opens() {
-    let text: String = include_str!("../../../tests/vectors/key_ring_v1.hex").split_whitespace().collect();
+    let text: String = include_str!("../../../tests/vectors/key_ring_v2.hex").split_whitespace().collect();
     let bytes = hex::decode(text).unwrap();
     let ring = RingRecord::decode(&bytes).unwrap();
     assert_eq!(ring.encode(), bytes);
@@ -233,6 +234,45 @@ fn parts_of_other_rings_are_refused() {
     check(&|bad| bad.deks.clear(), "no DEK");
     check(&|bad| bad.uuid = other.uuid, "another UUID");
     check(&|bad| bad.kek = Some(bad.deks[0].clone()), "a DEK as the KEK");
+}
+
+/// Each envelope is sound by itself; the list of them is, too, or the ring does not open.
+#[test]
+fn a_list_of_keys_that_was_changed_is_refused() {
+    let mut ring = RingRecord::create(KekSource::Provider(&Mask::new(7)), |_| false).unwrap();
+    let kek = ring.unwrap_kek(&Mask::new(7)).unwrap();
+    let mut fork = ring.clone();
+    let first = ring.clone();
+    for _ in 0..2 {
+        ring.add_dek(&kek).unwrap();
+        fork.add_dek(&kek).unwrap();
+    }
+    ring.open(&kek).unwrap();
+
+    let check = |change: &dyn Fn(&mut RingRecord), why: &str| {
+        let mut bad = ring.clone();
+        change(&mut bad);
+        let mut bad = RingRecord::decode(&bad.encode()).expect(why);
+        let before = bad.encode();
+        assert!(matches!(bad.open(&kek), Err(Error::Altered { .. })), "{why}");
+        // And nothing that writes the record makes it good.
+        assert!(matches!(bad.add_dek(&kek), Err(Error::Altered { .. })), "{why}");
+        assert!(matches!(bad.rewrap(&kek, KekSource::Provider(&Mask::new(8))), Err(Error::Altered { .. })), "{why}");
+        assert_eq!(bad.encode(), before, "{why}");
+        let other = Kek::from_slice(&[9; 32]).unwrap();
+        assert!(matches!(bad.open(&other), Err(Error::WrongKey)), "{why}: nothing but that to a wrong key");
+    };
+    check(&|bad| drop(bad.deks.pop()), "the newest cut off");
+    check(&|bad| drop(bad.deks.remove(0)), "the oldest cut off");
+    check(&|bad| drop(bad.deks.remove(1)), "one in the middle cut off");
+    check(&|bad| bad.deks.truncate(1), "back to the first");
+    check(&|bad| bad.deks[2] = fork.deks[2].clone(), "the same version of another copy");
+    check(
+        &|bad| bad.id_key = Envelope::wrap_under_kek(&kek, KeyContext::id_key(bad.uuid), &[5; 32]).unwrap(),
+        "an id key",
+    );
+    check(&|bad| bad.kek = None, "the KEK's envelope cut off");
+    check(&|bad| bad.code = first.code, "an older code");
 }
 
 /// The same envelopes under another version or purpose do not unwrap, even with the right KEK.
