@@ -59,7 +59,8 @@ impl Elements {
         let (ndim, kind) = unsafe { ((*array).ndim, (*array).elemtype) };
         if ndim > 1 {
             return Err(SqlError::new(ERRCODE_DATA_EXCEPTION, "array must be one-dimensional")
-                .detail(format!("It has {ndim} dimensions.")));
+                .detail(format!("It has {ndim} dimensions."))
+                .hint("Send each vector as a value of its own."));
         }
         let (length, by_value, align) = match kind {
             pg_sys::INT2OID => (2, true, b's'),

@@ -33,6 +33,7 @@ pub fn text(error: TextError) -> SqlError {
 pub fn out_of_range(ordinal: usize) -> SqlError {
     SqlError::new(ERRCODE_NUMERIC_VALUE_OUT_OF_RANGE, format!("element {ordinal} is out of range for type sealvec"))
         .detail("Elements are stored as single-precision numbers, at most 3.4e38.")
+        .hint("Scale the vector before it is sent: under <=> its length does not matter.")
 }
 
 /// `what` is "NaN" or "infinity"; `ordinal` counts from 1.
@@ -45,12 +46,15 @@ pub fn not_finite(ordinal: usize, what: &str) -> SqlError {
 /// A vector without elements.
 pub fn empty() -> SqlError {
     SqlError::new(ERRCODE_DATA_EXCEPTION, "sealvec must have at least 1 dimension")
+        .detail("The vector has no elements.")
         .hint("Use NULL in place of a vector that is missing.")
 }
 
 /// A vector with more elements than any column takes.
 pub fn too_many() -> SqlError {
     SqlError::new(ERRCODE_PROGRAM_LIMIT_EXCEEDED, "sealvec cannot have more than 16000 dimensions")
+        .detail("Longer vectors fit neither the type modifier nor the index.")
+        .hint("Shorten the vectors, as many models can, or seal them in parts.")
 }
 
 /// A vector whose length is not its column's.
@@ -63,6 +67,7 @@ pub fn wrong_dims(expected: usize, found: usize) -> SqlError {
 /// Two vectors of different lengths.
 pub fn different_dims(left: usize, right: usize) -> SqlError {
     SqlError::new(ERRCODE_DATA_EXCEPTION, format!("different sealvec dimensions {left} and {right}"))
+        .detail("There is a distance only between vectors of equally many elements.")
         .hint("Compare vectors that one model made.")
 }
 
@@ -93,6 +98,7 @@ pub fn header(error: Error, binary: bool) -> SqlError {
 pub fn corrupt() -> SqlError {
     SqlError::new(ERRCODE_DATA_CORRUPTED, "malformed value of type sealvec")
         .detail("Its first bytes are none that sealvec writes.")
+        .hint("The row is damaged: bring it back from a backup.")
 }
 
 /// A value of one ring on its way into a column of another.

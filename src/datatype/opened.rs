@@ -66,7 +66,8 @@ fn open_into(header: &ValueHeader, bytes: &[u8], out: &mut [f32]) -> Result<(), 
             })?;
             opened.map_err(|error| match error {
                 Error::Open => SqlError::from(error)
-                    .detail(format!("It says that it was sealed by {}.", typmod::ring_name(header.ring()))),
+                    .detail(format!("It says that it was sealed by {}.", typmod::ring_name(header.ring())))
+                    .hint("Its bytes are not those that were sealed: bring the row back from a backup."),
                 other => other.into(),
             })
         }

@@ -49,7 +49,9 @@ pub fn ring_name(number: u32) -> String {
 }
 
 fn invalid(message: &'static str) -> SqlError {
-    SqlError::new(ERRCODE_INVALID_PARAMETER_VALUE, message).hint(HOW_TO_WRITE)
+    SqlError::new(ERRCODE_INVALID_PARAMETER_VALUE, message)
+        .detail("The vectors of a column have one number of dimensions and are sealed by one key ring.")
+        .hint(HOW_TO_WRITE)
 }
 
 fn read(modifiers: &[&str]) -> Result<Typmod, SqlError> {

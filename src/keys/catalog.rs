@@ -185,13 +185,15 @@ pub fn insert(name: &str, owner: &str, record: &RingRecord) -> Result<(), SqlErr
     };
     let table = open_rings(pg_sys::RowExclusiveLock)?;
     if table.find(RING_BY_NAME, Key::name(ring_column::NAME, &key), |_| ())?.is_some() {
-        return Err(SqlError::new(ERRCODE_DUPLICATE_OBJECT, format!("key ring \"{name}\" already exists")));
+        return Err(SqlError::new(ERRCODE_DUPLICATE_OBJECT, format!("key ring \"{name}\" already exists"))
+            .hint("Take another name; the view sealvec.key_rings lists those in use."));
     }
     if let Some(other) = table
         .find(RING_BY_NUMBER, Key::int4(ring_column::NUMBER, record.number()), |row| row.name(ring_column::NAME))?
     {
         return Err(SqlError::new(ERRCODE_DUPLICATE_OBJECT, "a key ring with this number already exists")
-            .detail(format!("Key ring \"{other}\" has number {}.", record.number())));
+            .detail(format!("Key ring \"{other}\" has number {}.", record.number()))
+            .hint("A database holds a ring once; columns find it by its number, whatever its name."));
     }
     table.insert(&[
         value(record.number() as i32),

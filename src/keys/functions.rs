@@ -247,7 +247,9 @@ fn owned(name: &str) -> Result<Ring, SqlError> {
     if catalog::owns(&ring, unsafe { pg_sys::GetUserId() }) {
         return Ok(ring);
     }
-    Err(SqlError::new(ERRCODE_INSUFFICIENT_PRIVILEGE, format!("must be owner of key ring \"{name}\"")))
+    Err(SqlError::new(ERRCODE_INSUFFICIENT_PRIVILEGE, format!("must be owner of key ring \"{name}\""))
+        .detail("What is asked changes the ring for everybody, or hands out its wrapped keys.")
+        .hint("The view sealvec.key_rings names its owner; a superuser can do the same."))
 }
 
 fn existing_role(role: Option<&str>) -> Result<String, SqlError> {
@@ -279,7 +281,8 @@ fn old_kek(ring: &Ring, kek: Option<&[u8]>) -> Result<Option<Kek>, SqlError> {
         (true, Some(kek)) => Ok(Some(ClientProvider::kek(kek)?)),
         (true, None) => {
             Err(SqlError::new(ERRCODE_NULL_VALUE_NOT_ALLOWED, format!("key ring \"{name}\" needs its key"))
-                .hint("Its key is held by the client: pass the 32 bytes as a bound bytea parameter."))
+                .detail("Its key is held by the client.")
+                .hint("Pass the 32 bytes as a bound parameter."))
         }
         (false, None) => Ok(None),
         (false, Some(_)) => Err(SqlError::new(

@@ -148,20 +148,23 @@ fn check_grant(ring: &Ring) -> Result<(), SqlError> {
             .detail("It is open in this session, but not for the role that acts here: functions and maintenance run as their owner.")
             .hint(format!("Its owner can let that role use it where it is open: SELECT sealvec.grant_ring('{name}', 'role').")),
         false => error
+            .detail("The right to read a column is not the right to open its values.")
             .hint(format!("Its owner can allow a role to open it: SELECT sealvec.grant_ring('{name}', 'role').")),
     })
 }
 
 fn locked(info: &RingInfo, is_client_held: bool) -> SqlError {
     let name = info.name.replace('\'', "''");
-    SqlError::new(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE, format!("key ring \"{}\" is locked", info.name)).hint(
-        match is_client_held {
-            true => format!(
-                "Its key is held by the client: SELECT sealvec.unlock('{name}', $1) with the 32-byte key bound to $1."
-            ),
-            false => format!("It was locked in this session: SELECT sealvec.unlock('{name}')."),
-        },
-    )
+    let error =
+        SqlError::new(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE, format!("key ring \"{}\" is locked", info.name));
+    match is_client_held {
+        true => error
+            .detail("Its key is held by the client, and this session has not been shown it or has dropped it.")
+            .hint(format!("Call SELECT sealvec.unlock('{name}', $1) with the 32-byte key bound to $1.")),
+        false => error
+            .detail("It was locked in this session.")
+            .hint(format!("Open it again: SELECT sealvec.unlock('{name}').")),
+    }
 }
 
 /// `error` with the ring's name in it, where the user has to know which.
