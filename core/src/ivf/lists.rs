@@ -8,13 +8,13 @@ use crate::{
     crypto::ChunkAad,
     format::{
         list::{
-            CHUNK_PREFIX, ChunkHeader, ChunkLayout, ListPage, MAP_ENTRIES, MapEntry, NEVER, PIECE_MAX, Piece, piece_at,
+            CHUNK_PREFIX, ChunkHeader, ChunkLayout, ListPage, MAP_ENTRIES, MapEntry, NEVER, PIECE_MAX, Piece, pieces,
         },
         meta::{META_BLOCK, Meta},
         slot::{ChildBlock, NODE_CHILDREN, NodeHeader},
     },
     keys::IndexKeys,
-    store::{Action, BODY, Block, Clear, NO_BLOCK, PageKind, PageStore, SealedBytes, body},
+    store::{Action, BODY, Block, Clear, NO_BLOCK, PAGE, PageKind, PageStore, SealedBytes, body},
 };
 
 /// The map page that holds `position`.
@@ -285,14 +285,16 @@ pub enum Read {
     Moved(Block),
 }
 
-/// Buffers of a chunk being opened.
+/// Buffers of a page being opened.
 #[derive(Default)]
 pub struct ChunkBuffer {
     plain: zeroize::Zeroizing<Vec<u8>>,
+    /// End in `plain`, and rows, of each chunk.
+    chunks: Vec<(usize, usize)>,
     sealed: Vec<u8>,
 }
 
-/// Opens every chunk of list `uid` that is live at `epoch`, from `head` on, each page under its
+/// Opens every chunk of list `uid` that is live at `epoch`, from `head` on, a page at a time under its
 /// share lock, and gives (plaintext, rows) to `visit` with no lock held.
 pub fn read<S: PageStore>(
     store: &S,
@@ -306,36 +308,29 @@ pub fn read<S: PageStore>(
     let (mut block, mut ordinal) = (head, 0);
     let mut long: Option<(ChunkHeader, Block)> = None;
     while block != NO_BLOCK {
-        let mut offset = ListPage::LEN;
-        let next = loop {
-            // One chunk at a time: the page is locked anew for each, as interrupts wait for the lock.
-            let page = store.read(block)?;
-            let this = pages::known(&page, block)? == PageKind::List;
-            let head = ListPage::at(body(&page), 0).filter(|head| this && head.uid == uid && head.ordinal == ordinal);
-            let Some(head) = head else { return Ok(Read::Moved(block)) };
-            if offset >= body(&page).len() {
-                break head.next; // a page without chunks
+        buffer.plain.clear();
+        buffer.chunks.clear();
+        let page = store.read(block)?;
+        let this = pages::known(&page, block)? == PageKind::List;
+        let head = ListPage::at(body(&page), 0).filter(|head| this && head.uid == uid && head.ordinal == ordinal);
+        let Some(head) = head else { return Ok(Read::Moved(block)) };
+        for piece in pieces(body(&page)) {
+            let piece = piece.ok_or(Error::Corrupt { block, what: "malformed chunk" })?;
+            // What is appended after this scan began is born later.
+            if piece.header.born <= epoch {
+                take(keys, layout, uid, block, piece, &mut long, buffer)?;
             }
-            let piece = piece_at(body(&page), offset).ok_or(Error::Corrupt { block, what: "malformed chunk" })?;
-            offset += ChunkHeader::LEN + piece.sealed.len();
-            // What is appended from here on is born later than this scan.
-            let last = offset >= body(&page).len();
-            if piece.header.born <= epoch
-                && let Some(rows) = take(keys, layout, uid, block, piece, &mut long, buffer)?
-            {
-                drop(page);
-                visit(&buffer.plain, rows)?;
-            }
-            if last {
-                break head.next;
-            }
-        };
-        (block, ordinal) = (next, ordinal + 1);
+        }
+        drop(page);
+        for (end, rows) in &buffer.chunks {
+            visit(&buffer.plain[end - layout.plain_len(*rows)..*end], *rows)?;
+        }
+        (block, ordinal) = (head.next, ordinal + 1);
     }
     if long.is_some() { Ok(Read::Moved(head)) } else { Ok(Read::Whole) }
 }
 
-/// Opens a whole chunk, or gathers a piece; the number of rows once a chunk is open.
+/// Opens a whole chunk into `buffer`, or gathers a piece.
 fn take(
     keys: &mut IndexKeys,
     layout: &ChunkLayout,
@@ -344,7 +339,7 @@ fn take(
     piece: Piece<'_>,
     long: &mut Option<(ChunkHeader, Block)>,
     buffer: &mut ChunkBuffer,
-) -> Result<Option<usize>> {
+) -> Result<()> {
     let header = piece.header;
     let rows = header.rows as usize;
     let corrupt = |what| Error::Corrupt { block, what };
@@ -362,7 +357,7 @@ fn take(
         }
         buffer.sealed.extend_from_slice(piece.sealed);
         if header.piece + 1 < header.pieces {
-            return Ok(None);
+            return Ok(());
         }
         *long = None;
         (&buffer.sealed, at, first)
@@ -370,10 +365,19 @@ fn take(
     if sealed.len() != plain_len + crate::crypto::OVERHEAD || plain_len <= CHUNK_PREFIX {
         return Err(corrupt("a chunk has the wrong length"));
     }
-    buffer.plain.resize(plain_len, 0);
+    let start = buffer.plain.len();
+    if buffer.plain.capacity() < start + plain_len {
+        // A vector that grows leaves its old bytes behind; this one is wiped when it is replaced.
+        let mut larger = zeroize::Zeroizing::new(Vec::with_capacity((start + plain_len).max(PAGE)));
+        larger.extend_from_slice(&buffer.plain);
+        buffer.plain = larger;
+    }
+    buffer.plain.resize(start + plain_len, 0);
     let aad = chunk_aad(keys, uid, &first, at);
-    keys.list(uid).open_into(&aad, sealed, &mut buffer.plain).map_err(|_| corrupt("could not open a chunk"))?;
-    Ok(Some(rows))
+    let opened = keys.list(uid).open_into(&aad, sealed, &mut buffer.plain[start..]);
+    opened.map_err(|_| corrupt("could not open a chunk"))?;
+    buffer.chunks.push((start + plain_len, rows));
+    Ok(())
 }
 
 /// Frees the map entry at `position`, then the pages of its list (rule 4): a record each.
