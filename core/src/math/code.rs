@@ -22,12 +22,11 @@
 //! | 4 P + 192 | 64 | f_err / scale, float16, rounded up |
 //! | 4 P + 256 | 4 | scale, float32, a power of two |
 //!
-//! A block of n <= 16 rows is short: it has its rows one after the other and wastes no room. Growth leaves a handful of
-//! rows behind each time, and looking 16 of them up one by one takes no longer than opening 32 rows of a whole block.
+//! A block of n <= 16 rows is short and wastes no room, for growth leaves a handful of rows behind each time:
 //!
 //! | offset | size | meaning |
 //! |---|---|---|
-//! | 0 | n P / 8 | codes: byte j of a row has dimensions 8 j .. 8 j + 8, lowest bit first |
+//! | 0 | n P / 8 | codes: byte n j + i has dimensions 8 j .. 8 j + 8 of row i, lowest bit first |
 //! | n P / 8 | 8 n + 4 | f_add, f_rescale / scale, f_err / scale of n rows, and scale, as above |
 //!
 //! Where a common mean dominates the data, subtract it from rows, centroids and (L2) queries first: the table's
@@ -36,7 +35,7 @@
 use half::f16;
 
 use super::distance::norm;
-use super::kernels::{QueryTable, ScoreArgs, finish, table};
+use super::kernels::{QueryTable, ScoreArgs, table};
 use super::rotate::{Rotation, padded};
 use crate::metric::Metric;
 
@@ -109,8 +108,7 @@ pub fn encode_block(layout: &BlockLayout, metric: Metric, rotated_centroid: &[f3
     for (i, row) in rows.chunks_exact(p).enumerate() {
         encoded[i] = factors_of(metric, rotated_centroid, row, &mut signs);
         if short {
-            let codes = &mut codes[i * layout.code_bytes_per_row()..][..layout.code_bytes_per_row()];
-            for (code, pair) in codes.iter_mut().zip(signs.chunks_exact(2)) {
+            for (code, pair) in codes[i..].iter_mut().step_by(count).zip(signs.chunks_exact(2)) {
                 *code = pair[0] | pair[1] << 4;
             }
             continue;
@@ -266,13 +264,13 @@ impl QueryCodes {
             constant: ROUNDING * term.q_to_centroid.abs(),
             floor,
         };
-        let least_of_all = if stored < BLOCK_ROWS {
-            finish(&args, &short_sums(&self.lut, codes, layout.code_bytes_per_row()), lower, estimate)
+        if stored < BLOCK_ROWS {
+            table().score_short(&args, rows, lower, estimate);
         } else {
-            table().score(&args, lower, estimate)
-        };
-        if rows >= BLOCK_ROWS {
-            return least_of_all;
+            let least_of_all = table().score(&args, lower, estimate);
+            if rows >= BLOCK_ROWS {
+                return least_of_all;
+            }
         }
         lower[rows..].fill(f32::INFINITY);
         estimate[rows..].fill(f32::INFINITY);
@@ -289,20 +287,6 @@ fn spread<'a>(factors: &[u8], rows: usize, columns: &'a mut [u8; BLOCK_ROWS * FA
         from = rest;
     }
     columns
-}
-
-/// For each row of a short block, the sum of the table entries that its code selects.
-fn short_sums(lut: &[u8], codes: &[u8], bytes: usize) -> [u32; BLOCK_ROWS] {
-    let mut sums = [0u32; BLOCK_ROWS];
-    for (sum, row) in sums.iter_mut().zip(codes.chunks_exact(bytes)) {
-        let mut pair = [0u32; 2];
-        for (byte, tables) in row.iter().zip(lut.chunks_exact(32)) {
-            pair[0] += u32::from(tables[usize::from(byte & 15)]);
-            pair[1] += u32::from(tables[16 + usize::from(byte >> 4)]);
-        }
-        *sum = pair[0] + pair[1];
-    }
-    sums
 }
 
 /// The least of the bounds.
@@ -363,6 +347,22 @@ mod tests {
                     assert_eq!(min, least(&lower));
                     assert_eq!(estimate.map(|x| x as u32), want, "{} {p}", set.name);
                     assert_eq!(lower, estimate, "{} {p}", set.name);
+                }
+                for rows in [1, 2, 7, 15, 16] {
+                    let codes = &codes[..p / 8 * rows];
+                    let mut want = [0; SHORT_ROWS];
+                    for (column, tables) in codes.chunks_exact(rows).zip(lut.chunks_exact(32)) {
+                        for (want, byte) in want.iter_mut().zip(column) {
+                            *want += u32::from(tables[usize::from(byte & 15)]);
+                            *want += u32::from(tables[16 + usize::from(byte >> 4)]);
+                        }
+                    }
+                    for set in all() {
+                        let (mut lower, mut estimate) = ([0f32; BLOCK_ROWS], [0f32; BLOCK_ROWS]);
+                        set.score_short(&ScoreArgs { codes, ..args }, rows, &mut lower, &mut estimate);
+                        assert_eq!(estimate.map(|x| x as u32)[..rows], want[..rows], "{} {p} {rows}", set.name);
+                        assert_eq!(lower[..rows], estimate[..rows], "{} {p} {rows}", set.name);
+                    }
                 }
             }
         }

@@ -29,6 +29,8 @@ pub(super) static KERNELS: Kernels = Kernels {
     halves,
     table,
     score,
+    short_sums,
+    finish,
     tile,
 };
 
@@ -257,7 +259,78 @@ fn score(args: &ScoreArgs<'_>, lower: &mut [f32; BLOCK_ROWS], estimate: &mut [f3
             *sum = _mm256_add_epi32(*sum, more);
         }
     }
+    bounds(args, sums, lower, estimate)
+}
 
+/// [`Kernels::short_sums`]. A column of codes is 16 bytes at most; what is loaded behind its rows is never used.
+#[target_feature(enable = "avx2")]
+pub(super) fn short_sums(lut: &[u8], codes: &[u8], rows: usize) -> [u32; BLOCK_ROWS] {
+    let (nibble, byte) = (_mm_set1_epi8(15), _mm_set1_epi16(255));
+    let mut sums = [0u32; BLOCK_ROWS];
+    let mut offset = 0;
+    // A 16-bit lane takes the sum of two entries of at most 127 from each column.
+    for lut in lut.chunks(32 * 256) {
+        let mut even = _mm_setzero_si128();
+        let mut odd = _mm_setzero_si128();
+        for tables in lut.chunks_exact(32) {
+            let column = match codes.get(offset..offset + 16) {
+                // SAFETY: the range has 16 bytes.
+                Some(column) => unsafe { _mm_loadu_si128(column.as_ptr().cast()) },
+                None => {
+                    let mut last = [0u8; 16];
+                    last[..codes.len() - offset].copy_from_slice(&codes[offset..]);
+                    // SAFETY: the array has 16 bytes.
+                    unsafe { _mm_loadu_si128(last.as_ptr().cast()) }
+                }
+            };
+            // SAFETY: two tables of 16 bytes.
+            let (first, second) =
+                unsafe { (_mm_loadu_si128(tables.as_ptr().cast()), _mm_loadu_si128(tables.as_ptr().add(16).cast())) };
+            let low = _mm_shuffle_epi8(first, _mm_and_si128(column, nibble));
+            let high = _mm_shuffle_epi8(second, _mm_and_si128(_mm_srli_epi16::<4>(column), nibble));
+            let both = _mm_add_epi8(low, high);
+            even = _mm_add_epi16(even, _mm_and_si128(both, byte));
+            odd = _mm_add_epi16(odd, _mm_srli_epi16::<8>(both));
+            offset += rows;
+        }
+        let (mut evens, mut odds) = ([0u16; 8], [0u16; 8]);
+        // SAFETY: both arrays have 16 bytes.
+        unsafe {
+            _mm_storeu_si128(evens.as_mut_ptr().cast(), even);
+            _mm_storeu_si128(odds.as_mut_ptr().cast(), odd);
+        }
+        for (pair, (even, odd)) in sums.chunks_exact_mut(2).zip(evens.into_iter().zip(odds)) {
+            pair[0] += u32::from(even);
+            pair[1] += u32::from(odd);
+        }
+    }
+    sums
+}
+
+/// [`Kernels::finish`].
+#[target_feature(enable = "avx2,fma,f16c")]
+pub(super) fn finish(
+    args: &ScoreArgs<'_>,
+    sums: &[u32; BLOCK_ROWS],
+    lower: &mut [f32; BLOCK_ROWS],
+    estimate: &mut [f32; BLOCK_ROWS],
+) -> f32 {
+    let at = |part: usize| {
+        // SAFETY: part is 0 to 3, and there are 32 sums.
+        unsafe { _mm256_loadu_si256(sums.as_ptr().add(part * 8).cast()) }
+    };
+    bounds(args, [at(0), at(1), at(2), at(3)], lower, estimate)
+}
+
+/// Bounds and estimates from the sums of 32 rows.
+#[target_feature(enable = "avx2,fma,f16c")]
+#[inline]
+fn bounds(
+    args: &ScoreArgs<'_>,
+    sums: [__m256i; 4],
+    lower: &mut [f32; BLOCK_ROWS],
+    estimate: &mut [f32; BLOCK_ROWS],
+) -> f32 {
     let all = |x: f32| _mm256_set1_ps(x);
     let mut least = all(f32::INFINITY);
     for (part, sums) in sums.into_iter().enumerate() {

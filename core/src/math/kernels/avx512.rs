@@ -1,8 +1,8 @@
-//! Kernels for x86-64 with AVX-512 F, BW, DQ and VL: 16 floats or 64 bytes at a time.
+//! Kernels for x86-64 with AVX-512 F, BW, DQ and VL beside AVX2: 16 floats or 64 bytes at a time.
 
 use std::arch::x86_64::*;
 
-use super::{Kernels, PANEL, QueryTable, ScoreArgs, TILE_POINTS, portable};
+use super::{Kernels, PANEL, QueryTable, ScoreArgs, TILE_POINTS, avx2, portable};
 use crate::math::code::BLOCK_ROWS;
 
 /// All of these were detected before this set is used.
@@ -11,7 +11,7 @@ pub(super) fn detected() -> bool {
         && is_x86_feature_detected!("avx512bw")
         && is_x86_feature_detected!("avx512dq")
         && is_x86_feature_detected!("avx512vl")
-        && is_x86_feature_detected!("fma")
+        && avx2::detected()
 }
 
 pub(super) static KERNELS: Kernels = Kernels {
@@ -33,6 +33,8 @@ pub(super) static KERNELS: Kernels = Kernels {
     halves,
     table,
     score,
+    short_sums: avx2::short_sums,
+    finish: avx2::finish,
     tile,
 };
 

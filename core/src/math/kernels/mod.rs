@@ -13,9 +13,7 @@ mod portable;
 
 use std::sync::OnceLock;
 
-pub(super) use portable::finish;
-
-use super::code::BLOCK_ROWS;
+use super::code::{BLOCK_ROWS, SHORT_ROWS};
 
 /// Points in one tile of the assignment kernel.
 pub(super) const TILE_POINTS: usize = 8;
@@ -44,6 +42,8 @@ pub(super) struct Kernels {
     halves: unsafe fn(&mut [f32]),
     table: unsafe fn(&[f32], &mut [u8]) -> QueryTable,
     score: unsafe fn(&ScoreArgs<'_>, &mut [f32; BLOCK_ROWS], &mut [f32; BLOCK_ROWS]) -> f32,
+    short_sums: unsafe fn(&[u8], &[u8], usize) -> [u32; BLOCK_ROWS],
+    finish: unsafe fn(&ScoreArgs<'_>, &[u32; BLOCK_ROWS], &mut [f32; BLOCK_ROWS], &mut [f32; BLOCK_ROWS]) -> f32,
     tile: unsafe fn(&[f32], &[f32], &mut [f32; TILE_POINTS * PANEL]),
 }
 
@@ -217,6 +217,27 @@ impl Kernels {
         // SAFETY: both tables are whole 256-byte steps of equal length, the factors are complete, and the CPU
         // features were detected.
         unsafe { (self.score)(args, lower, estimate) }
+    }
+
+    /// As [`Kernels::score`] for a short block of `rows` rows: its codes in `args` are columns of that many bytes, its
+    /// factors are spread to the columns of a whole block. What comes behind its rows means nothing.
+    pub(super) fn score_short(
+        &self,
+        args: &ScoreArgs<'_>,
+        rows: usize,
+        lower: &mut [f32; BLOCK_ROWS],
+        estimate: &mut [f32; BLOCK_ROWS],
+    ) {
+        assert!((1..=SHORT_ROWS).contains(&rows));
+        assert!(args.lut.len().is_multiple_of(32));
+        assert_eq!(args.codes.len(), args.lut.len() / 32 * rows);
+        assert_eq!(args.factors.len(), BLOCK_ROWS * 8);
+        // SAFETY: a column of codes for each pair of tables, at most 16 rows, complete factors, and the CPU features
+        // were detected.
+        unsafe {
+            let sums = (self.short_sums)(args.lut, args.codes, rows);
+            (self.finish)(args, &sums, lower, estimate);
+        }
     }
 
     /// Inner products of [`TILE_POINTS`] points with [`PANEL`] centroids: `points` is `dims x TILE_POINTS` and

@@ -33,6 +33,8 @@ pub(super) static KERNELS: Kernels = Kernels {
     halves,
     table,
     score,
+    short_sums,
+    finish,
     tile,
 };
 
@@ -196,8 +198,18 @@ fn score(args: &ScoreArgs<'_>, lower: &mut [f32; BLOCK_ROWS], estimate: &mut [f3
     finish(args, &sums(args.lut, args.codes), lower, estimate)
 }
 
-/// Bounds and estimates from the sums of the table entries of 32 rows.
-pub(in crate::math) fn finish(
+/// As [`sums`], of a short block.
+fn short_sums(lut: &[u8], codes: &[u8], rows: usize) -> [u32; BLOCK_ROWS] {
+    let mut sums = [0u32; BLOCK_ROWS];
+    for (tables, column) in lut.chunks_exact(32).zip(codes.chunks_exact(rows)) {
+        for (sum, byte) in sums.iter_mut().zip(column) {
+            *sum += u32::from(tables[usize::from(byte & 15)]) + u32::from(tables[16 + usize::from(byte >> 4)]);
+        }
+    }
+    sums
+}
+
+fn finish(
     args: &ScoreArgs<'_>,
     sums: &[u32; BLOCK_ROWS],
     lower: &mut [f32; BLOCK_ROWS],
