@@ -130,7 +130,7 @@ impl RootKeyError {
             Self::Owner { .. } => "chown it to the user that the server runs as.",
             Self::Mode { .. } => "chmod 0600 it. If others may have read it, change to a new root key.",
             Self::Directory { .. } => {
-                "Every directory above it must belong to root or the server's user and be writable by no one else."
+                "Every directory above it must exist, belong to root or the server's user and be writable by no one else."
             }
             Self::Malformed { .. } => "Restore it from where you keep it.",
             Self::Version(_) => "Upgrade sealvec.",
@@ -180,7 +180,12 @@ impl RootKeyFile {
     ///
     /// It is refused wherever [`load`](Self::load) would refuse it.
     pub fn create(path: &Path, forbidden_dirs: &[PathBuf]) -> Result<RootKey, RootKeyError> {
-        let (dir, name) = trusted_path::parent(path, forbidden_dirs)?;
+        let (dir, name) = trusted_path::parent(path, forbidden_dirs).map_err(|error| match (error, path.parent()) {
+            (RootKeyError::Missing(_), Some(dir)) => {
+                RootKeyError::Directory { path: dir.to_owned(), why: "does not exist" }
+            }
+            (error, _) => error,
+        })?;
         let root = RootKey(Kek::generate().map_err(RootKeyError::Random)?);
         let real = dir.join(name);
         let mut file = OpenOptions::new()

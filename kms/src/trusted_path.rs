@@ -24,7 +24,7 @@ pub(crate) fn parent<'a>(path: &'a Path, forbidden_dirs: &[PathBuf]) -> Result<(
         return Err(RootKeyError::Path(path.to_owned()));
     }
     let real = fs::canonicalize(dir).map_err(|error| match error.kind() {
-        io::ErrorKind::NotFound => RootKeyError::Missing(dir.to_owned()),
+        io::ErrorKind::NotFound => RootKeyError::Missing(path.to_owned()),
         _ => io_error(dir, "resolve its directory", error),
     })?;
     check_way(dir)?;

@@ -133,7 +133,11 @@ fn links_are_refused() {
 fn only_a_regular_file_will_do() {
     let (dir, path) = place();
     assert!(matches!(load(&path), Err(RootKeyError::Missing(_))));
-    assert!(matches!(load(&dir.path().join("none/root.key")), Err(RootKeyError::Missing(_))));
+    // Named is the file, which is missed, and when one is to be made the directory, which nobody else makes.
+    let nowhere = dir.path().join("none/root.key");
+    assert!(matches!(load(&nowhere), Err(RootKeyError::Missing(path)) if path == nowhere));
+    let made = RootKeyFile::create(&nowhere, &[]);
+    assert!(matches!(made, Err(RootKeyError::Directory { path, .. }) if path == dir.path().join("none")));
     fs::create_dir(&path).unwrap();
     assert!(matches!(load(&path), Err(RootKeyError::NotAFile(_))));
     let fifo = dir.path().join("fifo");
