@@ -5,19 +5,21 @@ CREATE TABLE sealvec.key_ring (
     number      integer NOT NULL CHECK (number BETWEEN 1 AND 131071),
     uuid        uuid    NOT NULL,
     name        name    NOT NULL,
-    owner       name    NOT NULL,           -- by name, as in pg_hba.conf: a dump restores where OIDs differ
+    owner       name    NOT NULL,           -- with owner_oid: a role counts only as long as both are its own
     provider    text    NOT NULL,
     dek_version integer NOT NULL,
     epoch       bigint  NOT NULL,           -- raised to close the ring in every session
     record      bytea   NOT NULL,           -- sealvec_core::keys::ring::RingRecord
+    owner_oid   oid,                        -- null if there was no such role when the row was restored
     PRIMARY KEY (number),
     UNIQUE (name)
 );
 COMMENT ON TABLE sealvec.key_ring IS 'key rings of sealvec: one row each, keys only wrapped';
 
 CREATE TABLE sealvec.ring_grant (
-    number integer NOT NULL,
-    role   name    NOT NULL,
+    number   integer NOT NULL,
+    role     name    NOT NULL,
+    role_oid oid,
     PRIMARY KEY (number, role)
 );
 COMMENT ON TABLE sealvec.ring_grant IS 'roles that may open a key ring, or use one that a client opened, besides its owner';
@@ -25,7 +27,31 @@ COMMENT ON TABLE sealvec.ring_grant IS 'roles that may open a key ring, or use o
 REVOKE ALL ON sealvec.key_ring, sealvec.ring_grant FROM PUBLIC;
 
 SELECT pg_catalog.pg_extension_config_dump('sealvec.key_ring', '');
-SELECT pg_catalog.pg_extension_config_dump('sealvec.ring_grant', '');
+SELECT pg_catalog.pg_extension_config_dump('sealvec.ring_grant', 'WHERE pg_catalog.pg_get_userbyid(role_oid) = role');
+
+-- A dump carries names, and OIDs that mean nothing elsewhere. Whoever restores it, or writes a name by hand, gives the
+-- right to the role that has the name at that moment, as a GRANT in a dump does. A role that is dropped takes its
+-- rights with it: another one of the same name has another OID.
+
+CREATE FUNCTION sealvec.bind_role() RETURNS trigger
+    LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    IF TG_TABLE_NAME = 'key_ring' THEN
+        NEW.owner_oid := (SELECT oid FROM pg_roles WHERE rolname = NEW.owner);
+    ELSE
+        NEW.role_oid := (SELECT oid FROM pg_roles WHERE rolname = NEW.role);
+    END IF;
+    RETURN NEW;
+END
+$$;
+REVOKE ALL ON FUNCTION sealvec.bind_role() FROM PUBLIC;
+
+CREATE TRIGGER key_ring_owner BEFORE INSERT OR UPDATE OF owner, owner_oid ON sealvec.key_ring
+    FOR EACH ROW EXECUTE FUNCTION sealvec.bind_role();
+CREATE TRIGGER ring_grant_role BEFORE INSERT OR UPDATE OF role, role_oid ON sealvec.ring_grant
+    FOR EACH ROW EXECUTE FUNCTION sealvec.bind_role();
+ALTER TABLE sealvec.key_ring ENABLE ALWAYS TRIGGER key_ring_owner;
+ALTER TABLE sealvec.ring_grant ENABLE ALWAYS TRIGGER ring_grant_role;
 
 -- Whoever writes to them by hand, a restore included, is heard in every session.
 

@@ -10,7 +10,7 @@ use pgrx::pg_sys;
 use sealvec_core::keys::Uuid;
 use sealvec_core::keys::ring::RingRecord;
 
-use super::table::{self, Key, Name, Row, Table, value};
+use super::table::{self, Key, Name, Role, Row, Table, value};
 use super::{expiry, watch};
 use crate::error::SqlError;
 
@@ -29,12 +29,14 @@ mod ring_column {
     pub const DEK_VERSION: usize = 6;
     pub const EPOCH: usize = 7;
     pub const RECORD: usize = 8;
+    pub const OWNER_OID: usize = 9;
 }
 
 /// Columns of sealvec.ring_grant.
 mod grant_column {
     pub const NUMBER: usize = 1;
     pub const ROLE: usize = 2;
+    pub const ROLE_OID: usize = 3;
 }
 
 /// What anyone may know of a ring; no key is needed for it.
@@ -54,8 +56,8 @@ pub struct RingInfo {
 pub struct Ring {
     /// The public part.
     pub info: RingInfo,
-    /// Name of the role that owns it. A name, because a dump has to restore into another cluster.
-    pub owner: String,
+    /// The role that owns it.
+    pub owner: Role,
     /// Raised to close the ring in every session.
     pub epoch: i64,
     /// Envelopes and commitment.
@@ -150,7 +152,7 @@ pub fn may_open(ring: &Ring, role: pg_sys::Oid) -> Result<bool, SqlError> {
         Some(GRANT_BY_RING),
         &[Key::int4(grant_column::NUMBER, ring.info.number)],
         |row| {
-            granted = has_privileges_of(role, &row.name(grant_column::ROLE));
+            granted = has_privileges_of(role, &granted_role(row));
             !granted
         },
     )?;
@@ -164,9 +166,14 @@ pub fn owns(ring: &Ring, role: pg_sys::Oid) -> bool {
     is_superuser || has_privileges_of(role, &ring.owner)
 }
 
-fn has_privileges_of(role: pg_sys::Oid, of: &str) -> bool {
-    // SAFETY: two OIDs of roles; membership counts as for any privilege.
-    table::role_oid(of).is_some_and(|of| unsafe { pg_sys::has_privs_of_role(role, of) })
+/// Membership counts as for any privilege. A role that was dropped or renamed gives nothing to anybody.
+fn has_privileges_of(role: pg_sys::Oid, of: &Role) -> bool {
+    // SAFETY: two OIDs of roles.
+    of.valid().is_some_and(|of| unsafe { pg_sys::has_privs_of_role(role, of) })
+}
+
+fn granted_role(row: &Row) -> Role {
+    Role { name: row.name(grant_column::ROLE), oid: row.get(grant_column::ROLE_OID) }
 }
 
 /// Keeps every other writer out until the end of the transaction. Before reading a ring that is to be changed:
@@ -179,8 +186,8 @@ pub fn hold_for_change() -> Result<(), SqlError> {
 ///
 /// # Errors
 /// 42710 if the name or the UUID is already there.
-pub fn insert(name: &str, owner: &str, record: &RingRecord) -> Result<(), SqlError> {
-    let (Some(key), Some(owner)) = (Name::new(name), Name::new(owner)) else {
+pub fn insert(name: &str, owner: &Role, record: &RingRecord) -> Result<(), SqlError> {
+    let (Some(key), Some(owner_name)) = (Name::new(name), Name::new(&owner.name)) else {
         return Err(SqlError::new(ERRCODE_INVALID_NAME, "a key ring's name has 1 to 63 bytes"));
     };
     let table = open_rings(pg_sys::RowExclusiveLock)?;
@@ -199,11 +206,12 @@ pub fn insert(name: &str, owner: &str, record: &RingRecord) -> Result<(), SqlErr
         value(record.number() as i32),
         value(pgrx::Uuid::from_bytes(*record.uuid().as_bytes())),
         Some(key.datum()),
-        Some(owner.datum()),
+        Some(owner_name.datum()),
         value(record.provider()),
         value(record.current_version() as i32),
         value(0i64),
         value(record.encode()),
+        value(owner.oid),
     ]);
     Ok(())
 }
@@ -226,9 +234,15 @@ pub fn close_everywhere(number: u32) -> Result<(), SqlError> {
 }
 
 /// Gives the ring to the role `owner`.
-pub fn set_owner(number: u32, owner: &str) -> Result<(), SqlError> {
-    let owner = Name::new(owner).expect("a role's name is a name");
-    change(number, |epoch| vec![(ring_column::OWNER, Some(owner.datum())), (ring_column::EPOCH, value(epoch + 1))])
+pub fn set_owner(number: u32, owner: &Role) -> Result<(), SqlError> {
+    let name = Name::new(&owner.name).expect("a role's name is a name");
+    change(number, |epoch| {
+        vec![
+            (ring_column::OWNER, Some(name.datum())),
+            (ring_column::OWNER_OID, value(owner.oid)),
+            (ring_column::EPOCH, value(epoch + 1)),
+        ]
+    })
 }
 
 fn change(number: u32, changes: impl Fn(i64) -> Vec<(usize, table::Value)>) -> Result<(), SqlError> {
@@ -255,37 +269,46 @@ pub fn delete(number: u32) -> Result<(), SqlError> {
     Ok(())
 }
 
-/// Lets the role `role` open the ring; false if it could already by this very grant.
-pub fn grant(number: u32, role: &str) -> Result<bool, SqlError> {
+/// Lets `role` open the ring; false if it could already by this very grant.
+pub fn grant(number: u32, role: &Role) -> Result<bool, SqlError> {
     let table = Table::open(GRANT_TABLE, pg_sys::ShareRowExclusiveLock)?;
-    if find_grant(&table, number, role, |_| ())? {
+    let mut stands = false;
+    find_grant(&table, number, &role.name, |row| {
+        stands = granted_role(row) == *role;
+        if !stands {
+            table.delete(row); // it was given to a role of this name that is gone
+        }
+    })?;
+    if stands {
         return Ok(false);
     }
-    let role = Name::new(role).expect("a role's name is a name");
-    table.insert(&[value(number as i32), Some(role.datum())]);
+    let name = Name::new(&role.name).expect("a role's name is a name");
+    table.insert(&[value(number as i32), Some(name.datum()), value(role.oid)]);
     close_cached()?;
     Ok(true)
 }
 
-/// Takes the grant back; false if there was none.
+/// Takes back what was granted under the name `role`; false if nothing was.
 pub fn revoke(number: u32, role: &str) -> Result<bool, SqlError> {
     let table = Table::open(GRANT_TABLE, pg_sys::ShareRowExclusiveLock)?;
-    let found = find_grant(&table, number, role, |row| table.delete(row))?;
+    let mut found = false;
+    find_grant(&table, number, role, |row| {
+        table.delete(row);
+        found = true;
+    })?;
     close_cached()?;
     Ok(found)
 }
 
-fn find_grant(table: &Table, number: u32, role: &str, mut found: impl FnMut(&Row)) -> Result<bool, SqlError> {
-    let mut any = false;
+/// Visits the grant under this name, if there is one.
+fn find_grant(table: &Table, number: u32, role: &str, mut found: impl FnMut(&Row)) -> Result<(), SqlError> {
     table.scan(Some(GRANT_BY_RING), &[Key::int4(grant_column::NUMBER, number)], |row| {
         let this = row.name(grant_column::ROLE) == role;
         if this {
             found(row);
-            any = true;
         }
         !this
-    })?;
-    Ok(any)
+    })
 }
 
 /// Tells every backend that something about rings changed: also this one, at its next command, and idle ones.
@@ -313,7 +336,7 @@ fn read_ring(row: &Row) -> Result<Ring, SqlError> {
     let record = read_record(row)?;
     Ok(Ring {
         info: info_of(row, &record),
-        owner: row.name(ring_column::OWNER),
+        owner: Role { name: row.name(ring_column::OWNER), oid: row.get(ring_column::OWNER_OID) },
         epoch: row.get(ring_column::EPOCH).unwrap_or(0),
         record,
     })

@@ -6,7 +6,8 @@ use sealvec_core::keys::{Kek, KekSource, RingRecord};
 use sealvec_kms::ClientProvider;
 
 use super::catalog::{self, Ring};
-use super::{export, provider, session, table};
+use super::table::Role;
+use super::{export, provider, session};
 use crate::error::{OrRaise, SqlError};
 
 /// `init_root_key() → text`: the file of the local provider's root key, made if there is none.
@@ -44,7 +45,7 @@ fn create(name: Option<&str>, kek: Option<&[u8]>, provider: Option<&str>) -> Res
             });
             failed.map_or(record.map_err(SqlError::from), Err)
         })??;
-    catalog::insert(name, &current_user_name()?, &record)?;
+    catalog::insert(name, &current_role()?, &record)?;
     Ok(pgrx::Uuid::from_bytes(*record.uuid().as_bytes()))
 }
 
@@ -75,7 +76,7 @@ fn sealvec_grant_ring(ring: Option<&str>, role: Option<&str>) {
         let ring = owned(required(ring, "ring")?)?;
         let role = existing_role(role)?;
         if !catalog::grant(ring.info.number, &role)? {
-            notice!("role \"{role}\" has a grant on key ring \"{}\" already", ring.info.name);
+            notice!("role \"{}\" has a grant on key ring \"{}\" already", role.name, ring.info.name);
         }
         Ok::<_, SqlError>(())
     })()
@@ -102,10 +103,12 @@ fn sealvec_set_ring_owner(ring: Option<&str>, role: Option<&str>) {
     (|| {
         let ring = owned(required(ring, "ring")?)?;
         let role = existing_role(role)?;
-        let oid = table::role_oid(&role).expect("existing_role found it");
         // SAFETY: two OIDs of roles.
-        if !unsafe { pg_sys::is_member_of_role(pg_sys::GetUserId(), oid) } {
-            return Err(SqlError::new(ERRCODE_INSUFFICIENT_PRIVILEGE, format!("must be member of role \"{role}\"")));
+        if !role.oid.is_some_and(|oid| unsafe { pg_sys::is_member_of_role(pg_sys::GetUserId(), oid) }) {
+            return Err(SqlError::new(
+                ERRCODE_INSUFFICIENT_PRIVILEGE,
+                format!("must be member of role \"{}\"", role.name),
+            ));
         }
         catalog::set_owner(ring.info.number, &role)
     })()
@@ -200,7 +203,7 @@ fn sealvec_import_ring(exported: Option<&[u8]>, name: Option<&str>) -> pgrx::Uui
         }
         let name = name.unwrap_or(own_name);
         check_name(name)?;
-        catalog::insert(name, &current_user_name()?, &record)?;
+        catalog::insert(name, &current_role()?, &record)?;
         Ok::<_, SqlError>(pgrx::Uuid::from_bytes(*record.uuid().as_bytes()))
     })()
     .or_raise()
@@ -252,18 +255,13 @@ fn owned(name: &str) -> Result<Ring, SqlError> {
         .hint("The view sealvec.key_rings names its owner; a superuser can do the same."))
 }
 
-fn existing_role(role: Option<&str>) -> Result<String, SqlError> {
+fn existing_role(role: Option<&str>) -> Result<Role, SqlError> {
     let role = required(role, "role")?;
-    match table::role_oid(role) {
-        Some(_) => Ok(role.to_owned()),
-        None => Err(SqlError::new(ERRCODE_UNDEFINED_OBJECT, format!("role \"{role}\" does not exist"))),
-    }
+    Role::named(role).ok_or_else(|| SqlError::new(ERRCODE_UNDEFINED_OBJECT, format!("role \"{role}\" does not exist")))
 }
 
-fn current_user_name() -> Result<String, SqlError> {
-    // SAFETY: only reads a variable of the backend.
-    let user = unsafe { pg_sys::GetUserId() };
-    table::role_name(user).ok_or_else(|| SqlError::new(ERRCODE_UNDEFINED_OBJECT, "the current role was dropped"))
+fn current_role() -> Result<Role, SqlError> {
+    Role::current().ok_or_else(|| SqlError::new(ERRCODE_UNDEFINED_OBJECT, "the current role was dropped"))
 }
 
 fn require_superuser(what: &str) -> Result<(), SqlError> {

@@ -234,19 +234,38 @@ fn split(row: &[Value]) -> (Vec<pg_sys::Datum>, Vec<bool>) {
     row.iter().map(|value| (value.unwrap_or(pg_sys::Datum::null()), value.is_none())).unzip()
 }
 
-/// OID of the role of that name, if there is one.
-pub fn role_oid(name: &str) -> Option<pg_sys::Oid> {
-    let name = CString::new(name).ok()?;
-    // SAFETY: a C string; a missing role gives InvalidOid.
-    let oid = unsafe { pg_sys::get_role_oid(name.as_ptr(), true) };
-    (oid != pg_sys::InvalidOid).then_some(oid)
+/// A role by name and OID. Catalogs hold both: a name comes back with another role, and an OID means nothing where
+/// a dump is restored.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Role {
+    /// Its name.
+    pub name: String,
+    /// Its OID, if a role had the name when it was written.
+    pub oid: Option<pg_sys::Oid>,
 }
 
-/// Name of the role with that OID; one that was dropped meanwhile has none.
-pub fn role_name(oid: pg_sys::Oid) -> Option<String> {
-    // SAFETY: with `noerr` a missing role gives null, else a palloc'd C string.
-    unsafe {
-        let name = pg_sys::GetUserNameFromId(oid, true);
-        (!name.is_null()).then(|| CStr::from_ptr(name).to_string_lossy().into_owned())
+impl Role {
+    /// The role of that name, if there is one.
+    pub fn named(name: &str) -> Option<Self> {
+        let text = CString::new(name).ok()?;
+        // SAFETY: a C string; a missing role gives InvalidOid.
+        let oid = unsafe { pg_sys::get_role_oid(text.as_ptr(), true) };
+        (oid != pg_sys::InvalidOid).then(|| Self { name: name.to_owned(), oid: Some(oid) })
+    }
+
+    /// The role whose rights count now; one that was dropped meanwhile has no name.
+    pub fn current() -> Option<Self> {
+        // SAFETY: with `noerr` a missing role gives null, else a palloc'd C string.
+        unsafe {
+            let oid = pg_sys::GetUserId();
+            let name = pg_sys::GetUserNameFromId(oid, true);
+            (!name.is_null())
+                .then(|| Self { name: CStr::from_ptr(name).to_string_lossy().into_owned(), oid: Some(oid) })
+        }
+    }
+
+    /// Its OID, if the role of this name is still that one.
+    pub fn valid(&self) -> Option<pg_sys::Oid> {
+        self.oid.filter(|_| Self::named(&self.name).as_ref() == Some(self))
     }
 }

@@ -107,7 +107,7 @@ SET ROLE g_other;
 SELECT sealvec.unlock('g_ring');
 RESET ROLE;
 
--- Rights are by role name: a renamed role is out until it is granted again.
+-- Rights are by role name and OID: a renamed role is out until it is granted again.
 ALTER ROLE g_other RENAME TO g_renamed;
 SET ROLE g_renamed;
 SELECT sealvec.unlock('g_ring');
@@ -117,6 +117,56 @@ SELECT sealvec.set_ring_owner('g_ring', 'g_renamed');
 SET ROLE g_renamed;
 SELECT sealvec.unlock('g_ring');
 RESET ROLE;
+
+-- Another role of the same name is another role: neither grant nor ownership comes back with it.
+CREATE ROLE g_ghost;
+GRANT EXECUTE ON FUNCTION sealvec.create_key_ring(text, sealvec.kek, text) TO g_ghost;
+SELECT sealvec.grant_ring('g_ring', 'g_ghost');
+SET ROLE g_ghost;
+DO $$ BEGIN PERFORM sealvec.create_key_ring('g_ghostly'); END $$;
+SELECT sealvec.unlock('g_ring');
+SELECT name, owner, granted_to FROM sealvec.key_rings WHERE name IN ('g_ring', 'g_ghostly') ORDER BY name;
+RESET ROLE;
+REVOKE EXECUTE ON FUNCTION sealvec.create_key_ring(text, sealvec.kek, text) FROM g_ghost;
+DROP ROLE g_ghost;
+CREATE ROLE g_ghost;
+SET ROLE g_ghost;
+SELECT sealvec.unlock('g_ring');
+SELECT sealvec.unlock('g_ghostly');
+SELECT sealvec.export_ring('g_ghostly');
+SELECT name, owner, state, granted_to FROM sealvec.key_rings WHERE name IN ('g_ring', 'g_ghostly') ORDER BY name;
+RESET ROLE;
+
+-- It can be granted anew, and a ring without an owner given to it by a superuser.
+SELECT sealvec.grant_ring('g_ring', 'g_ghost');
+SELECT sealvec.set_ring_owner('g_ghostly', 'g_ghost');
+SET ROLE g_ghost;
+SELECT sealvec.unlock('g_ring'), sealvec.unlock('g_ghostly');
+RESET ROLE;
+
+-- What a dump holds means the roles that have the names where it is restored; one that is not there, nobody.
+CREATE TEMP TABLE dumped AS SELECT * FROM sealvec.ring_grant WHERE role = 'g_ghost';
+CREATE TEMP TABLE dumped_ring AS SELECT * FROM sealvec.key_ring WHERE name = 'g_ghostly';
+SELECT sealvec.drop_key_ring('g_ghostly'), sealvec.revoke_ring('g_ring', 'g_ghost');
+UPDATE dumped SET role_oid = 10;
+UPDATE dumped_ring SET owner_oid = 10;
+BEGIN;
+INSERT INTO sealvec.key_ring SELECT * FROM dumped_ring;
+INSERT INTO sealvec.ring_grant SELECT * FROM dumped;
+SET LOCAL ROLE g_ghost;
+SELECT sealvec.unlock('g_ring'), sealvec.unlock('g_ghostly');
+ROLLBACK;
+DROP ROLE g_ghost;
+INSERT INTO sealvec.key_ring SELECT * FROM dumped_ring;
+INSERT INTO sealvec.ring_grant SELECT * FROM dumped;
+CREATE ROLE g_ghost;
+SET ROLE g_ghost;
+SELECT sealvec.unlock('g_ring');
+SELECT sealvec.unlock('g_ghostly');
+RESET ROLE;
+SELECT sealvec.revoke_ring('g_ring', 'g_ghost'), sealvec.drop_key_ring('g_ghostly');
+DROP TABLE dumped, dumped_ring;
+DROP ROLE g_ghost;
 
 -- A root key that is missing or that others can read opens nothing; the message names the file, never a byte of it.
 \set VERBOSITY sqlstate
