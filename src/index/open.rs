@@ -94,6 +94,8 @@ impl Drop for OpenIndex {
 
 fn not_ours() -> SqlError {
     SqlError::new(ERRCODE_WRONG_OBJECT_TYPE, "expected an index of access method sealed_ivf")
+        .detail("What was named is another index, a table, or a partitioned index, whose partitions have indexes of their own.")
+        .hint("\\d shows a table's indexes and their access methods.")
 }
 
 /// Whether the current user owns a table; superusers own everything.

@@ -50,6 +50,11 @@ unsafe fn typmod(index: pg_sys::Relation) -> i32 {
     let (mut oid, mut typmod, mut collation) = (pg_sys::InvalidOid, -1, pg_sys::InvalidOid);
     // SAFETY: the caller's open index has at least one attribute, for a column or an expression.
     unsafe { pg_sys::get_atttypetypmodcoll((*index).rd_id, 1, &mut oid, &mut typmod, &mut collation) };
+    if typmod < 0 {
+        // A domain has it, and the attribute none; any other type leaves -1.
+        // SAFETY: a look-up of the type of an existing attribute.
+        unsafe { pg_sys::getBaseTypeAndTypmod(oid, &mut typmod) };
+    }
     typmod
 }
 
@@ -66,7 +71,7 @@ pub unsafe fn new_identity(index: pg_sys::Relation) -> Result<Identity, SqlError
             "the indexed column or expression does not have dimensions and a key ring",
         )
         .detail("An index seals with the key ring of what it indexes, which the type modifier names.")
-        .hint("Declare the column as sealvec(dims, ring), or cast the expression: ((expression)::sealvec(384, notes)).")
+        .hint("Declare the column as sealvec(dims, ring). coalesce(), CASE, an attribute or an element of such columns keep that; a function does if it returns a domain over it.")
     })?;
     let index = Uuid::random()?;
     Ok(Identity { index, ring, dims, metric, precision: options.precision, lists: options.lists })

@@ -47,6 +47,29 @@ INSERT INTO kinds SELECT i, i % 5, pg_temp.vec(i, 8) FROM generate_series(1, 300
 SELECT pg_temp.agree('SELECT id FROM kinds ORDER BY v <-> pg_temp.vec(8, 8) LIMIT 20');
 DROP TABLE kinds;
 
+-- of a domain, of what a function makes of one, of an attribute, of an element
+CREATE DOMAIN kinds_domain AS sealvec(8, kinds);
+CREATE DOMAIN kinds_domain_of_domain AS kinds_domain;
+CREATE TYPE kinds_pair AS (label text, v sealvec(8, kinds));
+CREATE FUNCTION kinds_kept(kinds_domain) RETURNS kinds_domain LANGUAGE sql IMMUTABLE AS 'SELECT $1';
+CREATE TABLE kinds_typed (id integer, d kinds_domain, dd kinds_domain_of_domain, p kinds_pair, a sealvec(8, kinds)[]);
+INSERT INTO kinds_typed SELECT i, v, v, ROW('x', v)::kinds_pair, ARRAY[v] FROM generate_series(1, 200) i, LATERAL (SELECT pg_temp.vec(i, 8)::sealvec) t (v);
+CREATE INDEX ON kinds_typed USING sealed_ivf (d);
+CREATE INDEX ON kinds_typed USING sealed_ivf (dd);
+CREATE INDEX ON kinds_typed USING sealed_ivf (kinds_kept(d));
+CREATE INDEX ON kinds_typed USING sealed_ivf (((p).v));
+CREATE INDEX ON kinds_typed USING sealed_ivf ((a[1]));
+INSERT INTO kinds_typed SELECT i, v, v, ROW('x', v)::kinds_pair, ARRAY[v] FROM generate_series(201, 400) i, LATERAL (SELECT pg_temp.vec(i, 8)::sealvec) t (v);
+SELECT what, pg_temp.agree(format('SELECT id FROM kinds_typed ORDER BY %s <-> pg_temp.vec(8, 8) LIMIT 20', what))
+FROM unnest(ARRAY['d', 'dd', 'kinds_kept(d)', '(p).v', 'a[1]']) what;
+SELECT indexrelid::regclass AS index, sealvec.verify_index(indexrelid) FROM pg_index WHERE indrelid = 'kinds_typed'::regclass ORDER BY indexrelid;
+-- A cast gives no dimensions to an expression that has none: sealing is not IMMUTABLE.
+CREATE INDEX ON kinds_typed USING sealed_ivf ((d::sealvec(8, kinds)));
+DROP TABLE kinds_typed;
+DROP FUNCTION kinds_kept;
+DROP TYPE kinds_pair, kinds_domain_of_domain;
+DROP DOMAIN kinds_domain;
+
 -- unlogged
 CREATE UNLOGGED TABLE kinds_unlogged (id integer, v sealvec(8, kinds));
 CREATE INDEX ON kinds_unlogged USING sealed_ivf (v) WITH (storage_precision = float16);
