@@ -11,6 +11,7 @@ use super::{
     read_meta, records,
     records::Opened,
     recover::recover,
+    rows::Rows,
     slots, vector,
 };
 use zeroize::Zeroizing;
@@ -149,7 +150,7 @@ fn check_rows<S: PageStore>(
 ) -> Result<()> {
     let identity = meta.identity;
     let mut tids: HashMap<Tid, Block> = HashMap::new();
-    let mut values = vec![0.0; identity.dims as usize];
+    let mut values = Rows::zeroed(identity.dims as usize);
     let mut walk = slots::Walk::from(0);
     while let Some(leaf) = walk.next(store, &mut cache.leaves)? {
         store.check_interrupts()?;

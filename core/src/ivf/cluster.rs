@@ -4,12 +4,14 @@
 //! arithmetic runs on `Work::pool`.
 
 use rayon::prelude::*;
+use zeroize::Zeroizing;
 
 use super::{
     Cache, Keys, L0_ROWS, LIST_ROWS, Phase, Work,
     directory::{self, Directory},
     lists::{self, Appender, Positions},
     records::{self, Opened},
+    rows::Rows,
     slots, update_meta,
 };
 use crate::{
@@ -145,15 +147,15 @@ fn sample<S: PageStore>(
     live: &[u64],
     count: usize,
     work: &mut Work<'_>,
-) -> Result<Vec<f32>> {
+) -> Result<Rows> {
     let dims = identity.dims as usize;
     // Shrink the sample to the memory allowed, never fail (a thin sample costs recall, not rows).
     let fixed = memory_bytes(0, count, dims);
     let each = dims * 4 + (memory_bytes(1024, count, dims) - fixed).div_ceil(1024);
     let room = work.memory_bytes.saturating_sub(fixed) / each.max(1);
     let wanted = (count * SAMPLE_ROWS).min(room.max(count)).min(live.len());
-    let mut sample = Vec::with_capacity(wanted * dims);
-    let mut values = vec![0.0; dims];
+    let mut sample = Rows::with_capacity(wanted * dims);
+    let mut values = Rows::zeroed(dims);
     for index in 0..wanted {
         if index % BATCH_ROWS == 0 {
             store.check_interrupts()?;
@@ -163,7 +165,7 @@ fn sample<S: PageStore>(
         // The first of each stretch that opens: rows that nobody can open must not thin the sample out.
         for slot in &live[start(index)..start(index + 1)] {
             if open_vector(store, cache, keys, identity, *slot, &mut values)? {
-                sample.extend_from_slice(&values);
+                sample.push(&values);
                 break;
             }
         }
@@ -198,9 +200,9 @@ fn measure(
     let mut tick = || tick(Phase::Clustering, rows as u64, rows as u64);
     assign_batched(sample, dims, centroids, work.pool, &mut assigned, &mut tick)?;
     let lists: Vec<u32> = assigned.into_iter().map(|(list, _)| list).collect();
-    let mut rows_of = vec![Vec::new(); centroids.len() / dims];
+    let mut rows_of = vec![Rows::default(); centroids.len() / dims];
     for (row, list) in sample.chunks_exact(dims).zip(&lists) {
-        rows_of[*list as usize].extend_from_slice(row);
+        rows_of[*list as usize].push(row);
     }
     let stats: Vec<ListStats> = rows_of
         .iter()
@@ -236,7 +238,7 @@ fn assign_rows<S: PageStore>(
     let dims = identity.dims as usize;
     let assigner = Assigner::new(dims, centroids);
     let mut lists = vec![Vec::new(); centroids.len() / dims];
-    let mut values = vec![0.0; BATCH_ROWS.min(live.len().max(1)) * dims];
+    let mut values = Rows::zeroed(BATCH_ROWS.min(live.len().max(1)) * dims);
     for (batch, slots) in live.chunks(BATCH_ROWS).enumerate() {
         store.check_interrupts()?;
         (work.tick)(Phase::Assigning, (batch * BATCH_ROWS) as u64, live.len() as u64)?;
@@ -300,7 +302,7 @@ fn write_lists<S: PageStore>(
 }
 
 /// A chunk's plaintext and its rows.
-pub type Chunk = (Vec<u8>, usize);
+pub type Chunk = (Zeroizing<Vec<u8>>, usize);
 
 /// Opens, rotates and codes the rows of lists `first..`; their chunks, list by list.
 #[allow(clippy::too_many_arguments)]
@@ -315,22 +317,21 @@ fn encode_group<S: PageStore>(
     work: &mut Work<'_>,
 ) -> Result<Vec<Vec<Chunk>>> {
     let dims = identity.dims as usize;
-    let mut opened: Vec<(Vec<u64>, Vec<f32>)> = Vec::with_capacity(group.len());
+    let mut opened: Vec<(Vec<u64>, Rows)> = Vec::with_capacity(group.len());
     for (index, slots) in group.iter().enumerate() {
         store.check_interrupts()?;
         (work.tick)(Phase::Writing, index as u64, group.len() as u64)?;
-        let mut values = vec![0.0; slots.len() * dims];
+        let mut values = Rows::zeroed(slots.len() * dims);
         let mut kept = Vec::with_capacity(slots.len());
         for slot in slots {
             if open_vector(store, cache, keys, identity, *slot, &mut values[kept.len() * dims..][..dims])? {
                 kept.push(*slot);
             }
         }
-        values.truncate(kept.len() * dims);
         opened.push((kept, values));
     }
-    let encode = |(index, (slots, values)): (usize, &(Vec<u64>, Vec<f32>))| {
-        encode_rows(directory, identity.metric, Some(first + index), slots, values)
+    let encode = |(index, (slots, values)): (usize, &(Vec<u64>, Rows))| {
+        encode_rows(directory, identity.metric, Some(first + index), slots, &values[..slots.len() * dims])
     };
     Ok(in_pool(work.pool, || opened.par_iter().enumerate().map(encode).collect()))
 }
@@ -354,17 +355,17 @@ pub fn encode_rows(
     let layout: &ChunkLayout = &directory.layout;
     let padded = directory.rotation.padded();
     let dims = directory.stream.mean.len();
-    let mut shifted = Vec::with_capacity(dims);
+    let mut shifted = Zeroizing::new(Vec::with_capacity(dims));
     let mut centroid = vec![0.0; padded]; // the mean itself, shifted by the mean
     if let Some(list) = list {
         directory.rotate(directory.centroid(list), &mut shifted, &mut centroid);
     }
-    let mut rotated = vec![0.0; BLOCK_ROWS * padded];
+    let mut rotated = Rows::zeroed(BLOCK_ROWS * padded);
     let mut chunks = Vec::new();
     for (slots, values) in split_by_reach(slots, layout.rows_max())
         .map(|range| (&slots[range.clone()], &values[range.start * dims..range.end * dims]))
     {
-        let mut plain = vec![0; layout.plain_len(slots.len())];
+        let mut plain = Zeroizing::new(vec![0; layout.plain_len(slots.len())]);
         plain[..CHUNK_PREFIX].copy_from_slice(&slots[0].to_le_bytes());
         for (index, (slots_of_block, rows)) in
             slots.chunks(BLOCK_ROWS).zip(values.chunks(BLOCK_ROWS * dims)).enumerate()

@@ -2,6 +2,8 @@
 
 use std::rc::Rc;
 
+use zeroize::Zeroize;
+
 use super::{Cache, pages, read_meta};
 use crate::{
     Error, Result,
@@ -34,6 +36,13 @@ pub struct Directory {
     /// Statistics of the lists, as the probe rule wants them.
     pub stats: Vec<ListStats>,
     dims: usize,
+}
+
+impl Drop for Directory {
+    fn drop(&mut self) {
+        self.stream.mean.zeroize();
+        self.stream.centroids.zeroize();
+    }
 }
 
 impl Directory {

@@ -8,6 +8,7 @@ use super::{
     read_meta,
     records::{self, Opened},
     recover::recover,
+    rows::Rows,
     slots, split, update_meta, vector,
 };
 use crate::{
@@ -148,13 +149,13 @@ fn tail_to_l0<S: PageStore>(
     let (meta, directory) = directory::current(store, cache, keys.index)?;
     let identity = meta.identity;
     let dims = identity.dims as usize;
-    let (mut slots_in, mut values) = (Vec::new(), Vec::new());
-    let mut row = vec![0.0; dims];
+    let (mut slots_in, mut values) = (Vec::new(), Rows::default());
+    let mut row = Rows::zeroed(dims);
     for slot in meta.merged_upto..upto {
         convert(store, cache, keys, &identity, slot)?;
         if open_vector(store, cache, keys, &identity, slot, &mut row)? {
             slots_in.push(slot);
-            values.extend_from_slice(&row);
+            values.push(&row);
         }
     }
     store.check_interrupts()?;
@@ -210,12 +211,12 @@ fn l0_to_lists<S: PageStore>(
     let identity = meta.identity;
     let dims = identity.dims as usize;
     let slots = list_slots(store, keys, &directory, &meta, meta.l0_position)?;
-    let (mut kept, mut values) = (Vec::with_capacity(slots.len()), Vec::with_capacity(slots.len() * dims));
-    let mut row = vec![0.0; dims];
+    let (mut kept, mut values) = (Vec::with_capacity(slots.len()), Rows::with_capacity(slots.len() * dims));
+    let mut row = Rows::zeroed(dims);
     for slot in slots {
         if open_vector(store, cache, keys, &identity, slot, &mut row)? {
             kept.push(slot);
-            values.extend_from_slice(&row);
+            values.push(&row);
         }
     }
     let mut nearest = vec![(0, 0.0); kept.len()];
@@ -234,7 +235,7 @@ fn l0_to_lists<S: PageStore>(
         store.check_interrupts()?;
         let list = nearest[group[0]].0 as usize;
         let slots: Vec<u64> = group.iter().map(|row| kept[*row]).collect();
-        let rows: Vec<f32> = group.iter().flat_map(|row| &values[row * dims..][..dims]).copied().collect();
+        let rows = Rows::gather(&values, dims, group.iter().copied());
         let chunks = encode_rows(&directory, identity.metric, Some(list), &slots, &rows);
         let position = directory.entries()[list].position;
         let entry = lists::entry(store, &batch.meta, position)?;
@@ -302,7 +303,7 @@ fn convert<S: PageStore>(
         Some(RecordKind::Verbatim | RecordKind::VerbatimHead) => {}
         _ => return Ok(()),
     }
-    let mut values = zeroize::Zeroizing::new(vec![0.0; identity.dims as usize]);
+    let mut values = Rows::zeroed(identity.dims as usize);
     let mut plain = zeroize::Zeroizing::new(Vec::new());
     match records::open_column_value(store, keys, slot, &entry, &mut cache.records, &mut values)? {
         Opened::Verbatim => {}

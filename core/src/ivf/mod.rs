@@ -16,6 +16,7 @@ pub mod merge;
 mod pages;
 mod records;
 mod recover;
+mod rows;
 pub mod scan;
 mod slots;
 mod split;

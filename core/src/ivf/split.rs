@@ -11,7 +11,9 @@ use super::{
     Cache, Keys, L0_ROWS, LIST_ROWS, Phase, Work,
     cluster::{Batch, encode_rows, open_vector},
     directory::{self, Directory},
-    lists, merge, slots,
+    lists, merge,
+    rows::Rows,
+    slots,
 };
 use crate::{
     Result,
@@ -48,13 +50,13 @@ const DEAD_SHARE: u64 = 10;
 #[derive(Default)]
 struct Members {
     slots: Vec<u64>,
-    values: Vec<f32>,
+    values: Rows,
 }
 
 impl Members {
     fn push(&mut self, slot: u64, row: &[f32]) {
         self.slots.push(slot);
-        self.values.extend_from_slice(row);
+        self.values.push(row);
     }
 }
 
@@ -260,8 +262,8 @@ fn load<S: PageStore>(
     let dims = meta.identity.dims as usize;
     let slots = merge::list_slots(store, keys, directory, meta, directory.entries()[list].position)?;
     let mut members =
-        Members { slots: Vec::with_capacity(slots.len()), values: Vec::with_capacity(slots.len() * dims) };
-    let mut row = vec![0.0; dims];
+        Members { slots: Vec::with_capacity(slots.len()), values: Rows::with_capacity(slots.len() * dims) };
+    let mut row = Rows::zeroed(dims);
     for slot in slots {
         if open_vector(store, cache, keys, &meta.identity, slot, &mut row)? {
             members.push(slot, &row);
@@ -368,7 +370,7 @@ fn write<S: PageStore>(
         let mut order: Vec<usize> = (0..members.slots.len()).collect();
         order.sort_by_key(|row| members.slots[*row]);
         let slots: Vec<u64> = order.iter().map(|row| members.slots[*row]).collect();
-        let rows: Vec<f32> = order.iter().flat_map(|row| &members.values[row * dims..][..dims]).copied().collect();
+        let rows = Rows::gather(&members.values, dims, order.iter().copied());
         let chunks = encode_rows(&directory, metric, Some(first + index), &slots, &rows);
         let (position, entry) = batch.new_list(store)?;
         let entry = batch.append(store, keys, &directory.layout, position, entry, &chunks)?;
