@@ -1,12 +1,15 @@
 //! After kill -9 under load, and on a hot standby, an index answers as a sequential scan does and nothing
 //! acknowledged is lost.
 
+use std::fs::OpenOptions;
+use std::io::Write;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use postgres::{Client, NoTls};
 use sealvec_e2e::ledger::{Ledger, Writer};
+use sealvec_e2e::page::{self, PAGE};
 use sealvec_e2e::standby::Standby;
 use sealvec_e2e::{Cluster, Matrix, both_ways, data, one, run};
 
@@ -188,5 +191,66 @@ fn a_hot_standby_answers_as_the_primary() {
     for bad in ["inconsistent page", "PANIC", "was terminated by signal", "refcount leak"] {
         assert!(!standby.log().contains(bad), "the standby logged: {bad}\n{}", standby.log());
     }
+    cluster.log_is_clean();
+}
+
+/// Pages at the end of a file that a crash left: they were there before anything was logged about them.
+const ZERO_PAGES: usize = 6;
+
+#[test]
+fn zero_pages_that_a_crash_left_are_found_and_used() {
+    let mut cluster = Cluster::start("zero-pages", &["autovacuum=off", "wal_consistency_checking=generic"]);
+    let vectors = data::vectors().cut(700, 64);
+    let mut client = cluster.client();
+    run(&mut client, "DO $$ BEGIN PERFORM sealvec.create_key_ring('notes'); END $$");
+    run(&mut client, "CREATE TABLE docs (id int PRIMARY KEY, embedding sealvec(64, notes))");
+    run(&mut client, "CREATE INDEX docs_idx ON docs USING sealed_ivf (embedding)");
+    data::copy(&mut client, "docs", &vectors, 0..400);
+    run(&mut client, "CHECKPOINT");
+    let file = cluster.file(&mut client, "docs_idx");
+    drop(client);
+    cluster.kill();
+    let first_zero = page::read(&file).len() / PAGE;
+    let mut end = OpenOptions::new().append(true).open(&file).expect("the index's file");
+    end.write_all(&[0; ZERO_PAGES * PAGE]).expect("written");
+    end.sync_all().expect("on disk");
+    cluster.start_again();
+
+    let still_zero = |client: &mut Client| {
+        run(client, "CHECKPOINT");
+        let pages = page::read(&file);
+        let zero = |page: &&[u8]| page.iter().all(|byte| *byte == 0);
+        pages[first_zero * PAGE..][..ZERO_PAGES * PAGE].chunks_exact(PAGE).filter(zero).count()
+    };
+    let right = |client: &mut Client, rows: i64| {
+        assert_eq!(one::<i64>(client, "SELECT sealvec.verify_index('docs_idx')"), rows);
+        both_ways(client, "docs", "<->", &data::queries().cut(8, 64), 50);
+        run(client, "RESET ALL");
+    };
+    let blocks = |client: &mut Client| one::<i64>(client, "SELECT pg_relation_size('docs_idx') / 8192");
+    let mut client = cluster.client();
+    right(&mut client, 400);
+    // Nobody knows of them yet: what comes goes behind them.
+    data::copy(&mut client, "docs", &vectors, 400..520);
+    assert!(blocks(&mut client) > (first_zero + ZERO_PAGES) as i64);
+    assert_eq!(still_zero(&mut client), ZERO_PAGES);
+    right(&mut client, 520);
+    // The sweep tells the free space map, and inserts take them before the file grows again.
+    run(&mut client, "VACUUM docs");
+    let before = blocks(&mut client);
+    data::copy(&mut client, "docs", &vectors, 520..600);
+    assert_eq!(blocks(&mut client), before, "the file has not grown");
+    let left = still_zero(&mut client);
+    assert!(left < ZERO_PAGES, "zero pages are used: {left} are left");
+    right(&mut client, 600);
+    // And what was written to them survives a crash of its own.
+    data::copy(&mut client, "docs", &vectors, 600..620);
+    drop(client);
+    cluster.kill();
+    cluster.start_again();
+    let mut client = cluster.client();
+    right(&mut client, 620);
+    data::copy(&mut client, "docs", &vectors, 620..700);
+    right(&mut client, 700);
     cluster.log_is_clean();
 }
