@@ -451,7 +451,7 @@ fn an_index_of_another_format_version_says_so() {
 
 #[test]
 fn a_meta_page_that_contradicts_the_catalog_is_refused() {
-    let mut cluster = Cluster::start("tamper-meta", &["fsync=off", "autovacuum=off"]);
+    let mut cluster = Cluster::start("tamper-meta", &["fsync=off", "autovacuum=off", BLIND]);
     let mut client = cluster.client();
     run(&mut client, "DO $$ BEGIN PERFORM sealvec.create_key_ring('notes'); END $$");
     let vectors = data::vectors().cut(100, 16);
