@@ -32,7 +32,7 @@ pub unsafe extern "C-unwind" fn aminsert(
     heap_tid: pg_sys::ItemPointer,
     _heap: pg_sys::Relation,
     _check_unique: pg_sys::IndexUniqueCheck::Type,
-    _index_unchanged: bool,
+    index_unchanged: bool,
     info: *mut pg_sys::IndexInfo,
 ) -> bool {
     // SAFETY: called by Postgres with one value, its null flag and an index open for writing.
@@ -44,9 +44,9 @@ pub unsafe extern "C-unwind" fn aminsert(
         let value = SealedValue::new(*values);
         let inserter = inserter(index, &store, info).or_raise();
         let tid = row::tid(heap_tid);
-        // A row that comes through a statement may be refused. One that a concurrent build brings, as `ii_Concurrent`
-        // says, is in the table already and must not deny the index to all. The build has told the user.
-        if (*info).ii_Concurrent && !inserter.opens(&store, &value).or_raise() {
+        // A value that a statement brings may be refused. One that is in the table already must stop neither a concurrent
+        // build, which `ii_Concurrent` tells and which has told the user, nor an UPDATE of other columns.
+        if ((*info).ii_Concurrent || index_unchanged) && !inserter.opens(&store, &value).or_raise() {
             return false;
         }
         let unopened = insert_row(&store, inserter, &value, tid).or_raise();
@@ -84,7 +84,9 @@ impl Inserter {
         let mut session = self.session.using();
         if self.keyed && !session.is_open() {
             let meta = ivf::read_meta(store).map_err(index_error)?;
-            session.open(store, &meta)?;
+            if !session.try_open(store, &meta)? {
+                return Ok(true); // dropped since the last row
+            }
         }
         if !self.keyed {
             return Ok(true);

@@ -66,6 +66,11 @@ DROP INDEX f_docs_v;
 CREATE INDEX CONCURRENTLY f_docs_v ON f_docs USING sealed_ivf (v);
 SELECT count(*) FROM (SELECT id FROM f_docs ORDER BY v <-> pg_temp.vec(1, 8)) rows;
 
+-- Nor does an UPDATE of other columns, which brings every row anew.
+UPDATE f_docs SET id = id;
+SELECT sealvec.verify_index('f_docs_v');
+SELECT count(*) FROM (SELECT id FROM f_docs ORDER BY v <-> pg_temp.vec(1, 8)) rows;
+
 -- VACUUM merges past them as well, and forgets them when they are gone.
 SET ROLE f_other;
 INSERT INTO f_docs SELECT 500 + i, pg_temp.forge(:'honest', 60, 'abcdef0102') FROM generate_series(1, 200) i;
