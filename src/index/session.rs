@@ -109,13 +109,18 @@ impl InUse<'_> {
 
     /// Makes sure that the current user may open the ring now, and that the keys of the index are at hand.
     ///
-    /// The DEK is the one that the index is sealed with, or the ring's current one if nothing in it is sealed yet.
+    /// The DEK is the one that the index is sealed with, or the ring's newest lasting one if nothing in it is sealed yet.
     /// What the meta page says in clear is checked against what was sealed each time.
     pub fn open<S: PageStore>(&mut self, store: &S, meta: &Meta) -> Result<(), SqlError> {
         // An index without a seal may have been bound since, to a newer DEK than the one that we took for it.
         let fits = |keys: &Opened| meta.dek_version == 0 || keys.index.dek_version() == meta.dek_version;
         let new = !self.state.keys.as_ref().is_some_and(fits);
-        let version = (meta.dek_version != 0).then_some(meta.dek_version);
+        // What this call may bind the index to, and a rollback does not unbind it.
+        let version = match meta.dek_version {
+            0 if new => Some(keys::lasting_dek_version(meta.identity.ring)?),
+            0 => None,
+            bound => Some(bound),
+        };
         let derived = keys::with_dek(meta.identity.ring, version, |dek, _| {
             new.then(|| IndexKeys::new(dek, meta.identity.index))
         })?;

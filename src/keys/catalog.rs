@@ -97,6 +97,17 @@ pub fn info(number: u32) -> Result<Rc<RingInfo>, SqlError> {
     Ok(remember(info))
 }
 
+/// The version of the newest DEK that no rollback takes away: what outlives a transaction is not sealed under a DEK
+/// that may not. A ring has its first as long as it is there itself.
+pub fn lasting_dek_version(number: u32) -> Result<u32, SqlError> {
+    open_rings(pg_sys::AccessShareLock)?
+        .find(RING_BY_NUMBER, Key::int4(ring_column::NUMBER, number), |row| match row.is_ours() {
+            true => Ok(1),
+            false => read_info(row).map(|info| info.dek_version),
+        })?
+        .ok_or_else(|| unknown_number(number))?
+}
+
 fn find_info(name: &str) -> Result<Rc<RingInfo>, SqlError> {
     forget_if_stale();
     if let Some(info) = KNOWN.with_borrow(|known| known.values().find(|info| info.name == name).cloned()) {

@@ -16,7 +16,7 @@ mod session_key;
 mod table;
 mod watch;
 
-pub use catalog::{RingInfo, ring_by_name, ring_by_number};
+pub use catalog::{RingInfo, lasting_dek_version, ring_by_name, ring_by_number};
 pub use held::on_close;
 pub use session::{generation, is_open, with_dek};
 pub use session_key::with_session_key;

@@ -182,6 +182,17 @@ impl Row {
         unsafe { T::from_datum(self.values[column - 1], self.nulls[column - 1]) }
     }
 
+    /// Whether this transaction wrote it, and so may yet take it back.
+    pub fn is_ours(&self) -> bool {
+        // SAFETY: a valid tuple of a table; its header is read as HeapTupleHeaderGetXmin does.
+        unsafe {
+            let header = &*(*self.tuple).t_data;
+            let frozen = (pg_sys::HEAP_XMIN_COMMITTED | pg_sys::HEAP_XMIN_INVALID) as u16;
+            header.t_infomask & frozen != frozen
+                && pg_sys::TransactionIdIsCurrentTransactionId(header.t_choice.t_heap.t_xmin)
+        }
+    }
+
     /// A column of type name.
     pub fn name(&self, column: usize) -> String {
         // SAFETY: a NOT NULL column of type name holds 64 bytes with a terminating zero.
