@@ -37,18 +37,15 @@ impl OpenIndex {
             if kind != pg_sys::RELKIND_INDEX {
                 return Err(not_ours());
             }
-            let table = pg_sys::IndexGetRelation(oid, false);
-            let heap = pg_sys::table_open(table, lock);
-            let open = Self { heap, index: pg_sys::index_open(oid, lock) };
-            if (*(*open.index).rd_rel).relam != pg_sys::get_index_am_oid(c"sealed_ivf".as_ptr(), false) {
+            // Before any lock: whoever may not have it must not make others wait for it.
+            if access_method(oid) != pg_sys::get_index_am_oid(c"sealed_ivf".as_ptr(), false) {
                 return Err(not_ours());
             }
-            if !owns(table) {
-                return Err(SqlError::new(
-                    ERRCODE_INSUFFICIENT_PRIVILEGE,
-                    format!("must be owner of table {}", shape::name(heap)),
-                ));
-            }
+            let table = pg_sys::IndexGetRelation(oid, false);
+            check_owner(table)?;
+            let heap = pg_sys::table_open(table, lock);
+            let open = Self { heap, index: pg_sys::index_open(oid, lock) };
+            check_owner(table)?; // it may have been given away before the lock was had
             if (*(*open.index).rd_rel).relpersistence == pg_sys::RELPERSISTENCE_TEMP as i8
                 && !(*open.index).rd_islocaltemp
             {
@@ -89,6 +86,34 @@ impl Drop for OpenIndex {
                 pg_sys::table_close(self.heap, pg_sys::NoLock as i32);
             }
         }
+    }
+}
+
+/// The access method of an index; invalid if it has just been dropped.
+unsafe fn access_method(index: pg_sys::Oid) -> pg_sys::Oid {
+    // SAFETY: a look-up by OID; the form lies in the tuple until it is released.
+    unsafe {
+        let tuple = pg_sys::SearchSysCache1(pg_sys::SysCacheIdentifier::RELOID as i32, index.into());
+        if tuple.is_null() {
+            return pg_sys::InvalidOid;
+        }
+        let form = pg_sys::GETSTRUCT(tuple).cast::<pg_sys::FormData_pg_class>();
+        let method = (*form).relam;
+        pg_sys::ReleaseSysCache(tuple);
+        method
+    }
+}
+
+/// 42501 unless the current user owns the table.
+unsafe fn check_owner(table: pg_sys::Oid) -> Result<(), SqlError> {
+    // SAFETY: look-ups by OID; the name is a fresh copy, or null if the table is gone.
+    unsafe {
+        if owns(table) {
+            return Ok(());
+        }
+        let name = pg_sys::get_rel_name(table);
+        let name = if name.is_null() { "?".into() } else { std::ffi::CStr::from_ptr(name).to_string_lossy() };
+        Err(SqlError::new(ERRCODE_INSUFFICIENT_PRIVILEGE, format!("must be owner of table {name}")))
     }
 }
 
