@@ -19,7 +19,7 @@ const INVALID_SUBTRANSACTION: pg_sys::SubTransactionId = 0;
 pub enum Interrupts {
     /// The user may cancel.
     Cancel,
-    /// The same, and VACUUM sleeps when it has spent its cost budget.
+    /// The same, and VACUUM sleeps when it has spent its cost budget, but never with the maintenance lock.
     CancelAndDelay,
 }
 
@@ -30,6 +30,8 @@ pub struct RelationStore {
     strategy: pg_sys::BufferAccessStrategy,
     writes: Writes,
     interrupts: Interrupts,
+    /// Whether this store holds the maintenance lock.
+    maintains: Cell<bool>,
     /// Blocks known to exist; a relation never shrinks while it is open here.
     known: Cell<Block>,
 }
@@ -46,6 +48,7 @@ impl RelationStore {
             strategy: std::ptr::null_mut(),
             writes: Writes::Logged,
             interrupts: Interrupts::Cancel,
+            maintains: Cell::new(false),
             known: Cell::new(0),
         }
     }
@@ -174,26 +177,30 @@ impl PageStore for RelationStore {
     fn lock_maintenance(&self, wait: bool) -> Result<bool> {
         let mode = pg_sys::ExclusiveLock as i32;
         // SAFETY: the relation is open; the lock lies in the lock table, as GIN's for its pending list.
-        unsafe {
+        let locked = unsafe {
             if wait {
                 pg_sys::LockPage(self.relation, META_BLOCK, mode);
-                return Ok(true);
+                true
+            } else {
+                pg_sys::ConditionalLockPage(self.relation, META_BLOCK, mode)
             }
-            Ok(pg_sys::ConditionalLockPage(self.relation, META_BLOCK, mode))
-        }
+        };
+        self.maintains.set(locked);
+        Ok(locked)
     }
 
     fn unlock_maintenance(&self) {
+        self.maintains.set(false);
         // SAFETY: the relation is open and this backend holds the lock.
         unsafe { pg_sys::UnlockPage(self.relation, META_BLOCK, pg_sys::ExclusiveLock as i32) }
     }
 
     fn check_interrupts(&self) -> Result<()> {
         match self.interrupts {
-            Interrupts::Cancel => {
+            Interrupts::CancelAndDelay if !self.maintains.get() => vacuum_delay_point(),
+            _ => {
                 pgrx::check_for_interrupts!();
             }
-            Interrupts::CancelAndDelay => vacuum_delay_point(),
         }
         Ok(())
     }

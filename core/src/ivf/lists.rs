@@ -308,6 +308,7 @@ pub fn read<S: PageStore>(
     let (mut block, mut ordinal) = (head, 0);
     let mut long: Option<(ChunkHeader, Block)> = None;
     while block != NO_BLOCK {
+        store.check_interrupts()?; // a list may be as long as the table
         buffer.plain.clear();
         buffer.chunks.clear();
         let page = store.read(block)?;
@@ -389,6 +390,7 @@ pub fn free<S: PageStore>(store: &S, meta: &Meta, position: u32, entry: &MapEntr
 /// Frees the pages of list `uid` from `block` on.
 pub fn free_chain<S: PageStore>(store: &S, uid: u64, mut block: Block) -> Result<()> {
     while block != NO_BLOCK {
+        store.check_interrupts()?;
         let mut action = store.begin()?;
         let slot = action.update(block)?;
         let this = pages::known(action.page(slot), block)? == PageKind::List;

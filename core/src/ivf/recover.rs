@@ -40,6 +40,7 @@ fn trim<S: PageStore>(store: &S, epoch: u64, entry: MapEntry) -> Result<MapEntry
     let mut block = entry.head;
     let mut cut = false;
     while block != NO_BLOCK {
+        store.check_interrupts()?;
         let page = pages::read(store, block, PageKind::List)?;
         let head = list_page(&page, block, entry.uid)?;
         let (mut end, mut unborn) = (ListPage::LEN, false);

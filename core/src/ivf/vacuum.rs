@@ -126,10 +126,13 @@ fn remove_records<S: PageStore>(store: &S, block: Block, gone: &[(u64, u16)]) ->
     Ok(freed)
 }
 
+/// Pages that a sweep looks at before it lets others have the maintenance lock.
+const SWEEP_PAGES: Block = 64;
+
 /// What [`cleanup`] did.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Cleaned {
-    /// Whether the maintenance lock was to be had; without it nothing below happened.
+    /// Whether it went to the end: the maintenance lock was to be had whenever it was needed.
     pub swept: bool,
     /// Pages free now.
     pub pages_free: u64,
@@ -137,21 +140,19 @@ pub struct Cleaned {
     pub records_moved: u64,
 }
 
-/// Recovers, returns leaked pages to the free space map, and empties sparse vector pages. Does
-/// nothing if another backend holds the maintenance lock.
+/// Recovers, returns leaked pages to the free space map, and empties sparse vector pages. Gives way to another
+/// backend that wants the maintenance lock: the next VACUUM does the rest.
 pub fn cleanup<S: PageStore>(store: &S, cache: &mut Cache) -> Result<Cleaned> {
     let mut cleaned = Cleaned::default();
-    let Some(_lock) = Maintenance::take(store, false)? else {
+    let Some(mut sweep) = Sweep::begin(store)? else {
         return Ok(cleaned);
     };
-    let meta = recover(store)?;
-    cleaned.swept = true;
-    let reachable = reachable_list_pages(store, &meta)?;
-    let directory: HashSet<Block> = directory::all_blocks(store, meta.directory_root, meta.directory_epoch)?;
     let mut parts: HashMap<Block, OverflowHeader> = HashMap::new();
     let mut sparse = Vec::new();
     for block in 1..store.blocks()? {
-        store.check_interrupts()?;
+        if block % SWEEP_PAGES == 0 && !sweep.pause()? {
+            return Ok(cleaned);
+        }
         let page = store.read(block)?;
         let kind = pages::known(&page, block)?;
         let bytes = body(&page);
@@ -161,7 +162,7 @@ pub fn cleanup<S: PageStore>(store: &S, cache: &mut Cache) -> Result<Cleaned> {
                 store.record_space(block, BODY)?;
                 cleaned.pages_free += 1;
             }
-            PageKind::List if !reachable.contains(&block) => {
+            PageKind::List if !sweep.lists.contains(&block) => {
                 let uid = ListPage::at(bytes, 0).map(|page| page.uid);
                 drop(page);
                 cleaned.pages_free +=
@@ -169,7 +170,7 @@ pub fn cleanup<S: PageStore>(store: &S, cache: &mut Cache) -> Result<Cleaned> {
             }
             // By reachability, not by epoch: an undone batch leaves pages of the very epoch that the
             // next one publishes. The maintenance lock keeps the root still.
-            PageKind::Directory | PageKind::DirectoryIndex if !directory.contains(&block) => {
+            PageKind::Directory | PageKind::DirectoryIndex if !sweep.directory.contains(&block) => {
                 drop(page);
                 cleaned.pages_free += free_if(store, block, kind, |_| true)?;
             }
@@ -193,12 +194,62 @@ pub fn cleanup<S: PageStore>(store: &S, cache: &mut Cache) -> Result<Cleaned> {
             _ => {}
         }
     }
-    for block in sparse {
-        store.check_interrupts()?;
-        cleaned.records_moved += empty_page(store, cache, block)?;
+    for pages in sparse.chunks(SWEEP_PAGES as usize / 4) {
+        if !sweep.pause()? {
+            return Ok(cleaned);
+        }
+        for block in pages {
+            cleaned.records_moved += empty_page(store, cache, *block)?;
+        }
     }
     cleaned.pages_free += reap_parts(store, parts)?;
+    cleaned.swept = true;
     Ok(cleaned)
+}
+
+/// The maintenance lock during a sweep, and what must not be freed. VACUUM may sleep for long between pages, and the
+/// lock is not for sleepers: it is given back every [`SWEEP_PAGES`].
+struct Sweep<'a, S: PageStore> {
+    store: &'a S,
+    lock: Option<Maintenance<'a, S>>,
+    meta: Meta,
+    /// Pages on the chain of a list.
+    lists: HashSet<Block>,
+    /// Pages of the directory.
+    directory: HashSet<Block>,
+}
+
+impl<'a, S: PageStore> Sweep<'a, S> {
+    /// Takes the lock and recovers; `None` if another backend holds it.
+    fn begin(store: &'a S) -> Result<Option<Self>> {
+        let Some(lock) = Maintenance::take(store, false)? else {
+            return Ok(None);
+        };
+        let meta = recover(store)?;
+        let lists = reachable_list_pages(store, &meta)?;
+        let directory = directory::all_blocks(store, meta.directory_root, meta.directory_epoch)?;
+        Ok(Some(Self { store, lock: Some(lock), meta, lists, directory }))
+    }
+
+    /// Gives the lock back, sleeps if VACUUM has to, and takes it again; `false` if another has it now.
+    fn pause(&mut self) -> Result<bool> {
+        self.lock = None;
+        self.store.check_interrupts()?;
+        self.lock = Maintenance::take(self.store, false)?;
+        if self.lock.is_none() {
+            return Ok(false);
+        }
+        let now = super::read_meta(self.store)?;
+        let seen = |meta: &Meta| (meta.data_epoch, meta.directory_epoch, meta.work_epoch);
+        if seen(&now) == seen(&self.meta) {
+            return Ok(true);
+        }
+        // Somebody merged, or began to.
+        self.meta = recover(self.store)?;
+        self.lists = reachable_list_pages(self.store, &self.meta)?;
+        self.directory = directory::all_blocks(self.store, self.meta.directory_root, self.meta.directory_epoch)?;
+        Ok(true)
+    }
 }
 
 fn free_if<S: PageStore>(store: &S, block: Block, kind: PageKind, still: impl Fn(&[u8]) -> bool) -> Result<u64> {

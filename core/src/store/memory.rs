@@ -27,6 +27,7 @@ pub struct MemoryStore {
     /// Commits left before the store fails; `None` never fails.
     budget: Cell<Option<usize>>,
     reads: Cell<u64>,
+    rests: Cell<u64>,
 }
 
 impl MemoryStore {
@@ -83,6 +84,11 @@ impl MemoryStore {
     /// Ends the transaction; the next one has no number yet.
     pub fn end_transaction(&self) {
         self.numbered.set(false);
+    }
+
+    /// Looks at interrupts so far without the maintenance lock: where VACUUM may sleep.
+    pub fn rests(&self) -> u64 {
+        self.rests.get()
     }
 
     /// Pages read so far.
@@ -142,6 +148,7 @@ impl PageStore for MemoryStore {
     }
 
     fn check_interrupts(&self) -> Result<()> {
+        self.rests.set(self.rests.get() + u64::from(!self.locked.get()));
         Ok(())
     }
 

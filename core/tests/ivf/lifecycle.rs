@@ -6,6 +6,7 @@ use sealvec_core::{
     ivf::{self, insert::Row, merge::Effort, scan::ScanOptions},
     keys::{Dek, IndexKeys},
     metric::Metric,
+    store::PageStore,
 };
 
 use crate::support::{Index, clustered, identity};
@@ -380,4 +381,19 @@ fn a_meta_page_that_denies_its_key_is_damage() {
     ivf::check_keys(&index.store, &index.keys).unwrap();
     let other = IndexKeys::new(&Dek::new(1, &[8; 32]), index.identity.index);
     assert!(matches!(ivf::check_keys(&index.store, &other), Err(Error::WrongKey)));
+}
+
+/// VACUUM sleeps between pages for as long as its cost limit says; mergers must not wait for that.
+#[test]
+fn a_sweep_rests_without_the_maintenance_lock() {
+    let mut index = Index::new(identity(64, Metric::L2, Precision::Float32));
+    clustered(5_000, 64, 5).iter().for_each(|row| {
+        index.insert(row);
+    });
+    let (pages, before) = (u64::from(index.store.blocks().unwrap()), index.store.rests());
+    assert!(pages > 200, "{pages}");
+    let cleaned = index.with(|store, cache, _, _| sealvec_core::ivf::vacuum::cleanup(store, cache)).unwrap();
+    assert!(cleaned.swept);
+    let rests = index.store.rests() - before;
+    assert!(rests >= pages / 64, "{rests} rests in {pages} pages");
 }
