@@ -3,6 +3,8 @@
 //! Backends open it once and keep it by (index uuid, epoch). [`DirectoryPage`] heads each piece;
 //! the stream itself is encoded and decoded here.
 
+use zeroize::Zeroizing;
+
 use super::{Reader, Writer};
 use crate::{
     Error, Result,
@@ -70,9 +72,13 @@ const ENTRY: usize = 8 + 4 + 4 + 4 + 4 + 4;
 
 impl DirectoryStream {
     /// Encodes the stream for vectors of `dims` elements.
-    pub fn encode(&self, dims: usize) -> Vec<u8> {
+    pub fn encode(&self, dims: usize) -> Zeroizing<Vec<u8>> {
         let (scale, halves) = to_scaled_halves(&self.centroids);
-        let mut head = vec![0; 2 + 2 + 4 + 4 + 32 + Calibration::BYTES];
+        const FIXED: usize = 2 + 2 + 4 + 4 + 32 + Calibration::BYTES;
+        // All of its room at once: a vector that grows leaves its old bytes behind.
+        let room = FIXED + self.mean.len() * 4 + self.entries.len() * ENTRY + halves.len();
+        let mut head = Zeroizing::new(Vec::with_capacity(room));
+        head.resize(FIXED, 0);
         let mut w = Writer(&mut head);
         w.u16(STREAM_VERSION).u16(dims as u16).u32(self.entries.len() as u32).bytes(&scale.to_le_bytes());
         w.bytes(&self.seed).bytes(&self.calibration.encode());
@@ -129,12 +135,13 @@ pub fn round_centroids(centroids: &mut [f32]) {
 }
 
 /// Float16 relative to one power of two, so that neither large nor tiny data overflow or vanish.
-fn to_scaled_halves(values: &[f32]) -> (f32, Vec<u8>) {
+fn to_scaled_halves(values: &[f32]) -> (f32, Zeroizing<Vec<u8>>) {
     let largest = values.iter().fold(0f32, |largest, value| largest.max(value.abs()));
     // The largest element lands in [1024, 2048): ten bits below it still have full precision.
     let exponent = if largest > 0.0 { (largest.log2().floor() as i32 - 10).clamp(-120, 117) } else { 0 };
     let scale = (exponent as f32).exp2();
-    let bytes = values.iter().flat_map(|value| half::f16::from_f32(value / scale).to_le_bytes()).collect();
+    let mut bytes = Zeroizing::new(Vec::with_capacity(values.len() * 2));
+    values.iter().for_each(|value| bytes.extend_from_slice(&half::f16::from_f32(value / scale).to_le_bytes()));
     (scale, bytes)
 }
 

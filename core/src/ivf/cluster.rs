@@ -217,12 +217,12 @@ fn measure(
 
 /// The mean of rows of `dims` elements.
 pub fn mean_of(sample: &[f32], dims: usize) -> Vec<f32> {
-    let mut mean = vec![0f64; dims];
+    let mut mean = Zeroizing::new(vec![0f64; dims]);
     for row in sample.chunks_exact(dims) {
         mean.iter_mut().zip(row).for_each(|(sum, value)| *sum += f64::from(*value));
     }
     let rows = (sample.len() / dims).max(1) as f64;
-    mean.into_iter().map(|sum| (sum / rows) as f32).collect()
+    mean.iter().map(|sum| (sum / rows) as f32).collect()
 }
 
 /// The list of each live slot: slots ascending within each list.
@@ -356,7 +356,7 @@ pub fn encode_rows(
     let padded = directory.rotation.padded();
     let dims = directory.stream.mean.len();
     let mut shifted = Zeroizing::new(Vec::with_capacity(dims));
-    let mut centroid = vec![0.0; padded]; // the mean itself, shifted by the mean
+    let mut centroid = Zeroizing::new(vec![0.0; padded]); // the mean itself, shifted by the mean
     if let Some(list) = list {
         directory.rotate(directory.centroid(list), &mut shifted, &mut centroid);
     }

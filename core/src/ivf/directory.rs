@@ -228,7 +228,7 @@ pub fn write<S: PageStore>(
     dims: usize,
     stream: &DirectoryStream,
 ) -> Result<Block> {
-    let bytes = zeroize::Zeroizing::new(stream.encode(dims));
+    let bytes = stream.encode(dims);
     let mut blocks = Vec::new();
     for (ordinal, piece) in bytes.chunks(PIECE_PLAIN_MAX).enumerate() {
         store.check_interrupts()?;

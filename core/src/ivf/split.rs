@@ -7,6 +7,8 @@
 
 use std::collections::{BTreeMap, HashMap, btree_map::Entry};
 
+use zeroize::Zeroizing;
+
 use super::{
     Cache, Keys, L0_ROWS, LIST_ROWS, Phase, Work,
     cluster::{Batch, encode_rows, open_vector},
@@ -185,7 +187,7 @@ fn change_lists<S: PageStore>(
     let metric = meta.identity.metric;
     // Old lists that change, and the new ones, each a centroid with members.
     let mut changed: BTreeMap<usize, Members> = BTreeMap::new();
-    let mut born: Vec<(Vec<f32>, Members)> = Vec::new();
+    let mut born: Vec<(Zeroizing<Vec<f32>>, Members)> = Vec::new();
     for list in &unfit.worn {
         let members = load(store, cache, keys, meta, directory, *list)?;
         changed.insert(*list, members);
@@ -273,7 +275,7 @@ fn load<S: PageStore>(
 }
 
 /// Cuts members in two around their 2-means.
-fn halve(metric: Metric, members: Members, dims: usize, seed: u64) -> [(Vec<f32>, Members); 2] {
+fn halve(metric: Metric, members: Members, dims: usize, seed: u64) -> [(Zeroizing<Vec<f32>>, Members); 2] {
     let split = two_means(&members.values, dims, seed);
     let mut halves = split.centroids.map(|mut centroid| {
         if metric == Metric::Cosine {
@@ -298,7 +300,12 @@ fn nearest_fit(directory: &Directory, unfit: &Unfit, row: &[f32], dims: usize) -
 }
 
 /// Lists near either new centroid that are not being given up themselves.
-fn neighbours(directory: &Directory, halves: &[(Vec<f32>, Members)], unfit: &Unfit, dims: usize) -> Vec<usize> {
+fn neighbours(
+    directory: &Directory,
+    halves: &[(Zeroizing<Vec<f32>>, Members)],
+    unfit: &Unfit,
+    dims: usize,
+) -> Vec<usize> {
     let centroids = &directory.stream.centroids;
     let mut nearest: Vec<(f32, usize)> = centroids
         .chunks_exact(dims)
@@ -315,7 +322,12 @@ fn neighbours(directory: &Directory, halves: &[(Vec<f32>, Members)], unfit: &Unf
 }
 
 /// For each member, the half that it is nearer to than to its own centroid.
-fn nearer(own: &[f32], members: &Members, halves: &[(Vec<f32>, Members)], dims: usize) -> Vec<Option<usize>> {
+fn nearer(
+    own: &[f32],
+    members: &Members,
+    halves: &[(Zeroizing<Vec<f32>>, Members)],
+    dims: usize,
+) -> Vec<Option<usize>> {
     let best = |row: &[f32]| {
         let here = distance::l2_squared(row, own);
         let there = halves.iter().map(|(half, _)| distance::l2_squared(row, half)).enumerate();
@@ -331,7 +343,7 @@ fn write<S: PageStore>(
     keys: &mut Keys<'_>,
     old: &Directory,
     changed: BTreeMap<usize, Members>,
-    born: Vec<(Vec<f32>, Members)>,
+    born: Vec<(Zeroizing<Vec<f32>>, Members)>,
     dead: u64,
 ) -> Result<Meta> {
     let dims = old.stream.mean.len();
@@ -345,7 +357,7 @@ fn write<S: PageStore>(
             centroids.extend_from_slice(old.centroid(list));
         }
     }
-    let kept = changed.iter().map(|(list, members)| (old.centroid(*list).to_vec(), members));
+    let kept = changed.iter().map(|(list, members)| (Zeroizing::new(old.centroid(*list).to_vec()), members));
     let made = born.iter().map(|(centroid, members)| (centroid.clone(), members));
     let mut writing = Vec::new();
     for (centroid, members) in kept.chain(made).filter(|(_, members)| !members.slots.is_empty()) {

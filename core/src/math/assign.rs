@@ -1,6 +1,7 @@
 //! Nearest centroid of many points: a register-tiled product of points and packed centroids.
 
 use rayon::prelude::*;
+use zeroize::Zeroizing;
 
 use super::distance::l2_squared;
 use super::kernels::{PANEL, TILE_POINTS, table};
@@ -13,10 +14,10 @@ const BATCH_WORK: usize = 400_000_000;
 pub struct Assigner<'a> {
     dims: usize,
     centroids: &'a [f32],
-    centre: Vec<f32>,
+    centre: Zeroizing<Vec<f32>>,
     scale: f32,
     /// Panels of [`PANEL`] centroids, by dimension.
-    panels: Vec<f32>,
+    panels: Zeroizing<Vec<f32>>,
     /// `|c|^2 / 2` of each packed centroid; infinite where a panel has no centroid.
     half_norms: Vec<f32>,
 }
@@ -26,16 +27,16 @@ impl<'a> Assigner<'a> {
     pub fn new(dims: usize, centroids: &'a [f32]) -> Self {
         assert!(dims > 0 && !centroids.is_empty() && centroids.len().is_multiple_of(dims));
         let k = centroids.len() / dims;
-        let mut centre = vec![0f64; dims];
+        let mut centre = Zeroizing::new(vec![0f64; dims]);
         for row in centroids.chunks_exact(dims) {
             for (sum, x) in centre.iter_mut().zip(row) {
                 *sum += f64::from(*x);
             }
         }
-        let centre: Vec<f32> = centre.iter().map(|sum| (sum / k as f64) as f32).collect();
+        let centre = Zeroizing::new(centre.iter().map(|sum| (sum / k as f64) as f32).collect::<Vec<f32>>());
         let widest = centroids
             .chunks_exact(dims)
-            .flat_map(|row| row.iter().zip(&centre))
+            .flat_map(|row| row.iter().zip(&*centre))
             .map(|(x, c)| (x - c).abs())
             .fold(0f32, f32::max);
         // A power of two, so that scaling is exact; kept within what float32 can invert.
@@ -43,12 +44,12 @@ impl<'a> Assigner<'a> {
             if widest > 0.0 && widest.is_finite() { (-widest.log2().ceil()).clamp(-120.0, 120.0).exp2() } else { 1.0 };
 
         let panels_count = k.div_ceil(PANEL);
-        let mut panels = vec![0f32; panels_count * PANEL * dims];
+        let mut panels = Zeroizing::new(vec![0f32; panels_count * PANEL * dims]);
         let mut half_norms = vec![f32::INFINITY; panels_count * PANEL];
         for (i, row) in centroids.chunks_exact(dims).enumerate() {
             let panel = &mut panels[i / PANEL * PANEL * dims..][..PANEL * dims];
             let mut squares = 0f64;
-            for (d, (x, c)) in row.iter().zip(&centre).enumerate() {
+            for (d, (x, c)) in row.iter().zip(&*centre).enumerate() {
                 let packed = (x - c) * scale;
                 panel[d * PANEL + i % PANEL] = packed;
                 squares += f64::from(packed) * f64::from(packed);
@@ -91,11 +92,11 @@ impl<'a> Assigner<'a> {
     fn assign_here(&self, points: &[f32], out: &mut [(u32, f32)]) {
         let kernels = table();
         let dims = self.dims;
-        let mut packed = vec![0f32; dims * TILE_POINTS];
+        let mut packed = Zeroizing::new(vec![0f32; dims * TILE_POINTS]);
         let mut products = [0f32; TILE_POINTS * PANEL];
         for (points, out) in points.chunks(dims * TILE_POINTS).zip(out.chunks_mut(TILE_POINTS)) {
             for (lane, point) in points.chunks_exact(dims).enumerate() {
-                for (d, (x, c)) in point.iter().zip(&self.centre).enumerate() {
+                for (d, (x, c)) in point.iter().zip(&*self.centre).enumerate() {
                     packed[d * TILE_POINTS + lane] = (x - c) * self.scale;
                 }
             }

@@ -33,6 +33,7 @@
 //! error follows |q|. L2 scores do not move; inner products take the true `-<q, c>` as base, so they do not either.
 
 use half::f16;
+use zeroize::Zeroizing;
 
 use super::distance::norm;
 use super::kernels::{QueryTable, ScoreArgs, table};
@@ -214,7 +215,7 @@ impl QueryCodes {
 
     /// As [`QueryCodes::new`], with another multiplier of the error bounds than [`ERROR_MULTIPLIER`].
     pub fn with_error_multiplier(rotation: &Rotation, metric: Metric, q: &[f32], multiplier: f32) -> Self {
-        let mut rotated = vec![0f32; rotation.padded()];
+        let mut rotated = Zeroizing::new(vec![0f32; rotation.padded()]);
         rotation.apply(q, &mut rotated);
         let mut lut = vec![0u8; rotated.len() * 4];
         let made = table().table(&rotated, &mut lut);

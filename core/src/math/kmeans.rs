@@ -3,6 +3,7 @@
 //! Reproducible: the result depends on points, k and seed, never on the number of threads.
 
 use rayon::prelude::*;
+use zeroize::Zeroizing;
 
 use super::assign::Assigner;
 use super::distance::normalize;
@@ -51,7 +52,8 @@ pub fn kmeans(
         return Ok(Vec::new());
     }
     let mut random = Random::from_number(options.seed);
-    let mut centroids = Vec::with_capacity(k * dims);
+    // Its first centroids are points as they are: wiped if the work is cancelled.
+    let mut centroids = Zeroizing::new(Vec::with_capacity(k * dims));
     for i in random.sample(n, k) {
         centroids.extend_from_slice(&points[i * dims..][..dims]);
     }
@@ -67,7 +69,7 @@ pub fn kmeans(
         update(points, dims, &nearest, &mut centroids, options.pool, tick)?;
         spherical(options, dims, &mut centroids);
     }
-    Ok(centroids)
+    Ok(std::mem::take(&mut *centroids))
 }
 
 fn spherical(options: &KmeansOptions<'_>, dims: usize, centroids: &mut [f32]) {
@@ -129,13 +131,13 @@ fn update(
         if members.is_empty() {
             return;
         }
-        let mut sums = vec![0f64; dims];
+        let mut sums = Zeroizing::new(vec![0f64; dims]);
         for &i in members {
             for (sum, x) in sums.iter_mut().zip(&points[i as usize * dims..][..dims]) {
                 *sum += f64::from(*x);
             }
         }
-        for (out, sum) in centroid.iter_mut().zip(sums) {
+        for (out, sum) in centroid.iter_mut().zip(&*sums) {
             *out = (sum / members.len() as f64) as f32;
         }
     };

@@ -16,6 +16,7 @@
 //! most rows thus opens more and more lists.
 
 use rayon::prelude::*;
+use zeroize::Zeroizing;
 
 use super::distance::{dot, l2_squared};
 use super::kernels::{PANEL, TILE_POINTS, table};
@@ -52,17 +53,17 @@ impl ListStats {
             return Self::default();
         }
         let (mut squares, mut products) = (0f64, 0f64);
-        let mut before: Vec<f32> = Vec::new();
-        let mut residual = vec![0f32; dims];
-        for row in rows.chunks_exact(dims) {
+        let mut before = Zeroizing::new(vec![0f32; dims]);
+        let mut residual = Zeroizing::new(vec![0f32; dims]);
+        for (i, row) in rows.chunks_exact(dims).enumerate() {
             for ((r, x), c) in residual.iter_mut().zip(row).zip(centroid) {
                 *r = x - c;
             }
             squares += f64::from(dot(&residual, &residual));
-            if !before.is_empty() {
+            if i > 0 {
                 products += f64::from(dot(&residual, &before)).powi(2);
             }
-            before.clone_from(&residual);
+            before.copy_from_slice(&residual);
         }
         let r2 = squares / n as f64;
         // E <a, b>^2 / E |b|^2 is the mean square of a along the direction of b, for independent rows a and b.
@@ -387,7 +388,7 @@ fn neighbours(
     // inner products with one query does not survive a shift).
     let zero = vec![0f32; dims];
     let origin = if metric == Metric::InnerProduct { &zero[..] } else { &points[..dims] };
-    let mut panels = vec![0f32; queries.len().next_multiple_of(PANEL) * dims];
+    let mut panels = Zeroizing::new(vec![0f32; queries.len().next_multiple_of(PANEL) * dims]);
     for (i, &query) in queries.iter().enumerate() {
         let panel = &mut panels[i / PANEL * PANEL * dims..][..PANEL * dims];
         for (d, (x, o)) in points[query * dims..][..dims].iter().zip(origin).enumerate() {
@@ -397,7 +398,7 @@ fn neighbours(
     let chunk = |start: usize, rows: &[f32]| {
         let kernels = table();
         let mut best = vec![Vec::<(f32, u32)>::with_capacity(k + 1); queries.len()];
-        let mut packed = vec![0f32; dims * TILE_POINTS];
+        let mut packed = Zeroizing::new(vec![0f32; dims * TILE_POINTS]);
         let mut products = [0f32; TILE_POINTS * PANEL];
         for (tile, rows) in rows.chunks(dims * TILE_POINTS).enumerate() {
             let mut half_norms = [0f32; TILE_POINTS];

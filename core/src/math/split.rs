@@ -1,5 +1,7 @@
 //! Cutting one overfull list in two.
 
+use zeroize::Zeroizing;
+
 use super::distance::l2_squared;
 use super::random::Random;
 
@@ -11,7 +13,7 @@ const ITERATIONS: usize = 8;
 #[derive(Clone, Debug)]
 pub struct TwoMeans {
     /// The means of the two halves.
-    pub centroids: [Vec<f32>; 2],
+    pub centroids: [Zeroizing<Vec<f32>>; 2],
     /// For each row, whether it belongs to the second half.
     pub second: Vec<bool>,
 }
@@ -30,7 +32,7 @@ pub fn two_means(points: &[f32], dims: usize, seed: u64) -> TwoMeans {
         (0..n).max_by(|a, b| distance(a).total_cmp(&distance(b))).expect("at least two rows")
     };
     let first = farthest(row(Random::from_number(seed).below(n)));
-    let mut centroids = [row(first).to_vec(), row(farthest(row(first))).to_vec()];
+    let mut centroids = [first, farthest(row(first))].map(|seed| Zeroizing::new(row(seed).to_vec()));
     let mut second = vec![false; n];
     // How much nearer each row is to the second centroid; a NaN (beyond float32) counts as a tie.
     let mut lean = vec![0f32; n];
@@ -64,8 +66,8 @@ fn halves(lean: &[f32]) -> Vec<bool> {
     second
 }
 
-fn mean(points: &[f32], dims: usize, second: &[bool], which: bool) -> Vec<f32> {
-    let mut sums = vec![0f64; dims];
+fn mean(points: &[f32], dims: usize, second: &[bool], which: bool) -> Zeroizing<Vec<f32>> {
+    let mut sums = Zeroizing::new(vec![0f64; dims]);
     let mut count = 0usize;
     for (row, _) in points.chunks_exact(dims).zip(second).filter(|(_, half)| **half == which) {
         count += 1;
@@ -73,7 +75,7 @@ fn mean(points: &[f32], dims: usize, second: &[bool], which: bool) -> Vec<f32> {
             *sum += f64::from(*x);
         }
     }
-    sums.iter().map(|sum| (sum / count as f64) as f32).collect()
+    Zeroizing::new(sums.iter().map(|sum| (sum / count as f64) as f32).collect())
 }
 
 #[cfg(test)]
@@ -87,7 +89,7 @@ mod tests {
         let least = ((n as f64 * LEAST_SHARE) as usize).max(1);
         assert_eq!(split.second.len(), n);
         assert!((least..=n - least).contains(&second), "{second} of {n}");
-        assert!(split.centroids.iter().flatten().all(|x| x.is_finite()));
+        assert!(split.centroids.iter().flat_map(|centroid| centroid.iter()).all(|x| x.is_finite()));
         split
     }
 

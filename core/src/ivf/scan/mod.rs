@@ -538,7 +538,7 @@ fn query_codes(directory: &Directory, query: &Query, multiplier: f32) -> QueryCo
         Metric::InnerProduct => query.values(),
         Metric::L2 | Metric::Cosine => {
             let pairs = query.values().iter().zip(&directory.stream.mean);
-            shifted = pairs.map(|(value, mean)| value - mean).collect::<Vec<f32>>();
+            shifted = zeroize::Zeroizing::new(pairs.map(|(value, mean)| value - mean).collect::<Vec<f32>>());
             &shifted
         }
     };
