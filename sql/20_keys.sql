@@ -65,3 +65,10 @@ COMMENT ON FUNCTION sealvec.lock_all() IS 'close every key ring in this session'
 CREATE FUNCTION sealvec.ring_is_open(number integer) RETURNS boolean
     AS 'MODULE_PATHNAME', 'sealvec_ring_is_open_wrapper' LANGUAGE c STABLE STRICT PARALLEL RESTRICTED;
 COMMENT ON FUNCTION sealvec.ring_is_open(integer) IS 'whether the current user could use the key ring in this session right now';
+
+-- For the event trigger.
+
+CREATE FUNCTION sealvec.hold_ring(number integer) RETURNS boolean
+    AS 'MODULE_PATHNAME', 'sealvec_hold_ring_wrapper' LANGUAGE c VOLATILE STRICT PARALLEL UNSAFE;
+COMMENT ON FUNCTION sealvec.hold_ring(integer) IS 'keep a key ring from being dropped before this transaction ends; false if there is none';
+REVOKE ALL ON FUNCTION sealvec.hold_ring(integer) FROM PUBLIC;

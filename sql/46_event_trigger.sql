@@ -174,6 +174,33 @@ BEGIN
 END
 $$;
 
+-- Keeps the key rings of a relation's columns from being dropped before the transaction ends: a type modifier that was
+-- read does so, but that of a query planned in an earlier transaction, or of another table, was not. NULL, or the
+-- number of a ring that is gone.
+CREATE FUNCTION sealvec.hold_rings_of(relation oid) RETURNS integer
+    LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE
+AS $$
+DECLARE
+    ring integer;
+    missing integer;
+BEGIN
+    FOR ring IN
+        SELECT DISTINCT CASE WHEN a.atttypmod <> -1 THEN a.atttypmod ELSE t.typtypmod END >> 14
+        FROM pg_attribute a
+        JOIN pg_type t ON t.oid = a.atttypid
+        WHERE a.attrelid = $1 AND a.attnum > 0 AND NOT a.attisdropped
+            AND CASE WHEN a.atttypmod <> -1 THEN a.atttypmod ELSE t.typtypmod END <> -1
+            AND sealvec.type_holds_sealvec(a.atttypid, false)
+        ORDER BY 1
+    LOOP
+        IF NOT sealvec.hold_ring(ring) THEN
+            missing := coalesce(missing, ring);
+        END IF;
+    END LOOP;
+    RETURN missing;
+END
+$$;
+
 -- SECURITY DEFINER, so that no one's DDL fails for want of rights on sealvec's functions.
 CREATE FUNCTION sealvec.check_ddl() RETURNS event_trigger
     LANGUAGE plpgsql SECURITY DEFINER
@@ -186,9 +213,10 @@ DECLARE
     place text;
     opener text;
     opened_in text;
+    ring integer;
 BEGIN
     FOR command IN
-        SELECT DISTINCT ON (c.classid, c.objid) c.classid, c.objid, c.object_type, c.object_identity
+        SELECT DISTINCT ON (c.classid, c.objid) c.classid, c.objid, c.object_type, c.object_identity, c.command_tag
         FROM pg_event_trigger_ddl_commands() c
         WHERE NOT c.in_extension AND c.objid IS NOT NULL
         ORDER BY c.classid, c.objid, c.objsubid
@@ -265,6 +293,16 @@ BEGIN
                     MESSAGE = format('column %I of %s has type sealvec without dimensions and key ring', column_name, relation::regclass),
                     DETAIL = 'Its values would be sealed under a key that ends with the session.',
                     HINT = format('Write the number of dimensions and the key ring: %I sealvec(384, notes). In a query, cast: expression::sealvec(384, notes).', column_name);
+            END IF;
+            ring := sealvec.hold_rings_of(relation);
+            -- A column may come before its ring, as in a dump, but not with values.
+            IF ring IS NOT NULL AND command.command_tag IN ('CREATE TABLE AS', 'SELECT INTO', 'CREATE MATERIALIZED VIEW')
+                AND (SELECT relispopulated FROM pg_class WHERE pg_class.oid = relation)
+            THEN
+                RAISE EXCEPTION USING
+                    ERRCODE = 'undefined_object',
+                    MESSAGE = format('key ring number %s does not exist in this database', ring),
+                    DETAIL = format('%s was filled with vectors sealed under it, which could not be opened.', relation::regclass);
             END IF;
             IF EXISTS (
                 SELECT FROM pg_attribute a

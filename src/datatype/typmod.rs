@@ -1,6 +1,7 @@
 //! The type modifier of `sealvec(dims, ring)`: in with the ring's name or number, out with its number.
 //!
-//! A number need not belong to a ring of this database yet, so a dump restores in any order; a name must.
+//! A number need not belong to a ring of this database yet, so a dump restores in any order; a name must. Either way
+//! the ring is not dropped before the transaction ends, in which a column of this type may come to be.
 
 use std::ffi::{CStr, CString};
 
@@ -66,12 +67,15 @@ fn read(modifiers: &[&str]) -> Result<Typmod, SqlError> {
         return Err(errors::too_many());
     }
     let ring = if ring.bytes().all(|b| b.is_ascii_digit()) {
-        ring.parse()
+        let number = ring
+            .parse()
             .ok()
             .filter(|number| (1..=RING_MAX).contains(number))
-            .ok_or_else(|| invalid("a key ring number lies between 1 and 131071"))?
+            .ok_or_else(|| invalid("a key ring number lies between 1 and 131071"))?;
+        keys::hold_by_number(number)?;
+        number
     } else {
-        keys::ring_by_name(ring)?.number
+        keys::hold_by_name(ring)?.number
     };
     Ok(Typmod::new(dims as usize, ring)?)
 }

@@ -10,6 +10,7 @@ use pgrx::pg_sys;
 use sealvec_core::keys::Uuid;
 use sealvec_core::keys::ring::RingRecord;
 
+use super::hold::{Hold, hold};
 use super::table::{self, Key, Name, Role, Row, Table, value};
 use super::{expiry, watch};
 use crate::error::SqlError;
@@ -23,6 +24,7 @@ const GRANT_BY_RING: &CStr = c"ring_grant_pkey";
 /// Columns of sealvec.key_ring, as sql/10_key_ring.sql numbers them.
 mod ring_column {
     pub const NUMBER: usize = 1;
+    pub const UUID: usize = 2;
     pub const NAME: usize = 3;
     pub const OWNER: usize = 4;
     pub const PROVIDER: usize = 5;
@@ -64,6 +66,22 @@ pub struct Ring {
     pub record: RingRecord,
 }
 
+/// What tells whether a ring that is open is still the one that was opened.
+pub struct Standing {
+    /// Of the ring.
+    pub uuid: Uuid,
+    /// It may have been renamed.
+    pub name: String,
+    /// Another one closes it.
+    pub epoch: i64,
+}
+
+impl From<Ring> for Standing {
+    fn from(ring: Ring) -> Self {
+        Self { uuid: ring.info.uuid, name: ring.info.name, epoch: ring.epoch }
+    }
+}
+
 thread_local! {
     /// Rings seen since the last invalidation. A ring that is missing is not remembered.
     static KNOWN: RefCell<HashMap<u32, Rc<RingInfo>>> = RefCell::default();
@@ -75,6 +93,28 @@ thread_local! {
 /// 42704 if there is none in this database.
 pub fn ring_by_name(name: &str) -> Result<RingInfo, SqlError> {
     find_info(name).map(|info| (*info).clone())
+}
+
+/// The ring called `name`, which from now on is not dropped before this transaction ends: for a column.
+///
+/// # Errors
+/// 42704 if there is none in this database.
+pub fn hold_by_name(name: &str) -> Result<RingInfo, SqlError> {
+    let mut held = None;
+    loop {
+        // While the lock was waited for, the name may have gone, or gone to another ring.
+        let info = ring_by_name(name)?;
+        if held == Some(info.number) {
+            return Ok(info);
+        }
+        hold(info.number, Hold::Use)?;
+        held = Some(info.number);
+    }
+}
+
+/// Keeps the ring with this number, if there is one, from being dropped before this transaction ends: for a column.
+pub fn hold_by_number(number: u32) -> Result<(), SqlError> {
+    hold(number, Hold::Use)
 }
 
 /// The ring with this number.
@@ -187,10 +227,25 @@ fn granted_role(row: &Row) -> Role {
     Role { name: row.name(grant_column::ROLE), oid: row.get(grant_column::ROLE_OID) }
 }
 
-/// Keeps every other writer out until the end of the transaction. Before reading a ring that is to be changed:
-/// two that read the same row would both write it, and one DEK would be lost.
-pub fn hold_for_change() -> Result<(), SqlError> {
-    open_rings(pg_sys::ShareRowExclusiveLock).map(drop)
+/// How the ring with this number stands, for whoever may not wait: nobody's lock on the catalog, on one of its indexes
+/// or on what is stored out of line. `None` if it can't be seen at once, or is gone.
+pub fn standing_at_once(number: u32) -> Option<Standing> {
+    let table = Table::open_at_once(watch::relation_seen()?)?;
+    let mut standing = None;
+    let scanned = table.scan(None, &[Key::int4(ring_column::NUMBER, number)], |row| {
+        standing = row.get::<pgrx::Uuid>(ring_column::UUID).map(|uuid| Standing {
+            uuid: Uuid::from_bytes(*uuid.as_bytes()),
+            name: row.name(ring_column::NAME),
+            epoch: row.get(ring_column::EPOCH).unwrap_or(0),
+        });
+        false
+    });
+    scanned.ok().and(standing)
+}
+
+/// OID of sealvec.key_ring.
+pub fn ring_table() -> Result<pg_sys::Oid, SqlError> {
+    table::oid_of(RING_TABLE)
 }
 
 /// Adds a ring owned by the role `owner`.
@@ -201,6 +256,7 @@ pub fn insert(name: &str, owner: &Role, record: &RingRecord) -> Result<(), SqlEr
     let (Some(key), Some(owner_name)) = (Name::new(name), Name::new(&owner.name)) else {
         return Err(SqlError::new(ERRCODE_INVALID_NAME, "a key ring's name has 1 to 63 bytes"));
     };
+    hold(record.number(), Hold::Change)?;
     let table = open_rings(pg_sys::RowExclusiveLock)?;
     if table.find(RING_BY_NAME, Key::name(ring_column::NAME, &key), |_| ())?.is_some() {
         return Err(SqlError::new(ERRCODE_DUPLICATE_OBJECT, format!("key ring \"{name}\" already exists"))
@@ -213,6 +269,8 @@ pub fn insert(name: &str, owner: &Role, record: &RingRecord) -> Result<(), SqlEr
             .detail(format!("Key ring \"{other}\" has number {}.", record.number()))
             .hint("A database holds a ring once; columns find it by its number, whatever its name."));
     }
+    // Nobody's grant on a ring of this number that is gone is one on this ring.
+    delete_grants(record.number())?;
     table.insert(&[
         value(record.number() as i32),
         value(pgrx::Uuid::from_bytes(*record.uuid().as_bytes())),
@@ -226,6 +284,8 @@ pub fn insert(name: &str, owner: &Role, record: &RingRecord) -> Result<(), SqlEr
     ]);
     Ok(())
 }
+
+// From here on, the caller holds the ring for change, and has read it since.
 
 /// Stores another record for the ring of the same number: a new KEK, or one more DEK. Every session drops the ring.
 pub fn replace(record: &RingRecord) -> Result<(), SqlError> {
@@ -257,7 +317,7 @@ pub fn set_owner(number: u32, owner: &Role) -> Result<(), SqlError> {
 }
 
 fn change(number: u32, changes: impl Fn(i64) -> Vec<(usize, table::Value)>) -> Result<(), SqlError> {
-    let table = open_rings(pg_sys::ShareRowExclusiveLock)?;
+    let table = open_rings(pg_sys::RowExclusiveLock)?;
     expiry::wake_others_after_commit();
     table
         .find(RING_BY_NUMBER, Key::int4(ring_column::NUMBER, number), |row| {
@@ -269,20 +329,24 @@ fn change(number: u32, changes: impl Fn(i64) -> Vec<(usize, table::Value)>) -> R
 
 /// Deletes the ring and its grants. Nothing can be opened under it again.
 pub fn delete(number: u32) -> Result<(), SqlError> {
-    let grants = Table::open(GRANT_TABLE, pg_sys::ShareRowExclusiveLock)?;
-    grants.scan(Some(GRANT_BY_RING), &[Key::int4(grant_column::NUMBER, number)], |row| {
-        grants.delete(row);
-        true
-    })?;
-    let rings = open_rings(pg_sys::ShareRowExclusiveLock)?;
+    delete_grants(number)?;
+    let rings = open_rings(pg_sys::RowExclusiveLock)?;
     rings.find(RING_BY_NUMBER, Key::int4(ring_column::NUMBER, number), |row| rings.delete(row))?;
     expiry::wake_others_after_commit();
     Ok(())
 }
 
+fn delete_grants(number: u32) -> Result<(), SqlError> {
+    let grants = Table::open(GRANT_TABLE, pg_sys::RowExclusiveLock)?;
+    grants.scan(Some(GRANT_BY_RING), &[Key::int4(grant_column::NUMBER, number)], |row| {
+        grants.delete(row);
+        true
+    })
+}
+
 /// Lets `role` open the ring; false if it could already by this very grant.
 pub fn grant(number: u32, role: &Role) -> Result<bool, SqlError> {
-    let table = Table::open(GRANT_TABLE, pg_sys::ShareRowExclusiveLock)?;
+    let table = Table::open(GRANT_TABLE, pg_sys::RowExclusiveLock)?;
     let mut stands = false;
     find_grant(&table, number, &role.name, |row| {
         stands = granted_role(row) == *role;
@@ -301,7 +365,7 @@ pub fn grant(number: u32, role: &Role) -> Result<bool, SqlError> {
 
 /// Takes back what was granted under the name `role`; false if nothing was.
 pub fn revoke(number: u32, role: &str) -> Result<bool, SqlError> {
-    let table = Table::open(GRANT_TABLE, pg_sys::ShareRowExclusiveLock)?;
+    let table = Table::open(GRANT_TABLE, pg_sys::RowExclusiveLock)?;
     let mut found = false;
     find_grant(&table, number, role, |row| {
         table.delete(row);

@@ -14,7 +14,7 @@
 use std::cell::Cell;
 use std::{io, mem, ptr};
 
-use pgrx::PgSqlErrorCode::ERRCODE_INSUFFICIENT_RESOURCES;
+use pgrx::PgSqlErrorCode::{ERRCODE_FEATURE_NOT_SUPPORTED, ERRCODE_INSUFFICIENT_RESOURCES};
 use pgrx::pg_sys;
 
 use super::backend::process_id;
@@ -132,6 +132,20 @@ pub fn wake_others_after_commit() {
     if !IS_REGISTERED.replace(true) {
         // SAFETY: the callback lives as long as the library, which Postgres never unloads.
         unsafe { pg_sys::RegisterResourceReleaseCallback(Some(resources_released), ptr::null_mut()) };
+    }
+}
+
+/// Reports an error if this transaction would have to wake others at its end: COMMIT PREPARED calls nothing of ours,
+/// perhaps in a session that never loaded us.
+pub fn refuse_to_prepare() {
+    if WAKE.get() {
+        SqlError::new(
+            ERRCODE_FEATURE_NOT_SUPPORTED,
+            "cannot PREPARE a transaction that has changed key rings or grants on them",
+        )
+        .detail("Sessions that idle would keep their keys after COMMIT PREPARED.")
+        .hint("COMMIT the change of key rings by itself.")
+        .raise();
     }
 }
 

@@ -1,11 +1,15 @@
 //! The SQL functions of schema `sealvec` that deal with keys, as `sql/20_keys.sql` declares them.
 
+use std::ffi::CStr;
+use std::ptr;
+
 use pgrx::PgSqlErrorCode::*;
 use pgrx::prelude::*;
 use sealvec_core::keys::{Kek, KekSource, RingRecord};
 use sealvec_kms::ClientProvider;
 
 use super::catalog::{self, Ring};
+use super::hold::{Hold, hold};
 use super::table::Role;
 use super::{export, provider, session};
 use crate::error::{OrRaise, SqlError};
@@ -53,8 +57,7 @@ fn create(name: Option<&str>, kek: Option<&[u8]>, provider: Option<&str>) -> Res
 #[pg_extern(sql = false)]
 fn sealvec_drop_key_ring(name: Option<&str>) {
     (|| {
-        catalog::hold_for_change()?;
-        let ring = owned(required(name, "name")?)?;
+        let ring = held(required(name, "name")?, Hold::Drop)?;
         let users = columns_of(ring.info.number)?;
         if !users.is_empty() {
             return Err(SqlError::new(
@@ -73,8 +76,8 @@ fn sealvec_drop_key_ring(name: Option<&str>) {
 #[pg_extern(sql = false)]
 fn sealvec_grant_ring(ring: Option<&str>, role: Option<&str>) {
     (|| {
-        let ring = owned(required(ring, "ring")?)?;
         let role = existing_role(role)?;
+        let ring = held(required(ring, "ring")?, Hold::Change)?;
         if !catalog::grant(ring.info.number, &role)? {
             notice!("role \"{}\" has a grant on key ring \"{}\" already", role.name, ring.info.name);
         }
@@ -87,8 +90,8 @@ fn sealvec_grant_ring(ring: Option<&str>, role: Option<&str>) {
 #[pg_extern(sql = false)]
 fn sealvec_revoke_ring(ring: Option<&str>, role: Option<&str>) {
     (|| {
-        let ring = owned(required(ring, "ring")?)?;
         let role = required(role, "role")?;
+        let ring = held(required(ring, "ring")?, Hold::Change)?;
         if !catalog::revoke(ring.info.number, role)? {
             notice!("role \"{role}\" had no grant on key ring \"{}\"", ring.info.name);
         }
@@ -101,8 +104,8 @@ fn sealvec_revoke_ring(ring: Option<&str>, role: Option<&str>) {
 #[pg_extern(sql = false)]
 fn sealvec_set_ring_owner(ring: Option<&str>, role: Option<&str>) {
     (|| {
-        let ring = owned(required(ring, "ring")?)?;
         let role = existing_role(role)?;
+        let ring = held(required(ring, "ring")?, Hold::Change)?;
         // SAFETY: two OIDs of roles.
         if !role.oid.is_some_and(|oid| unsafe { pg_sys::is_member_of_role(pg_sys::GetUserId(), oid) }) {
             return Err(SqlError::new(
@@ -133,11 +136,14 @@ fn sealvec_unlock(ring: Option<&str>, kek: Option<&[u8]>) {
 fn sealvec_lock(ring: Option<&str>, everywhere: Option<bool>) {
     (|| {
         let name = required(ring, "ring")?;
-        let number = catalog::ring_by_name(name)?.number;
-        if everywhere == Some(true) {
-            owned(name)?;
-            catalog::close_everywhere(number)?;
-        }
+        let number = match everywhere {
+            Some(true) => {
+                let number = held(name, Hold::Change)?.info.number;
+                catalog::close_everywhere(number)?;
+                number
+            }
+            _ => catalog::ring_by_name(name)?.number,
+        };
         session::lock(number);
         Ok::<_, SqlError>(())
     })()
@@ -154,8 +160,7 @@ fn sealvec_lock_all() {
 #[pg_extern(sql = false)]
 fn sealvec_rotate_kek(ring: Option<&str>, kek: Option<&[u8]>, new_kek: Option<&[u8]>, provider: Option<&str>) {
     (|| {
-        catalog::hold_for_change()?;
-        let mut ring = owned(required(ring, "ring")?)?;
+        let mut ring = held(required(ring, "ring")?, Hold::Change)?;
         let old = kek_of(&ring, kek)?;
         let new = new_kek.map(ClientProvider::kek).transpose()?;
         let to = match (provider, &new) {
@@ -175,8 +180,7 @@ fn sealvec_rotate_kek(ring: Option<&str>, kek: Option<&[u8]>, new_kek: Option<&[
 #[pg_extern(sql = false)]
 fn sealvec_add_data_key(ring: Option<&str>, kek: Option<&[u8]>) -> i32 {
     (|| {
-        catalog::hold_for_change()?;
-        let mut ring = owned(required(ring, "ring")?)?;
+        let mut ring = held(required(ring, "ring")?, Hold::Change)?;
         let kek = kek_of(&ring, kek)?;
         let version = ring.record.add_dek(&kek).map_err(|error| session::naming(&ring, error))?;
         catalog::replace(&ring.record)?;
@@ -213,6 +217,14 @@ fn sealvec_import_ring(exported: Option<&[u8]>, name: Option<&str>) -> pgrx::Uui
 #[pg_extern(sql = false)]
 fn sealvec_ring_is_open(number: i32) -> bool {
     u32::try_from(number).is_ok_and(session::is_open)
+}
+
+/// `hold_ring(number) → boolean`, for the event trigger: keeps the ring from being dropped before the transaction ends;
+/// false if there is none.
+#[pg_extern(sql = false)]
+fn sealvec_hold_ring(number: i32) -> bool {
+    let Ok(number) = u32::try_from(number) else { return false };
+    hold(number, Hold::Use).and_then(|()| catalog::number_is_taken(number)).or_raise()
 }
 
 /// Trigger on the two catalogs: only a superuser writes to them by hand, restore included, and is heard everywhere.
@@ -253,6 +265,19 @@ fn owned(name: &str) -> Result<Ring, SqlError> {
     Err(SqlError::new(ERRCODE_INSUFFICIENT_PRIVILEGE, format!("must be owner of key ring \"{name}\""))
         .detail("What is asked changes the ring for everybody, or hands out its wrapped keys.")
         .hint("The view sealvec.key_rings names its owner; a superuser can do the same."))
+}
+
+/// The ring, if the current user has the rights of its owner, held for `how` and read since.
+fn held(name: &str, how: Hold) -> Result<Ring, SqlError> {
+    let mut number = owned(name)?.info.number; // nobody else may make others wait
+    loop {
+        hold(number, how)?;
+        let ring = owned(name)?;
+        if ring.info.number == number {
+            return Ok(ring);
+        }
+        number = ring.info.number;
+    }
 }
 
 fn existing_role(role: Option<&str>) -> Result<Role, SqlError> {
@@ -314,15 +339,35 @@ fn with_source<R>(kek: Option<&Kek>, provider: &str, make: impl FnOnce(KekSource
     }
 }
 
-/// Columns, domains and composite attributes sealed under the ring in this database; three at most.
+/// Columns, domains and composite attributes sealed under the ring in this database; three at most. As they are now:
+/// the transaction's own snapshot may be older than the lock on the ring, and than a table made meanwhile.
 fn columns_of(number: u32) -> Result<Vec<String>, SqlError> {
-    const QUERY: &str = "SELECT pg_catalog.concat_ws('.', pg_catalog.quote_ident(c.schema), pg_catalog.quote_ident(c.\"table\"), pg_catalog.quote_ident(c.\"column\"))
+    const QUERY: &CStr = c"SELECT pg_catalog.concat_ws('.', pg_catalog.quote_ident(c.schema), pg_catalog.quote_ident(c.\"table\"), pg_catalog.quote_ident(c.\"column\"))
         FROM sealvec.columns c WHERE c.ring_number OPERATOR(pg_catalog.=) $1 ORDER BY 1 LIMIT 3";
-    Spi::connect(|client| {
-        let rows = client.select(QUERY, None, &[(number as i32).into()])?;
-        rows.map(|row| Ok(row.get::<String>(1)?.unwrap_or_default())).collect::<Result<Vec<_>, _>>()
-    })
-    .map_err(|error: pgrx::spi::Error| {
-        SqlError::new(ERRCODE_INTERNAL_ERROR, format!("could not read sealvec.columns: {error}"))
+    Spi::connect(|_| {
+        // SAFETY: inside an SPI connection; one parameter, not null, of the type named; the table of results lives
+        // until the connection ends, and so do the strings made of it.
+        unsafe {
+            let plan = pg_sys::SPI_prepare(QUERY.as_ptr(), 1, [pg_sys::INT4OID].as_mut_ptr());
+            let status = match plan.is_null() {
+                true => pg_sys::SPI_result,
+                false => pg_sys::SPI_execute_snapshot(
+                    plan,
+                    [pg_sys::Datum::from(number as i32)].as_mut_ptr(),
+                    ptr::null(),
+                    pg_sys::GetLatestSnapshot(),
+                    ptr::null_mut(),
+                    true,
+                    false,
+                    0,
+                ),
+            };
+            if status != pg_sys::SPI_OK_SELECT as i32 {
+                return Err(SqlError::new(ERRCODE_INTERNAL_ERROR, format!("could not read sealvec.columns: {status}")));
+            }
+            let found = &*pg_sys::SPI_tuptable;
+            let name = |row| CStr::from_ptr(pg_sys::SPI_getvalue(row, found.tupdesc, 1)).to_string_lossy().into_owned();
+            Ok((0..found.numvals as usize).map(|i| name(*found.vals.add(i))).collect())
+        }
     })
 }

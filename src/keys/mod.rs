@@ -9,6 +9,7 @@ mod expiry;
 mod export;
 mod functions;
 mod held;
+mod hold;
 mod kek;
 mod provider;
 mod session;
@@ -16,7 +17,7 @@ mod session_key;
 mod table;
 mod watch;
 
-pub use catalog::{RingInfo, lasting_dek_version, ring_by_name, ring_by_number};
+pub use catalog::{RingInfo, hold_by_name, hold_by_number, lasting_dek_version, ring_by_number};
 pub use held::on_close;
 pub use session::{generation, is_open, with_dek};
 pub use session_key::with_session_key;

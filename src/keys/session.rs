@@ -15,11 +15,14 @@ use sealvec_core::keys::{Dek, Kek, Uuid};
 
 use super::arena::{self, KEY_LEN};
 use super::backend::{Users, current_user, now_ms, process_id, statement};
-use super::catalog::{self, Ring, RingInfo};
+use super::catalog::{self, Ring, RingInfo, Standing};
 use super::held::{self, Held, OpenRings};
 use super::{expiry, provider, session_key, watch};
 use crate::error::SqlError;
 use crate::guc;
+
+/// How often a session of a standby looks whether its open rings are still to be open.
+const LOOK_AGAIN_MS: u64 = 1000;
 
 thread_local! {
     static SESSION: RefCell<OpenRings> = RefCell::new(OpenRings::new());
@@ -305,6 +308,19 @@ fn settle() -> Result<(), SqlError> {
 
 #[cold]
 fn settle_slowly() -> Result<(), SqlError> {
+    close_due();
+    let Some(check) = watch::Check::start(watch::OPEN_RINGS) else { return Ok(()) };
+    // SAFETY: only reads the transaction's state.
+    match unsafe { pg_sys::IsTransactionState() } {
+        true => compare(|number| catalog::ring(number).ok().map(Standing::from)),
+        false => SESSION.with_borrow_mut(|session| session.close(|_| true)), // no catalog to ask
+    }
+    check.done();
+    Ok(())
+}
+
+/// Closes what a callback asked for, what another user or process opened, and what has outlived its time.
+fn close_due() {
     close_dropped();
     let ttl_ms = u64::from(guc::key_ttl_s()) * 1000;
     let now_ms = now_ms();
@@ -312,46 +328,76 @@ fn settle_slowly() -> Result<(), SqlError> {
         let same = session.users == Users::now() && session.pid == process_id();
         session.close(|held| !same || ttl_ms != 0 && now_ms.saturating_sub(held.opened_ms) >= ttl_ms);
     });
-    let Some(check) = watch::Check::start(watch::OPEN_RINGS) else { return Ok(()) };
-    // SAFETY: only reads the transaction's state.
-    if !unsafe { pg_sys::IsTransactionState() } {
-        SESSION.with_borrow_mut(|session| session.close(|_| true)); // no catalog to ask
-        check.done();
-        return Ok(());
-    }
+}
+
+/// Closes every ring that does not stand as it did when it was opened. `standing` looks in the catalog.
+fn compare(standing: impl Fn(u32) -> Option<Standing>) {
     // KMS-backed rings open again on demand, and are checked then. A client can't be asked again.
     let kept: Vec<(u32, i64, Uuid)> = SESSION.with_borrow_mut(|session| {
         session.close(|held| !held.is_client_held);
         session.rings.values().map(|held| (held.info.number, held.epoch, held.info.uuid)).collect()
     });
     for (number, epoch, uuid) in kept {
-        let found = catalog::ring(number).ok().filter(|ring| ring.epoch == epoch && ring.info.uuid == uuid);
+        let found = standing(number).filter(|found| found.epoch == epoch && found.uuid == uuid);
         SESSION.with_borrow_mut(|session| match (found, session.rings.get_mut(&number)) {
-            (Some(ring), Some(held)) => {
-                held.info = Rc::new(ring.info); // it may have been renamed
+            (Some(found), Some(held)) => {
+                held.info = Rc::new(RingInfo { name: found.name, ..(*held.info).clone() });
                 held.allowed = held.opener; // a grant may have been taken back
             }
             _ => session.close(|held| held.info.number == number),
         });
     }
-    check.done();
-    Ok(())
 }
 
 /// Between two statements: closes what is due, and sees to it that the rest goes when it is, also in a backend that
 /// idles.
+///
+/// Waits for nobody and reports nothing: this is the end of somebody's commit, or a backend that waits for its client and
+/// would take an error for the end of the connection. A ring that can't be looked at is closed.
 pub fn at_end() {
     if SESSION.with_borrow(|session| session.rings.is_empty()) {
         let _ = expiry::set(None); // turning it off cannot fail for a timer that is there
         return;
     }
-    if settle_slowly().and_then(|()| set_alarm()).is_err() {
+    close_due();
+    if let Some(check) = watch::Check::start(watch::OPEN_RINGS) {
+        let _undisturbed = Undisturbed::start();
+        compare(catalog::standing_at_once);
+        check.done();
+    }
+    if set_alarm().is_err() {
         SESSION.with_borrow_mut(|session| session.close(|_| true));
     }
 }
 
+/// Sets when this backend is next woken, should it idle then.
 fn set_alarm() -> Result<(), SqlError> {
-    expiry::set(SESSION.with_borrow(OpenRings::due_ms))
+    let due_ms = SESSION.with_borrow(OpenRings::due_ms);
+    // SAFETY: reads a flag of the server.
+    let is_standby = unsafe { pg_sys::RecoveryInProgress() };
+    expiry::set(match is_standby && SESSION.with_borrow(|session| !session.rings.is_empty()) {
+        // What the primary changes comes with its log, and nobody here wakes those whom it concerns.
+        true => Some(due_ms.unwrap_or(u64::MAX).min(now_ms() / LOOK_AGAIN_MS * LOOK_AGAIN_MS + LOOK_AGAIN_MS)),
+        false => due_ms,
+    })
+}
+
+/// While it lives, no cancel and no termination is answered; they are afterwards.
+struct Undisturbed;
+
+impl Undisturbed {
+    fn start() -> Self {
+        // SAFETY: what HOLD_INTERRUPTS does; this thread alone changes it.
+        unsafe { pg_sys::InterruptHoldoffCount += 1 };
+        Self
+    }
+}
+
+impl Drop for Undisturbed {
+    fn drop(&mut self) {
+        // SAFETY: what RESUME_INTERRUPTS does. An ERROR sets the count to 0.
+        unsafe { pg_sys::InterruptHoldoffCount = pg_sys::InterruptHoldoffCount.saturating_sub(1) };
+    }
 }
 
 /// Closes everything if a callback asked for it.

@@ -22,11 +22,28 @@ impl Table {
     pub fn open(name: &CStr, lock: u32) -> Result<Self, SqlError> {
         let oid = oid_of(name)?;
         if lock > pg_sys::AccessShareLock {
-            // SAFETY: a C string for the message. Writes below SQL have to ask what the executor asks for SQL.
-            unsafe { pg_sys::PreventCommandIfReadOnly(c"a change of key rings".as_ptr()) };
+            prevent_read_only();
         }
         // SAFETY: `oid` names a table; table_open locks it or reports an error.
         Ok(Self(unsafe { pg_sys::table_open(oid, lock as pg_sys::LOCKMODE) }))
+    }
+
+    /// The table with this OID, for a reader that neither waits for its lock nor minds that it is gone. Not by name:
+    /// the catalogs that know names may have to be waited for.
+    pub fn open_at_once(oid: pg_sys::Oid) -> Option<Self> {
+        let mode = pg_sys::AccessShareLock as pg_sys::LOCKMODE;
+        // SAFETY: any OID may be locked, and try_table_open answers null for one that names nothing any more.
+        unsafe {
+            if !pg_sys::ConditionalLockRelationOid(oid, mode) {
+                return None;
+            }
+            let table = pg_sys::try_table_open(oid, pg_sys::NoLock as pg_sys::LOCKMODE);
+            if table.is_null() {
+                pg_sys::UnlockRelationOid(oid, mode);
+                return None;
+            }
+            Some(Self(table))
+        }
     }
 
     /// Its OID.
@@ -226,8 +243,15 @@ pub fn value<T: IntoDatum>(value: T) -> Value {
     value.into_datum()
 }
 
+/// Reports an error in a read-only transaction and on a standby. Writes below SQL have to ask what the executor asks
+/// for SQL.
+pub fn prevent_read_only() {
+    // SAFETY: a C string for the message.
+    unsafe { pg_sys::PreventCommandIfReadOnly(c"a change of key rings".as_ptr()) };
+}
+
 /// OID of a table or index of schema `sealvec`.
-fn oid_of(name: &CStr) -> Result<pg_sys::Oid, SqlError> {
+pub fn oid_of(name: &CStr) -> Result<pg_sys::Oid, SqlError> {
     // SAFETY: both look-ups take C strings and return InvalidOid for what does not exist.
     let oid = unsafe {
         let schema = pg_sys::get_namespace_oid(c"sealvec".as_ptr(), true);

@@ -5,12 +5,13 @@
 //! aborts, so they allocate nothing and report nothing.
 
 use std::ffi::c_void;
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU32, Ordering::Relaxed};
 
 use pgrx::guc::{GucContext, GucFlags, GucRegistry, GucSetting};
 use pgrx::prelude::*;
 
-use super::{session, session_key};
+use super::backend::process_id;
+use super::{expiry, session, session_key};
 
 /// The catalog cache is out of date.
 pub const CATALOG_CACHE: u32 = 1;
@@ -26,6 +27,8 @@ static HAPPENED: AtomicU32 = AtomicU32::new(0);
 
 /// OID of sealvec.key_ring as last opened; 0 before that, when nothing is cached either.
 static RELATION: AtomicU32 = AtomicU32::new(0);
+/// The process whose end will be noticed; a forked child's will not.
+static WILL_WIPE: AtomicI32 = AtomicI32::new(0);
 /// Our own call of set_config_option is under way.
 static ARMING: AtomicBool = AtomicBool::new(false);
 
@@ -66,6 +69,11 @@ impl Drop for Check {
     }
 }
 
+/// The relation that counts, if there is one.
+pub fn relation_seen() -> Option<pg_sys::Oid> {
+    Some(pg_sys::Oid::from(RELATION.load(Relaxed))).filter(|oid| *oid != pg_sys::InvalidOid)
+}
+
 /// From now on, changes of this relation count.
 pub fn relation(oid: pg_sys::Oid) {
     RELATION.store(oid.to_u32(), Relaxed);
@@ -80,7 +88,6 @@ pub fn init() {
             pg_sys::CacheRegisterSyscacheCallback(cache as i32, Some(role_changed), pg_sys::Datum::null());
         }
         pg_sys::RegisterXactCallback(Some(transaction_ends), std::ptr::null_mut());
-        pg_sys::on_proc_exit(Some(process_exits), pg_sys::Datum::null());
         GucRegistry::define_bool_guc_with_hooks(
             MARKER_NAME,
             c"Set by sealvec while keys are open in the session.",
@@ -95,8 +102,13 @@ pub fn init() {
     }
 }
 
-/// Makes sure that RESET ALL will be noticed; before any key is kept.
+/// Makes sure that RESET ALL, and the end of the process, will be noticed; before any key is kept.
 pub fn arm() {
+    // Not in `init`: under shared_preload_libraries that runs in the postmaster, and its children forget the callback.
+    if WILL_WIPE.swap(process_id(), Relaxed) != process_id() {
+        // SAFETY: the callback lives as long as the library, which Postgres never unloads.
+        unsafe { pg_sys::on_proc_exit(Some(process_exits), pg_sys::Datum::null()) };
+    }
     if MARKER.get() {
         return;
     }
@@ -174,6 +186,9 @@ unsafe extern "C-unwind" fn role_changed(_arg: pg_sys::Datum, _cache: i32, _hash
 unsafe extern "C-unwind" fn transaction_ends(event: pg_sys::XactEvent::Type, _arg: *mut c_void) {
     if !matches!(event, pg_sys::XactEvent::XACT_EVENT_PRE_COMMIT | pg_sys::XactEvent::XACT_EVENT_PRE_PREPARE) {
         return;
+    }
+    if event == pg_sys::XactEvent::XACT_EVENT_PRE_PREPARE {
+        expiry::refuse_to_prepare();
     }
     if session_key::is_drawn() {
         arm(); // the rollback of a savepoint may have disarmed it

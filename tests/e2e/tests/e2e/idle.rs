@@ -1,12 +1,15 @@
 //! Keys leave the memory of a session that does nothing: when their time is up, when somebody locks the ring
 //! everywhere, when the user changes.
 
+use std::io::{BufRead, BufReader};
+use std::process::{Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use postgres::Client;
 use sealvec_core::crypto::kdf::{Deriver, Label};
 use sealvec_core::keys::{Kek, RingRecord, Uuid};
+use sealvec_e2e::standby::Standby;
 use sealvec_e2e::{Cluster, cluster, data, error_of, memory, one, page, run};
 
 const KEK: &str = "decode(repeat('a7', 32), 'hex')";
@@ -22,8 +25,8 @@ struct Vault {
 }
 
 impl Vault {
-    fn start(name: &str) -> Self {
-        let cluster = Cluster::start(name, &["autovacuum=off"]);
+    fn start(name: &str, settings: &[&str]) -> Self {
+        let cluster = Cluster::start(name, &[settings, &["autovacuum=off"]].concat());
         let mut admin = cluster.client();
         run(&mut admin, "CREATE ROLE app LOGIN; CREATE ROLE other LOGIN");
         run(&mut admin, &format!("DO $$ BEGIN PERFORM sealvec.create_key_ring('vault', kek => {KEK}); END $$"));
@@ -46,7 +49,10 @@ impl Vault {
 
     /// A session of `user` that has searched under the ring, with both keys in its memory; and its process.
     fn open_as(&self, user: &str, ttl: &str) -> (Client, i32) {
-        let mut client = self.cluster.connect_as(user, "e2e");
+        self.open_in(self.cluster.connect_as(user, "e2e"), ttl)
+    }
+
+    fn open_in(&self, mut client: Client, ttl: &str) -> (Client, i32) {
         run(&mut client, &format!("SET sealvec.key_ttl = '{ttl}'"));
         let pid = one(&mut client, "SELECT pg_backend_pid()");
         self.use_it(&mut client);
@@ -90,7 +96,7 @@ fn an_idle_session_keeps_no_key_beyond_its_time() {
         eprintln!("skipped: looking into a backend's memory needs root");
         return;
     }
-    let vault = Vault::start("idle-time");
+    let vault = Vault::start("idle-time", &[]);
     let (mut long, long_pid) = vault.open_as("app", "1h");
     let (mut idle, pid) = vault.open_as("app", "2s");
     thread::sleep(Duration::from_millis(1_000));
@@ -135,7 +141,7 @@ fn locking_everywhere_and_another_user_take_the_keys_out_of_memory() {
         eprintln!("skipped: looking into a backend's memory needs root");
         return;
     }
-    let vault = Vault::start("idle-lock");
+    let vault = Vault::start("idle-lock", &[]);
     let soon = Duration::from_millis(1_000);
     let (_app, app) = vault.open_as("app", "1h");
     let (mut inside, inside_pid) = vault.open_as("app", "1h");
@@ -161,4 +167,70 @@ fn locking_everywhere_and_another_user_take_the_keys_out_of_memory() {
         run(&mut admin, back);
     }
     vault.cluster.log_is_clean();
+}
+
+#[test]
+fn a_session_of_a_standby_hears_that_the_primary_locked_the_ring() {
+    if !cluster::is_root() {
+        eprintln!("skipped: looking into a backend's memory needs root");
+        return;
+    }
+    let vault = Vault::start("idle-standby", &[]);
+    let standby = Standby::start(&vault.cluster);
+    standby.catch_up();
+    let (_idle, idle) = vault.open_in(standby.client(), "0");
+    thread::sleep(Duration::from_millis(2_500));
+    assert_ne!(vault.held(idle).0, 0, "nothing happened yet");
+    run(&mut vault.cluster.client(), "SELECT sealvec.lock('vault', everywhere => true)");
+    standby.catch_up();
+    assert!(vault.gone_within(idle, Duration::from_millis(2_000)), "an idle session: {:?}", vault.held(idle));
+    vault.cluster.log_is_clean();
+}
+
+/// Stops the process named by its argument when it is about to give its memory back, until a line comes in.
+const AT_EXIT: &str = "
+import ctypes, os, sys
+pid = int(sys.argv[1])
+ptrace = ctypes.CDLL(None, use_errno=True).ptrace
+ptrace.argtypes = [ctypes.c_long] * 4
+SEIZE, DETACH, CONT, TRACEEXIT = 0x4206, 17, 7, 0x40
+if ptrace(SEIZE, pid, 0, TRACEEXIT):
+    sys.exit(os.strerror(ctypes.get_errno()))
+print('seized', flush=True)
+while True:
+    _, status = os.waitpid(pid, 0x40000000)
+    if status >> 16 == 6:
+        break
+    ptrace(CONT, pid, 0, 0 if status >> 16 else os.WSTOPSIG(status))
+print('exits', flush=True)
+sys.stdin.readline()
+ptrace(DETACH, pid, 0, 0)
+";
+
+#[test]
+fn a_session_that_ends_leaves_no_key_in_the_memory_it_gives_back() {
+    if !cluster::is_root() {
+        eprintln!("skipped: looking into a backend's memory needs root");
+        return;
+    }
+    for settings in [&[][..], &["shared_preload_libraries=sealvec"]] {
+        let vault = Vault::start("idle-exit", settings);
+        let (client, pid) = vault.open_as("app", "1h");
+        let mut watcher = Command::new("python3")
+            .args(["-c", AT_EXIT, &pid.to_string()])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("python3 runs");
+        let mut lines = BufReader::new(watcher.stdout.take().expect("piped")).lines();
+        let mut line = || lines.next().expect("a line").expect("text");
+        assert_eq!(line(), "seized");
+        drop(client);
+        assert_eq!(line(), "exits");
+        let deks = vault.held(pid).0;
+        drop(watcher.stdin.take());
+        assert!(watcher.wait().expect("it ends").success());
+        assert_eq!(deks, 0, "{settings:?}");
+        vault.cluster.log_is_clean();
+    }
 }

@@ -6,6 +6,7 @@ mod crash;
 mod cursor;
 mod drivers;
 mod idle;
+mod key_locks;
 mod locked;
 mod plaintext;
 mod recall;
