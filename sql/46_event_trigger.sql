@@ -150,17 +150,55 @@ BEGIN
 END
 $$;
 
--- The name of statistics whose expressions may open a vector: these, if given, else the first of the table, or of
--- all tables if the relation is a composite type. NULL if there are none.
+-- What a change of a relation changes: the columns, types, functions and operators that its row type is part of, its
+-- children and typed tables as well.
+CREATE FUNCTION sealvec.reached_from(relation oid) RETURNS TABLE (class oid, object oid, part integer)
+    LANGUAGE plpgsql STABLE PARALLEL SAFE
+AS $$
+BEGIN
+    RETURN QUERY
+        WITH RECURSIVE reached (class, object, part) AS (
+            SELECT 'pg_class'::regclass::oid, $1, 0
+        UNION
+            SELECT next.* FROM reached r CROSS JOIN LATERAL (
+                SELECT 'pg_type'::regclass::oid, c.reltype, 0 FROM pg_class c
+                WHERE r.class = 'pg_class'::regclass AND c.oid = r.object AND c.reltype <> 0
+            UNION ALL
+                SELECT r.class, i.inhrelid, 0 FROM pg_inherits i
+                WHERE r.class = 'pg_class'::regclass AND r.part = 0 AND i.inhparent = r.object
+            UNION ALL
+                SELECT d.classid, d.objid, d.objsubid FROM pg_depend d
+                WHERE r.class = 'pg_type'::regclass AND d.refclassid = r.class AND d.refobjid = r.object
+                    AND d.classid IN ('pg_type'::regclass, 'pg_class'::regclass, 'pg_proc'::regclass, 'pg_operator'::regclass)
+            ) next
+        )
+        SELECT * FROM reached;
+END
+$$;
+
+-- The name of statistics whose expressions may open a vector: these, if given, else the first of those that a sealed
+-- column in the relation's row may have made so. NULL if there are none. Not what is another session's: it must stop
+-- nobody else.
 CREATE FUNCTION sealvec.statistics_of_opened(statistics oid, relation oid) RETURNS text
     LANGUAGE plpgsql STABLE PARALLEL SAFE
 AS $$
 BEGIN
+    IF $1 IS NULL AND NOT sealvec.type_holds_sealvec((SELECT reltype FROM pg_class WHERE pg_class.oid = $2), true) THEN
+        RETURN NULL;
+    END IF;
     RETURN (
         SELECT identity
-        FROM pg_statistic_ext s, pg_identify_object('pg_statistic_ext'::regclass, s.oid, 0)
+        FROM pg_statistic_ext s
+        JOIN pg_class c ON c.oid = s.stxrelid
+        CROSS JOIN pg_identify_object('pg_statistic_ext'::regclass, s.oid, 0)
         WHERE s.stxexprs IS NOT NULL
-            AND (s.oid = $1 OR s.stxrelid = $2 OR (SELECT relkind FROM pg_class WHERE pg_class.oid = $2) = 'c')
+            AND CASE WHEN $1 IS NOT NULL THEN s.oid = $1 ELSE s.oid IN (
+                SELECT d.objid
+                FROM sealvec.reached_from($2) r
+                JOIN pg_depend d ON d.refclassid = r.class AND d.refobjid = r.object AND (r.part = 0 OR d.refobjsubid = r.part)
+                WHERE d.classid = 'pg_statistic_ext'::regclass)
+            END
+            AND NOT pg_is_other_temp_schema(s.stxnamespace) AND NOT pg_is_other_temp_schema(c.relnamespace)
             AND (sealvec.opener_in('pg_statistic_ext'::regclass, s.oid, true) IS NOT NULL
                 -- Whatever is done to a sealed column itself, to be sure.
                 OR EXISTS (

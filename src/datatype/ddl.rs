@@ -2,19 +2,32 @@
 //!
 //! A stored expression outlives the session whose key sealed its constants, so it would fail for ever after.
 
+use pgrx::PgSqlErrorCode::ERRCODE_PROGRAM_LIMIT_EXCEEDED;
 use pgrx::prelude::*;
 use sealvec_core::format::value::{HEADER_LEN, ValueHeader, ValueKind};
 
 use super::opened;
+use crate::error::{OrRaise, SqlError};
+
+/// How many places of one expression are opened to see whether they are vectors of this session. Each costs up to 64 kB
+/// of decryption, and who writes the expression may make any byte look like a header.
+const TRIALS_MAX: usize = 64;
+/// Bytes looked at between two looks for a cancel.
+const STRIDE: usize = 1 << 16;
 
 /// `sealvec.holds_session_value(pg_node_tree, oid)`: whether the expression holds a constant that only a session can
 /// open: of the given type, or inside an array or a row.
 #[pg_extern(sql = false)]
 fn sealvec_holds_session_value(tree: &[u8], sealvec: pg_sys::Oid) -> bool {
-    constants(tree).any(|(kind, bytes)| {
+    let mut trials = 0;
+    for (kind, bytes) in constants(tree) {
+        pgrx::check_for_interrupts!();
         let inside = if kind == sealvec.to_u32() { Inside::Itself } else { Inside::Other };
-        holds_session_value(&bytes, inside)
-    })
+        if holds_session_value(&bytes, inside, &mut trials).or_raise() {
+            return true;
+        }
+    }
+    false
 }
 
 enum Inside {
@@ -73,14 +86,36 @@ fn number<T: std::str::FromStr>(text: &[u8]) -> Option<T> {
 /// Looks for the header of a session value at every place: in an array or row, values stand somewhere in the middle.
 ///
 /// Twelve given bytes might stand in a constant of any type by chance, so there the value must open, too.
-fn holds_session_value(bytes: &[u8], inside: Inside) -> bool {
-    bytes.windows(HEADER_LEN).enumerate().any(|(at, front)| {
-        let Ok(header) = ValueHeader::decode_front(front) else { return false };
-        let Some(value) = bytes.get(at..at + header.value_len()) else { return false };
-        matches!(header.kind(), ValueKind::Session)
-            && match inside {
-                Inside::Itself => true,
-                Inside::Other => opened::with_bytes(value, |_| ()).is_ok(),
-            }
-    })
+fn holds_session_value(bytes: &[u8], inside: Inside, trials: &mut usize) -> Result<bool, SqlError> {
+    for (at, front) in bytes.windows(HEADER_LEN).enumerate() {
+        if at % STRIDE == 0 {
+            pgrx::check_for_interrupts!();
+        }
+        let Ok(header) = ValueHeader::decode_front(front) else { continue };
+        let Some(value) = bytes.get(at..at + header.value_len()) else { continue };
+        if !matches!(header.kind(), ValueKind::Session) {
+            continue;
+        }
+        if matches!(inside, Inside::Itself) {
+            return Ok(true);
+        }
+        *trials += 1;
+        if *trials > TRIALS_MAX {
+            return Err(too_many_trials());
+        }
+        pgrx::check_for_interrupts!();
+        if opened::with_bytes(value, |_| ()).is_ok() {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
+fn too_many_trials() -> SqlError {
+    SqlError::new(
+        ERRCODE_PROGRAM_LIMIT_EXCEEDED,
+        format!("a stored expression has more than {TRIALS_MAX} places that look like a vector of a session"),
+    )
+    .detail("Each is tried with the key of this session, because such a vector could not be opened after its end.")
+    .hint("Keep such bytes in a table, not in a default, constraint, view or function body.")
 }

@@ -6,10 +6,10 @@ use std::ptr;
 use pgrx::PgSqlErrorCode::*;
 use pgrx::prelude::*;
 use sealvec_core::keys::{Kek, KekSource, RingRecord};
-use sealvec_kms::ClientProvider;
 
 use super::catalog::{self, Ring};
 use super::hold::{Hold, hold};
+use super::kek::shown;
 use super::table::Role;
 use super::{export, provider, session};
 use crate::error::{OrRaise, SqlError};
@@ -37,7 +37,7 @@ fn sealvec_create_key_ring(name: Option<&str>, kek: Option<&[u8]>, provider: Opt
 fn create(name: Option<&str>, kek: Option<&[u8]>, provider: Option<&str>) -> Result<pgrx::Uuid, SqlError> {
     let name = required(name, "name")?;
     check_name(name)?;
-    let kek = kek.map(ClientProvider::kek).transpose()?;
+    let kek = kek.map(shown).transpose()?;
     let record =
         with_source(kek.as_ref(), provider.unwrap_or(if kek.is_some() { "client" } else { "local" }), |source| {
             let mut failed = None;
@@ -162,7 +162,7 @@ fn sealvec_rotate_kek(ring: Option<&str>, kek: Option<&[u8]>, new_kek: Option<&[
     (|| {
         let mut ring = held(required(ring, "ring")?, Hold::Change)?;
         let old = kek_of(&ring, kek)?;
-        let new = new_kek.map(ClientProvider::kek).transpose()?;
+        let new = new_kek.map(shown).transpose()?;
         let to = match (provider, &new) {
             (Some(provider), _) => provider,
             (None, Some(_)) => "client",
@@ -301,7 +301,7 @@ fn require_superuser(what: &str) -> Result<(), SqlError> {
 fn old_kek(ring: &Ring, kek: Option<&[u8]>) -> Result<Option<Kek>, SqlError> {
     let name = &ring.info.name;
     match (ring.record.is_client_held(), kek) {
-        (true, Some(kek)) => Ok(Some(ClientProvider::kek(kek)?)),
+        (true, Some(kek)) => Ok(Some(shown(kek)?)),
         (true, None) => {
             Err(SqlError::new(ERRCODE_NULL_VALUE_NOT_ALLOWED, format!("key ring \"{name}\" needs its key"))
                 .detail("Its key is held by the client.")

@@ -114,6 +114,64 @@ CREATE FUNCTION of_growing(growing) RETURNS int LANGUAGE sql IMMUTABLE AS 'SELEC
 CREATE TABLE grown (g growing);
 CREATE STATISTICS good_row ON (of_growing(g)) FROM grown;
 ALTER TYPE growing ADD ATTRIBUTE e sealvec(3, ddl);
+-- … also one of a table's row, of what inherits from the table, of a typed table, deep inside, or taken by an operator
+CREATE TABLE growing_table (id int);
+CREATE TABLE growing_child () INHERITS (growing_table);
+CREATE TABLE growing_parts (id int) PARTITION BY RANGE (id);
+CREATE TABLE growing_part PARTITION OF growing_parts DEFAULT;
+CREATE TABLE growing_typed OF growing;
+CREATE VIEW growing_view AS SELECT 1 AS id;
+CREATE TYPE around AS (rows growing_table[]);
+CREATE DOMAIN domain_around AS around;
+CREATE FUNCTION of_table(growing_table) RETURNS int LANGUAGE sql IMMUTABLE AS 'SELECT 1';
+CREATE FUNCTION of_child(growing_child) RETURNS int LANGUAGE sql IMMUTABLE AS 'SELECT 1';
+CREATE FUNCTION of_part(growing_part) RETURNS int LANGUAGE sql IMMUTABLE AS 'SELECT 1';
+CREATE FUNCTION of_typed(growing_typed) RETURNS int LANGUAGE sql IMMUTABLE AS 'SELECT 1';
+CREATE FUNCTION of_view(growing_view) RETURNS int LANGUAGE sql IMMUTABLE AS 'SELECT 1';
+CREATE OPERATOR ## (RIGHTARG = growing_table, FUNCTION = of_table);
+CREATE TABLE holder (t growing_table, c growing_child, p growing_part, y growing_typed, v growing_view, a domain_around, id int);
+DROP STATISTICS good_row;
+CREATE STATISTICS over_it ON (of_table(t)) FROM holder;
+ALTER TABLE growing_table ADD e sealvec(3, ddl);
+DROP STATISTICS over_it;
+CREATE STATISTICS over_it ON (## t) FROM holder;
+ALTER TABLE growing_table ADD e sealvec(3, ddl);
+DROP STATISTICS over_it;
+CREATE STATISTICS over_it ON (of_child(c)) FROM holder;
+ALTER TABLE growing_table ADD e sealvec(3, ddl);
+DROP STATISTICS over_it;
+CREATE STATISTICS over_it ON (of_anything(a)) FROM holder;
+ALTER TABLE growing_table ADD e sealvec(3, ddl);
+DROP STATISTICS over_it;
+CREATE STATISTICS over_it ON (of_table(ROW(id))) FROM holder;
+ALTER TABLE growing_table ADD e sealvec(3, ddl);
+DROP STATISTICS over_it;
+CREATE STATISTICS over_it ON (of_part(p)) FROM holder;
+ALTER TABLE growing_parts ADD e sealvec(3, ddl);
+DROP STATISTICS over_it;
+CREATE STATISTICS over_it ON (of_typed(y)) FROM holder;
+ALTER TYPE growing ADD ATTRIBUTE e sealvec(3, ddl) CASCADE;
+DROP STATISTICS over_it;
+CREATE STATISTICS over_it ON (of_view(v)) FROM holder;
+CREATE OR REPLACE VIEW growing_view AS SELECT 1 AS id, NULL::sealvec(3, ddl) AS e;
+-- Others' statistics stop nobody: those that the command did not touch …
+ALTER EVENT TRIGGER sealvec_check_ddl DISABLE;
+CREATE OR REPLACE VIEW growing_view AS SELECT 1 AS id, NULL::sealvec(3, ddl) AS e;
+ALTER EVENT TRIGGER sealvec_check_ddl ENABLE ALWAYS;
+CREATE TYPE good_innocent AS (id int);
+ALTER TYPE good_innocent ADD ATTRIBUTE e sealvec(3, ddl);
+ALTER TYPE growing ADD ATTRIBUTE e sealvec(3, ddl) CASCADE;
+ALTER TABLE growing_table ADD e sealvec(3, ddl);
+DROP STATISTICS over_it;
+-- … and those that another session has for itself.
+CREATE TABLE growing_again (id int);
+CREATE TEMP TABLE mine (g growing_again);
+CREATE FUNCTION pg_temp.of_again(growing_again) RETURNS int LANGUAGE sql IMMUTABLE AS 'SELECT 1';
+CREATE STATISTICS pg_temp.of_mine ON (pg_temp.of_again(g)) FROM mine;
+\setenv PGDATABASE :DBNAME
+\! psql -Xq -c "ALTER TABLE ddl.growing_again ADD e sealvec(3, ddl)" -c "CREATE TYPE ddl.good_beside_mine AS (id int)" 2>&1
+ALTER TABLE growing_again ADD f sealvec(3, ddl);
+DROP TABLE mine;
 \set VERBOSITY default
 
 -- What else Postgres would store: it refuses functions that are not IMMUTABLE, and ours that open are not.
@@ -136,7 +194,7 @@ CREATE TABLE bad (id int) PARTITION BY RANGE ((id + sealvec.dims('[1,2,3]')));
 CREATE INDEX good_dims ON nested (sealvec.dims(e));
 CREATE INDEX good_row_id ON nested (((p).id));
 CREATE INDEX good_sealed_expression ON nested USING sealed_ivf ((coalesce(e, (p).e)));
-DROP TABLE nested, grown;
+DROP TABLE nested, grown, holder;
 
 -- A key is no value of a column, whatever the type is called.
 CREATE DOMAIN bad AS sealvec.kek;
@@ -163,6 +221,12 @@ RESET ROLE;
 GRANT USAGE ON SCHEMA sealvec TO PUBLIC;
 REVOKE ALL ON SCHEMA ddl FROM ddl_stranger;
 DROP ROLE ddl_stranger;
+
+-- Bytes that look like vectors of a session are tried, but not without end.
+SELECT '\x' || repeat('010201000000000000000000', 68) AS sixty_four, '\x' || repeat('010201000000000000000000', 69) AS one_more \gset
+CREATE TABLE good_bytes (b bytea DEFAULT :'sixty_four');
+CREATE TABLE bad (b bytea DEFAULT :'one_more');
+CREATE TABLE bad (b bytea CHECK (b NOT IN (:'sixty_four', :'one_more')));
 
 -- Braces and constants in somebody's text are no constants of ours.
 CREATE VIEW braces AS SELECT '{CONST :consttype 600 :constvalue 4 [ 1 2 3 4 ]}'::text AS t, B'0101'::bit(4) AS b, ARRAY[513,0,0,0,0,0,0,0,0,0,0,0,0,0,0,0]::int[] AS a;
