@@ -8,7 +8,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use sealvec_e2e::answers::{self, Near, by_index, try_nearest};
-use sealvec_e2e::page::{self, KINDS, PAGE};
+use sealvec_e2e::page::{self, KIND, KINDS, PAGE};
 use sealvec_e2e::xtask::must;
 use sealvec_e2e::{Cluster, Matrix, Random, data, error_of, one, run};
 
@@ -297,6 +297,115 @@ fn cases(short: &[u8], long: &[u8], other: &[u8]) -> Vec<Case> {
         fault: Fault::Cut { blocks: blocks - 1 },
     });
     cases
+}
+
+/// Who can write the files can also put back what lay in them before, tags and all.
+#[test]
+fn a_page_rolled_back_is_seen_or_changes_no_answer() {
+    let mut cluster = Cluster::start("tamper-back", &["fsync=off", "full_page_writes=off", "autovacuum=off", BLIND]);
+    let mut admin = cluster.connect_to("postgres");
+    run(&mut admin, "CREATE DATABASE model");
+    let mut client = cluster.connect_to("model");
+    run(&mut client, "CREATE EXTENSION sealvec");
+    run(&mut client, "DO $$ BEGIN PERFORM sealvec.create_key_ring('notes'); END $$");
+    let vectors = data::vectors().cut(1_500, 48);
+    data::table(&mut client, "short", "notes", &vectors);
+    run(
+        &mut client,
+        "CREATE TABLE spare AS SELECT * FROM short;
+         CREATE INDEX short_idx ON short USING sealed_ivf (embedding) WITH (lists = 6);
+         INSERT INTO short SELECT id + 10000, embedding FROM spare WHERE id < 150;
+         DELETE FROM short WHERE id % 50 = 3",
+    );
+    for command in ["VACUUM short", "CHECKPOINT"] {
+        run(&mut client, command);
+    }
+    let path: String = one(&mut client, "SELECT pg_relation_filepath('short_idx')");
+    let before = page::read(&cluster.path("data").join(&path));
+    // Every third row gives its place in the heap to a row with another vector; then all lists are made anew.
+    run(&mut client, "DELETE FROM short WHERE id % 3 = 1");
+    run(&mut client, "VACUUM short");
+    run(&mut client, "INSERT INTO short SELECT id + 20000, embedding FROM spare WHERE id % 3 = 2");
+    for command in ["SELECT sealvec.merge('short_idx')", "SELECT sealvec.train('short_idx')", "CHECKPOINT"] {
+        run(&mut client, command);
+    }
+    run(&mut client, "INSERT INTO short SELECT id + 30000, embedding FROM spare WHERE id % 3 = 0");
+    for command in ["VACUUM short", "CHECKPOINT", "SELECT sealvec.verify_index('short_idx')"] {
+        run(&mut client, command);
+    }
+    let after = page::read(&cluster.path("data").join(&path));
+    let queries = data::queries().cut(3, 48);
+    by_index(&mut client, "short", "<->");
+    let expected: Vec<Vec<Near>> = (0..queries.rows())
+        .map(|query| answers::nearest(&mut client, "short", "<->", queries.row(query), 40))
+        .collect();
+    drop(client);
+
+    let kind = |pages: &[u8], block: usize| pages[block * PAGE + KIND];
+    let mut cases: Vec<(String, Vec<usize>)> = Vec::new();
+    for block in 0..before.len() / PAGE {
+        let range = block * PAGE + 8..(block + 1) * PAGE; // what lies in front of it is the LSN
+        if before[range.clone()] != after[range] {
+            let what = format!("block {block}, of kind {} back to {}", kind(&after, block), kind(&before, block));
+            cases.push((what, vec![block]));
+        }
+    }
+    // Slots come alive again, with their records.
+    let rows = |block: &usize| [3, 4].contains(&kind(&before, *block)) && kind(&before, *block) == kind(&after, *block);
+    cases.push(("slots and records".to_owned(), (0..before.len() / PAGE).filter(rows).collect()));
+    cases.push(("all that was".to_owned(), (0..before.len() / PAGE).collect()));
+    for changed in [1, 3, 4, 7, 8] {
+        let seen = cases.iter().any(|(_, blocks)| blocks.len() == 1 && kind(&after, blocks[0]) == changed);
+        assert!(seen, "no page of kind {changed} changed");
+    }
+    for number in 0..cases.len() {
+        run(&mut admin, &format!("CREATE DATABASE fault_{number} TEMPLATE model STRATEGY file_copy"));
+    }
+    let files: Vec<PathBuf> = (0..cases.len())
+        .map(|number| {
+            let mut client = cluster.connect_to(&format!("fault_{number}"));
+            let path: String = one(&mut client, "SELECT pg_relation_filepath('short_idx')");
+            cluster.path("data").join(path)
+        })
+        .collect();
+    drop(admin);
+    cluster.stop();
+    for ((_, blocks), file) in cases.iter().zip(&files) {
+        for block in blocks {
+            Fault::Foreign { block: *block, from: before[block * PAGE..][..PAGE].to_vec() }.apply(file);
+        }
+    }
+    cluster.start_again();
+
+    let mut missed = Vec::new();
+    for (number, (what, _)) in cases.iter().enumerate() {
+        let mut client = cluster.connect_to(&format!("fault_{number}"));
+        run(&mut client, "SET enable_seqscan = off; SET sealvec.probes = 32768");
+        let mut same = true;
+        for (query, expected) in expected.iter().enumerate() {
+            let query = queries.row(query);
+            let checked = match try_nearest(&mut client, "short", "<->", query, 40) {
+                Ok(rows) => {
+                    same &= answers::same(&rows, expected).is_ok();
+                    true_rows(&rows, &vectors, query, "short")
+                }
+                Err(error) => {
+                    same = false;
+                    names_the_block(&error)
+                }
+            };
+            missed.extend(checked.err().map(|wrong| format!("{what}: scan: {wrong}")));
+        }
+        match client.batch_execute("SELECT sealvec.verify_index('short_idx')") {
+            Ok(()) if same => {}
+            Ok(()) => missed.push(format!("{what}: verify_index saw nothing")),
+            Err(error) => missed.extend(names_the_block(&error).err().map(|wrong| format!("{what}: verify: {wrong}"))),
+        }
+        run(&mut client, "REINDEX INDEX short_idx");
+        run(&mut client, "SELECT sealvec.verify_index('short_idx')");
+    }
+    assert!(missed.is_empty(), "{} of {} faults:\n{}", missed.len(), cases.len(), missed.join("\n"));
+    cluster.log_is_clean();
 }
 
 #[test]
