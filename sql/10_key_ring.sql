@@ -53,7 +53,31 @@ CREATE TRIGGER ring_grant_role BEFORE INSERT OR UPDATE OF role, role_oid ON seal
 ALTER TABLE sealvec.key_ring ENABLE ALWAYS TRIGGER key_ring_owner;
 ALTER TABLE sealvec.ring_grant ENABLE ALWAYS TRIGGER ring_grant_role;
 
--- Whoever writes to them by hand, a restore included, is heard in every session.
+-- A row in either table is the right to open, and whoever runs code of his own in the same statement could use it before
+-- a trigger at its end refuses it. So a statement that is not a superuser's is refused before it begins; logical
+-- replication fires the triggers of rows alone.
+
+CREATE FUNCTION sealvec.superuser_only() RETURNS trigger
+    LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    IF NOT EXISTS (SELECT FROM pg_roles WHERE rolname = current_user AND rolsuper) THEN
+        RAISE EXCEPTION 'must be superuser to write to the key-ring catalogs' USING ERRCODE = 'insufficient_privilege';
+    END IF;
+    RETURN CASE WHEN TG_OP = 'DELETE' THEN OLD ELSE NEW END;
+END
+$$;
+REVOKE ALL ON FUNCTION sealvec.superuser_only() FROM PUBLIC;
+
+CREATE TRIGGER a_superuser_only BEFORE INSERT OR UPDATE OR DELETE OR TRUNCATE ON sealvec.key_ring
+    FOR EACH STATEMENT EXECUTE FUNCTION sealvec.superuser_only();
+CREATE TRIGGER a_superuser_only BEFORE INSERT OR UPDATE OR DELETE OR TRUNCATE ON sealvec.ring_grant
+    FOR EACH STATEMENT EXECUTE FUNCTION sealvec.superuser_only();
+CREATE TRIGGER a_superuser_only_row BEFORE INSERT OR UPDATE OR DELETE ON sealvec.key_ring
+    FOR EACH ROW EXECUTE FUNCTION sealvec.superuser_only();
+CREATE TRIGGER a_superuser_only_row BEFORE INSERT OR UPDATE OR DELETE ON sealvec.ring_grant
+    FOR EACH ROW EXECUTE FUNCTION sealvec.superuser_only();
+
+-- And whoever writes to them by hand, a restore or a replica included, is heard in every session.
 
 CREATE FUNCTION sealvec.key_ring_changed() RETURNS trigger
     AS 'MODULE_PATHNAME', 'sealvec_key_ring_changed_wrapper' LANGUAGE c;
@@ -63,5 +87,14 @@ CREATE TRIGGER key_ring_changed AFTER INSERT OR UPDATE OR DELETE OR TRUNCATE ON 
     FOR EACH STATEMENT EXECUTE FUNCTION sealvec.key_ring_changed();
 CREATE TRIGGER ring_grant_changed AFTER INSERT OR UPDATE OR DELETE OR TRUNCATE ON sealvec.ring_grant
     FOR EACH STATEMENT EXECUTE FUNCTION sealvec.key_ring_changed();
-ALTER TABLE sealvec.key_ring ENABLE ALWAYS TRIGGER key_ring_changed;
-ALTER TABLE sealvec.ring_grant ENABLE ALWAYS TRIGGER ring_grant_changed;
+CREATE TRIGGER key_ring_row_changed AFTER INSERT OR UPDATE OR DELETE ON sealvec.key_ring
+    FOR EACH ROW EXECUTE FUNCTION sealvec.key_ring_changed();
+CREATE TRIGGER ring_grant_row_changed AFTER INSERT OR UPDATE OR DELETE ON sealvec.ring_grant
+    FOR EACH ROW EXECUTE FUNCTION sealvec.key_ring_changed();
+
+ALTER TABLE sealvec.key_ring
+    ENABLE ALWAYS TRIGGER a_superuser_only, ENABLE ALWAYS TRIGGER a_superuser_only_row,
+    ENABLE ALWAYS TRIGGER key_ring_changed, ENABLE ALWAYS TRIGGER key_ring_row_changed;
+ALTER TABLE sealvec.ring_grant
+    ENABLE ALWAYS TRIGGER a_superuser_only, ENABLE ALWAYS TRIGGER a_superuser_only_row,
+    ENABLE ALWAYS TRIGGER ring_grant_changed, ENABLE ALWAYS TRIGGER ring_grant_row_changed;

@@ -24,9 +24,9 @@ CREATE FUNCTION sealvec.export_ring(ring text) RETURNS bytea
     AS 'MODULE_PATHNAME', 'sealvec_export_ring_wrapper' LANGUAGE c STABLE PARALLEL RESTRICTED;
 COMMENT ON FUNCTION sealvec.export_ring(text) IS 'a key ring as bytes, its keys wrapped, for import_ring in another database';
 
-CREATE FUNCTION sealvec.drop_key_ring(name text) RETURNS void
+CREATE FUNCTION sealvec.drop_key_ring(name text, force boolean DEFAULT false) RETURNS void
     AS 'MODULE_PATHNAME', 'sealvec_drop_key_ring_wrapper' LANGUAGE c VOLATILE PARALLEL UNSAFE;
-COMMENT ON FUNCTION sealvec.drop_key_ring(text) IS 'delete a key ring that no column uses';
+COMMENT ON FUNCTION sealvec.drop_key_ring(text, boolean) IS 'delete a key ring that no column uses; with force, also one whose columns'' values are lost with it';
 
 CREATE FUNCTION sealvec.grant_ring(ring text, role text) RETURNS void
     AS 'MODULE_PATHNAME', 'sealvec_grant_ring_wrapper' LANGUAGE c VOLATILE PARALLEL UNSAFE;

@@ -53,21 +53,31 @@ fn create(name: Option<&str>, kek: Option<&[u8]>, provider: Option<&str>) -> Res
     Ok(pgrx::Uuid::from_bytes(*record.uuid().as_bytes()))
 }
 
-/// `drop_key_ring(name)`: refused while a column uses it, because nothing sealed under it can be opened again.
+/// `drop_key_ring(name, force)`: refused while a column uses it, because nothing sealed under it can be opened again.
+/// Anybody can make such a column, so the owner may insist, and then waits for nobody's.
 #[pg_extern(sql = false)]
-fn sealvec_drop_key_ring(name: Option<&str>) {
+fn sealvec_drop_key_ring(name: Option<&str>, force: Option<bool>) {
     (|| {
-        let ring = held(required(name, "name")?, Hold::Drop)?;
+        let force = force == Some(true);
+        let ring = held(required(name, "name")?, if force { Hold::Change } else { Hold::Drop })?;
         let users = columns_of(ring.info.number)?;
-        if !users.is_empty() {
+        let columns = match users.len() {
+            more if more > COLUMNS_NAMED => format!("Columns: {}, and more.", users[..COLUMNS_NAMED].join(", ")),
+            _ => format!("Columns: {}.", users.join(", ")),
+        };
+        if !users.is_empty() && !force {
             return Err(SqlError::new(
                 ERRCODE_DEPENDENT_OBJECTS_STILL_EXIST,
                 format!("cannot drop key ring \"{}\" because columns are sealed under it", ring.info.name),
             )
-            .detail(format!("Columns: {}.", users.join(", ")))
-            .hint("Drop these columns or tables first. Export the ring beforehand if any backup of them is to be read again."));
+            .detail(columns)
+            .hint("Drop these columns or tables first, or let their values be lost with force => true. Export the ring beforehand if any backup of them is to be read again."));
         }
-        catalog::delete(ring.info.number)
+        catalog::delete(ring.info.number)?;
+        if !users.is_empty() {
+            warning!("what is sealed under key ring \"{}\" is lost. {columns}", ring.info.name);
+        }
+        Ok(())
     })()
     .or_raise()
 }
@@ -106,8 +116,7 @@ fn sealvec_set_ring_owner(ring: Option<&str>, role: Option<&str>) {
     (|| {
         let role = existing_role(role)?;
         let ring = held(required(ring, "ring")?, Hold::Change)?;
-        // SAFETY: two OIDs of roles.
-        if !role.oid.is_some_and(|oid| unsafe { pg_sys::is_member_of_role(pg_sys::GetUserId(), oid) }) {
+        if !role.oid.is_some_and(can_become) {
             return Err(SqlError::new(
                 ERRCODE_INSUFFICIENT_PRIVILEGE,
                 format!("must be member of role \"{}\"", role.name),
@@ -289,6 +298,18 @@ fn current_role() -> Result<Role, SqlError> {
     Role::current().ok_or_else(|| SqlError::new(ERRCODE_UNDEFINED_OBJECT, "the current role was dropped"))
 }
 
+/// What ALTER … OWNER TO asks of the current user.
+fn can_become(role: pg_sys::Oid) -> bool {
+    // SAFETY: two OIDs of roles.
+    unsafe {
+        #[cfg(feature = "pg15")]
+        let can = pg_sys::is_member_of_role(pg_sys::GetUserId(), role);
+        #[cfg(not(feature = "pg15"))]
+        let can = pg_sys::member_can_set_role(pg_sys::GetUserId(), role);
+        can
+    }
+}
+
 fn require_superuser(what: &str) -> Result<(), SqlError> {
     // SAFETY: a catalog look-up.
     if unsafe { pg_sys::superuser() } {
@@ -339,11 +360,14 @@ fn with_source<R>(kek: Option<&Kek>, provider: &str, make: impl FnOnce(KekSource
     }
 }
 
-/// Columns, domains and composite attributes sealed under the ring in this database; three at most. As they are now:
+/// How many columns a message names.
+const COLUMNS_NAMED: usize = 3;
+
+/// Columns, domains and composite attributes sealed under the ring in this database; at most one more than are named. As they are now:
 /// the transaction's own snapshot may be older than the lock on the ring, and than a table made meanwhile.
 fn columns_of(number: u32) -> Result<Vec<String>, SqlError> {
     const QUERY: &CStr = c"SELECT pg_catalog.concat_ws('.', pg_catalog.quote_ident(c.schema), pg_catalog.quote_ident(c.\"table\"), pg_catalog.quote_ident(c.\"column\"))
-        FROM sealvec.columns c WHERE c.ring_number OPERATOR(pg_catalog.=) $1 ORDER BY 1 LIMIT 3";
+        FROM sealvec.columns c WHERE c.ring_number OPERATOR(pg_catalog.=) $1 ORDER BY 1 LIMIT 4";
     Spi::connect(|_| {
         // SAFETY: inside an SPI connection; one parameter, not null, of the type named; the table of results lives
         // until the connection ends, and so do the strings made of it.

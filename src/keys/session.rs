@@ -195,6 +195,7 @@ pub fn naming(ring: &Ring, error: sealvec_core::Error) -> SqlError {
 
 fn keep(ring: &Ring, open: &OpenRing) -> Result<(), SqlError> {
     watch::arm();
+    watch::allowed();
     if guc::disable_core_dumps() {
         arena::forbid_core_dumps();
     }
@@ -290,6 +291,7 @@ fn authorize(number: u32, user: pg_sys::Oid) -> Result<(), SqlError> {
         };
     }
     check_grant(&ring)?;
+    watch::allowed();
     SESSION.with_borrow_mut(|session| {
         if let Some(held) = session.rings.get_mut(&number) {
             held.allowed = user;

@@ -29,6 +29,8 @@ static HAPPENED: AtomicU32 = AtomicU32::new(0);
 static RELATION: AtomicU32 = AtomicU32::new(0);
 /// The process whose end will be noticed; a forked child's will not.
 static WILL_WIPE: AtomicI32 = AtomicI32::new(0);
+/// How deep in savepoints somebody was last found to be allowed a ring in this transaction; 0 if nobody was.
+static ALLOWED_AT: AtomicI32 = AtomicI32::new(0);
 /// Our own call of set_config_option is under way.
 static ARMING: AtomicBool = AtomicBool::new(false);
 
@@ -74,6 +76,12 @@ pub fn relation_seen() -> Option<pg_sys::Oid> {
     Some(pg_sys::Oid::from(RELATION.load(Relaxed))).filter(|oid| *oid != pg_sys::InvalidOid)
 }
 
+/// Somebody was found to be allowed a ring, perhaps by what this transaction did: if that is undone, it counts no more.
+pub fn allowed() {
+    // SAFETY: only reads the transaction's state.
+    ALLOWED_AT.fetch_max(unsafe { pg_sys::GetCurrentTransactionNestLevel() }, Relaxed);
+}
+
 /// From now on, changes of this relation count.
 pub fn relation(oid: pg_sys::Oid) {
     RELATION.store(oid.to_u32(), Relaxed);
@@ -88,6 +96,7 @@ pub fn init() {
             pg_sys::CacheRegisterSyscacheCallback(cache as i32, Some(role_changed), pg_sys::Datum::null());
         }
         pg_sys::RegisterXactCallback(Some(transaction_ends), std::ptr::null_mut());
+        pg_sys::RegisterSubXactCallback(Some(subtransaction_ends), std::ptr::null_mut());
         GucRegistry::define_bool_guc_with_hooks(
             MARKER_NAME,
             c"Set by sealvec while keys are open in the session.",
@@ -184,10 +193,16 @@ unsafe extern "C-unwind" fn role_changed(_arg: pg_sys::Datum, _cache: i32, _hash
 /// A transaction is about to end: between two statements, or because an idle backend was woken (see [`expiry`](super::expiry)).
 #[pg_guard]
 unsafe extern "C-unwind" fn transaction_ends(event: pg_sys::XactEvent::Type, _arg: *mut c_void) {
-    if !matches!(event, pg_sys::XactEvent::XACT_EVENT_PRE_COMMIT | pg_sys::XactEvent::XACT_EVENT_PRE_PREPARE) {
+    use pg_sys::XactEvent::*;
+    match event {
+        XACT_EVENT_ABORT | XACT_EVENT_PARALLEL_ABORT => undone(1),
+        XACT_EVENT_COMMIT | XACT_EVENT_PARALLEL_COMMIT | XACT_EVENT_PREPARE => ALLOWED_AT.store(0, Relaxed),
+        _ => {}
+    }
+    if !matches!(event, XACT_EVENT_PRE_COMMIT | XACT_EVENT_PRE_PREPARE) {
         return;
     }
-    if event == pg_sys::XactEvent::XACT_EVENT_PRE_PREPARE {
+    if event == XACT_EVENT_PRE_PREPARE {
         expiry::refuse_to_prepare();
     }
     if session_key::is_drawn() {
@@ -197,6 +212,31 @@ unsafe extern "C-unwind" fn transaction_ends(event: pg_sys::XactEvent::Type, _ar
     if unsafe { pg_sys::ActivePortal.is_null() } {
         session_key::forget_others();
         session::at_end();
+    }
+}
+
+#[pg_guard]
+unsafe extern "C-unwind" fn subtransaction_ends(
+    event: pg_sys::SubXactEvent::Type,
+    _this: pg_sys::SubTransactionId,
+    _parent: pg_sys::SubTransactionId,
+    _arg: *mut c_void,
+) {
+    // SAFETY: only reads the transaction's state; the one that ends is still the current one.
+    let level = unsafe { pg_sys::GetCurrentTransactionNestLevel() };
+    match event {
+        pg_sys::SubXactEvent::SUBXACT_EVENT_ABORT_SUB => undone(level),
+        pg_sys::SubXactEvent::SUBXACT_EVENT_COMMIT_SUB => {
+            ALLOWED_AT.fetch_min(level - 1, Relaxed);
+        }
+        _ => {}
+    }
+}
+
+/// What was done at `level` and deeper is undone, and with it perhaps the grant by which a ring was opened.
+fn undone(level: i32) {
+    if ALLOWED_AT.fetch_min(level - 1, Relaxed) >= level {
+        HAPPENED.fetch_or(OPEN_RINGS, Relaxed);
     }
 }
 

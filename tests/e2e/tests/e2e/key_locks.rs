@@ -101,6 +101,13 @@ fn a_ring_that_a_column_is_about_to_use_is_not_dropped() {
     assert_eq!(made.join().expect("no panic"), Ok(()));
     assert_eq!(one::<Vec<f32>>(&mut a, "SELECT sealvec.open(v) FROM u"), [4.0, 5.0, 6.0]);
 
+    // Nobody can keep a ring from its owner for good.
+    run(&mut b, "BEGIN; SELECT NULL::sealvec(3, notes)");
+    assert_eq!(code(&mut a, DROP), "55P03");
+    run(&mut a, "SELECT sealvec.drop_key_ring('notes', force => true)");
+    run(&mut b, "COMMIT");
+    assert_eq!(code(&mut b, "SELECT sealvec.open(v) FROM u"), "42704");
+
     // A plan that outlived its ring fills no table.
     run(&mut b, "PREPARE late AS SELECT NULL::sealvec(3, other) AS v");
     run(&mut b, "EXECUTE late");
