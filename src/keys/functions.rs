@@ -42,7 +42,10 @@ fn create(name: Option<&str>, kek: Option<&[u8]>, provider: Option<&str>) -> Res
         with_source(kek.as_ref(), provider.unwrap_or(if kek.is_some() { "client" } else { "local" }), |source| {
             let mut failed = None;
             let record = RingRecord::create(source, |number| {
-                catalog::number_is_taken(number).unwrap_or_else(|error| {
+                // Nor one that columns have whose ring is to be imported yet, or was dropped by force.
+                let taken =
+                    catalog::number_is_taken(number).and_then(|ring| Ok(ring || !columns_of(number)?.is_empty()));
+                taken.unwrap_or_else(|error| {
                     failed = Some(error);
                     false
                 })
