@@ -27,6 +27,8 @@ const RECORDS_FIRST: f64 = 32.0;
 const MEASURED_DIMS: f64 = 384.0;
 /// Lists per probe when the scan chooses: about the square root of their number, as measured on real embeddings.
 const PROBES_FACTOR: f64 = 1.2;
+/// Bytes of a record beside its elements.
+const RECORD_BYTES: f64 = 48.0;
 /// Bytes of a page that hold something.
 const PAGE_BYTES: f64 = 8000.0;
 
@@ -40,6 +42,7 @@ struct Known {
     lists: u32,
     rows_in_lists: f64,
     rows_in_l0: f64,
+    rows_in_tail: f64,
 }
 
 /// Estimates a scan.
@@ -120,15 +123,17 @@ impl Estimate {
             probes => f64::from(probes),
         }
         .min(lists);
-        // Rows that no merge has coded yet, each of them opened by every scan: many after a build without the key.
-        let tail = (rows - known.rows_in_lists - known.rows_in_l0).max(0.0);
-        let records = (RECORDS_FIRST + tail).min(rows);
+        // Rows that no merge had coded when this was read, each of them opened by every scan: many after a build
+        // without the key. Rows that came since count as coded, as most of them are.
+        let tail = known.rows_in_tail.min(rows);
+        let tail_pages = (tail * (dims * 4.0 + RECORD_BYTES) / PAGE_BYTES).ceil();
+        let nearest = RECORDS_FIRST.min(rows);
         let first = Touched {
             centroids: lists,
             codes: probes * per_list + known.rows_in_l0,
-            records,
-            pages_random: probes + record_pages(records),
-            pages_in_row: probes * (list_pages - 1.0).max(0.0) + l0_pages,
+            records: (nearest + tail).min(rows),
+            pages_random: probes + record_pages(nearest),
+            pages_in_row: probes * (list_pages - 1.0).max(0.0) + l0_pages + tail_pages,
             dims,
         };
         let all = Touched {
@@ -212,14 +217,16 @@ unsafe fn known(info: &pg_sys::IndexOptInfo) -> Known {
 /// Reads the meta page. A damaged one is the scan's to report, not the planner's.
 unsafe fn read(index: pg_sys::Relation, pages: u32) -> Known {
     // SAFETY: the index is open.
-    let meta = ivf::read_meta(&unsafe { RelationStore::new(index) });
-    match meta {
-        Ok(meta) => Known {
+    let store = unsafe { RelationStore::new(index) };
+    let seen = ivf::read_meta(&store).and_then(|meta| Ok((meta, ivf::stats::tail_rows(&store, &meta)?)));
+    match seen {
+        Ok((meta, tail)) => Known {
             pages,
             dims: meta.identity.dims,
             lists: meta.lists,
             rows_in_lists: meta.list_rows as f64,
             rows_in_l0: meta.l0_rows as f64,
+            rows_in_tail: tail as f64,
         },
         Err(_) => Known {
             pages,
@@ -227,6 +234,7 @@ unsafe fn read(index: pg_sys::Relation, pages: u32) -> Known {
             lists: (f64::from(pages) / LIST_ROWS as f64) as u32,
             rows_in_lists: 0.0,
             rows_in_l0: 0.0,
+            rows_in_tail: 0.0,
         },
     }
 }

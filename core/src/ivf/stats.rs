@@ -36,6 +36,11 @@ pub fn index_stats<S: PageStore>(store: &S) -> Result<IndexStats> {
     })
 }
 
+/// Slots that no merge has coded yet: every scan opens them one by one.
+pub fn tail_rows<S: PageStore>(store: &S, meta: &Meta) -> Result<u64> {
+    Ok(slots::end(store)?.saturating_sub(meta.merged_upto))
+}
+
 /// One list, as the clear map knows it.
 #[derive(Clone, Copy, Debug)]
 pub struct ListSize {

@@ -29,3 +29,21 @@ SET parallel_tuple_cost = 0;
 SET min_parallel_table_scan_size = 0;
 EXPLAIN (COSTS off) SELECT id FROM cost ORDER BY v <-> pg_temp.query() LIMIT 10;
 DROP TABLE cost;
+RESET parallel_setup_cost;
+RESET parallel_tuple_cost;
+RESET min_parallel_table_scan_size;
+
+-- short vectors, for which a sequential scan costs little; and some hundred rows since the statistics
+CREATE TABLE grown (id integer PRIMARY KEY, v sealvec(3, cost)) WITH (autovacuum_enabled = off);
+INSERT INTO grown SELECT i, ARRAY[sin(i), cos(2 * i), sin(i / 7.0)] FROM generate_series(1, 5000) i;
+CREATE INDEX grown_v ON grown USING sealed_ivf (v);
+ANALYZE grown;
+CREATE FUNCTION pg_temp.plan(query text) RETURNS SETOF text LANGUAGE plpgsql AS $$
+BEGIN
+    RETURN QUERY EXECUTE 'EXPLAIN (COSTS off) ' || query;
+END
+$$;
+SELECT count(*) AS by_index FROM pg_temp.plan($$SELECT id FROM grown ORDER BY v <-> '[1,0,0]' LIMIT 10$$) line WHERE line ~ 'Index Scan using grown_v';
+INSERT INTO grown SELECT i, ARRAY[sin(i), cos(2 * i), sin(i / 7.0)] FROM generate_series(5001, 5600) i;
+SELECT count(*) AS by_index FROM pg_temp.plan($$SELECT id FROM grown ORDER BY v <-> '[1,0,0]' LIMIT 10$$) line WHERE line ~ 'Index Scan using grown_v';
+DROP TABLE grown;
