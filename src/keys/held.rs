@@ -61,6 +61,8 @@ pub struct Held {
     pub epoch: i64,
     pub opened_ms: u64,
     pub is_client_held: bool,
+    /// How deep in savepoints its KEK was shown in a transaction that has not ended; 0 once it has, or if no KEK was.
+    pub level: i32,
     /// The role that opened it: with its KEK, or by its grant.
     pub opener: pg_sys::Oid,
     /// The role that last passed the check of owner and grants; at first the opener.
@@ -169,6 +171,16 @@ impl OpenRings {
             forget_derived();
         }
         self.bury();
+    }
+
+    /// What was unlocked at `level` or deeper was not: closes it.
+    pub fn undo(&mut self, level: i32) {
+        self.close(|held| held.level >= level);
+    }
+
+    /// What was unlocked deeper than `level` counts as unlocked there.
+    pub fn settle_at(&mut self, level: i32) {
+        self.rings.values_mut().for_each(|held| held.level = held.level.min(level));
     }
 
     /// Wipes the keys of closed rings, unless one may be in use.

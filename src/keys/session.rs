@@ -200,6 +200,8 @@ fn keep(ring: &Ring, open: &OpenRing) -> Result<(), SqlError> {
         arena::forbid_core_dumps();
     }
     let (users, pid, user, now_ms) = (Users::now(), process_id(), current_user(), now_ms());
+    // SAFETY: only reads the transaction's state.
+    let level = unsafe { pg_sys::GetCurrentTransactionNestLevel() };
     SESSION.with_borrow_mut(|session| {
         session.close(|held| held.info.number == ring.info.number);
         let mut deks = Vec::with_capacity(open.deks.len());
@@ -218,6 +220,7 @@ fn keep(ring: &Ring, open: &OpenRing) -> Result<(), SqlError> {
             epoch: ring.epoch,
             opened_ms: now_ms,
             is_client_held: ring.record.is_client_held(),
+            level: if ring.record.is_client_held() { level } else { 0 },
             opener: user,
             allowed: user,
         };
@@ -413,6 +416,19 @@ fn close_dropped() {
             }
         });
     }
+}
+
+/// For callbacks: what was unlocked at `level` of savepoints and deeper was undone, or, with `is_undone` false, is kept
+/// by the level above.
+pub fn savepoint_ends(level: i32, is_undone: bool) -> bool {
+    SESSION.with(|session| {
+        let Ok(mut session) = session.try_borrow_mut() else { return false };
+        match is_undone {
+            true => session.undo(level),
+            false => session.settle_at(level - 1),
+        }
+        true
+    })
 }
 
 /// For callbacks: closes and wipes now if nothing of ours is under way; else the next use does.

@@ -159,7 +159,7 @@ impl Drop for Arming {
     }
 }
 
-/// RESET ALL, DISCARD ALL, or a rollback past the moment of the first unlock.
+/// RESET ALL, DISCARD ALL, or a rollback past the moment of the session's first use of a key.
 #[pg_guard]
 unsafe extern "C-unwind" fn marker_assigned(_value: bool, _extra: *mut c_void) {
     if ARMING.load(Relaxed) {
@@ -196,7 +196,7 @@ unsafe extern "C-unwind" fn transaction_ends(event: pg_sys::XactEvent::Type, _ar
     use pg_sys::XactEvent::*;
     match event {
         XACT_EVENT_ABORT | XACT_EVENT_PARALLEL_ABORT => undone(1),
-        XACT_EVENT_COMMIT | XACT_EVENT_PARALLEL_COMMIT | XACT_EVENT_PREPARE => ALLOWED_AT.store(0, Relaxed),
+        XACT_EVENT_COMMIT | XACT_EVENT_PARALLEL_COMMIT | XACT_EVENT_PREPARE => kept(1),
         _ => {}
     }
     if !matches!(event, XACT_EVENT_PRE_COMMIT | XACT_EVENT_PRE_PREPARE) {
@@ -226,15 +226,24 @@ unsafe extern "C-unwind" fn subtransaction_ends(
     let level = unsafe { pg_sys::GetCurrentTransactionNestLevel() };
     match event {
         pg_sys::SubXactEvent::SUBXACT_EVENT_ABORT_SUB => undone(level),
-        pg_sys::SubXactEvent::SUBXACT_EVENT_COMMIT_SUB => {
-            ALLOWED_AT.fetch_min(level - 1, Relaxed);
-        }
+        pg_sys::SubXactEvent::SUBXACT_EVENT_COMMIT_SUB => kept(level),
         _ => {}
     }
 }
 
-/// What was done at `level` and deeper is undone, and with it perhaps the grant by which a ring was opened.
+/// What was done at `level` is the level's above now.
+fn kept(level: i32) {
+    ALLOWED_AT.fetch_min(level - 1, Relaxed);
+    if !session::savepoint_ends(level, false) {
+        HAPPENED.fetch_or(DROP_ALL, Relaxed); // a panic crosses us
+    }
+}
+
+/// What was done at `level` and deeper is undone: what it unlocked, and perhaps the grant by which a ring was opened.
 fn undone(level: i32) {
+    if !session::savepoint_ends(level, true) {
+        HAPPENED.fetch_or(DROP_ALL, Relaxed);
+    }
     if ALLOWED_AT.fetch_min(level - 1, Relaxed) >= level {
         HAPPENED.fetch_or(OPEN_RINGS, Relaxed);
     }

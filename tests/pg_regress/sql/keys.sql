@@ -101,6 +101,31 @@ RELEASE t;
 COMMIT;
 SELECT * FROM k_state;
 
+-- The same when the session had keys open before, which is when a pooler's next client would find it open.
+SELECT sealvec.lock('k_vault');
+BEGIN;
+SELECT sealvec.unlock('k_vault', :kek);
+SELECT 1 / 0;
+ROLLBACK;
+SELECT * FROM k_state;
+BEGIN;
+SAVEPOINT s;
+SAVEPOINT u;
+SELECT sealvec.unlock('k_vault', :kek);
+RELEASE u;
+ROLLBACK TO s;
+SELECT * FROM k_state;
+SAVEPOINT t;
+SELECT sealvec.unlock('k_vault', :kek);
+RELEASE t;
+SAVEPOINT v;
+ROLLBACK TO v;
+COMMIT;
+SELECT * FROM k_state;
+BEGIN;
+ROLLBACK;
+SELECT * FROM k_state;
+
 -- The setting behind this is not the user's.
 SHOW sealvec.keys_in_session;
 SET SESSION AUTHORIZATION k_alice;
