@@ -58,9 +58,7 @@ impl Elements {
         // SAFETY: the argument is a detoasted array, so the header is there.
         let (ndim, kind) = unsafe { ((*array).ndim, (*array).elemtype) };
         if ndim > 1 {
-            return Err(SqlError::new(ERRCODE_DATA_EXCEPTION, "array must be one-dimensional")
-                .detail(format!("It has {ndim} dimensions."))
-                .hint("Send each vector as a value of its own."));
+            return Err(errors::not_flat(ndim));
         }
         let (length, by_value, align) = match kind {
             pg_sys::INT2OID => (2, true, b's'),
@@ -82,9 +80,7 @@ impl Elements {
         let elements = Self { data, count: count as usize, kind };
         // SAFETY: deconstruct_array made `count` flags, for an empty array none.
         if (0..elements.count).any(|i| unsafe { *nulls.add(i) }) {
-            return Err(SqlError::new(ERRCODE_NULL_VALUE_NOT_ALLOWED, "array must not contain nulls")
-                .detail("Every element of a vector is a number.")
-                .hint("Use NULL in place of a vector that is missing."));
+            return Err(errors::null_element());
         }
         Ok(elements)
     }

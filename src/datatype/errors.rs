@@ -64,6 +64,20 @@ pub fn wrong_dims(expected: usize, found: usize) -> SqlError {
         .hint(format!("Send vectors of {expected} elements, or give the column the dimensions of your model."))
 }
 
+/// An array of several dimensions.
+pub fn not_flat(dimensions: i32) -> SqlError {
+    SqlError::new(ERRCODE_DATA_EXCEPTION, "array must be one-dimensional")
+        .detail(format!("It has {dimensions} dimensions."))
+        .hint("Send each vector as a value of its own.")
+}
+
+/// An array with a NULL in it.
+pub fn null_element() -> SqlError {
+    SqlError::new(ERRCODE_NULL_VALUE_NOT_ALLOWED, "array must not contain nulls")
+        .detail("Every element of a vector is a number.")
+        .hint("Use NULL in place of a vector that is missing.")
+}
+
 /// Two vectors of different lengths.
 pub fn different_dims(left: usize, right: usize) -> SqlError {
     SqlError::new(ERRCODE_DATA_EXCEPTION, format!("different sealvec dimensions {left} and {right}"))
@@ -75,10 +89,8 @@ pub fn different_dims(left: usize, right: usize) -> SqlError {
 pub fn malformed(binary: bool) -> SqlError {
     if binary {
         SqlError::new(ERRCODE_INVALID_BINARY_REPRESENTATION, "invalid binary value for type sealvec")
-            .detail(
-                "It is neither a sealed value nor a vector of 4-byte floats after a 2-byte count and two zero bytes.",
-            )
-            .hint("Bind the vector as text or as real[].")
+            .detail("It is no sealed value, no float4[] or float8[], and no vector in pgvector's form.")
+            .hint("Bind the vector as text, as a list or array of numbers, or in one of these forms.")
     } else {
         SqlError::new(ERRCODE_INVALID_TEXT_REPRESENTATION, "invalid sealed value for type sealvec")
             .detail("The text after \"sealvec1.\" is not what sealvec printed.")

@@ -5,6 +5,7 @@ use std::ffi::CString;
 use pgrx::datum::Internal;
 use pgrx::pg_sys;
 use pgrx::prelude::*;
+use sealvec_core::format::binary::Binary;
 use sealvec_core::format::text;
 use sealvec_core::format::value::ValueHeader;
 
@@ -36,7 +37,7 @@ fn sealvec_out(value: Value<'_>) -> CString {
     CString::new(text::encode_sealed(value.bytes())).expect("base64 holds no zero byte")
 }
 
-/// Binary input: what [`sealvec_send`] wrote, or pgvector's layout.
+/// Binary input: what [`sealvec_send`] wrote, pgvector's layout, or a `float4[]` or `float8[]` that nobody cast.
 #[pg_extern(sql = false)]
 fn sealvec_recv(mut message: Internal, _type: pg_sys::Oid, typmod: i32) -> SealedDatum {
     // SAFETY: Postgres passes a StringInfo with the rest of the message to every receive function, and
@@ -76,23 +77,16 @@ fn read_text(input: &[u8], typmod: i32) -> Result<Vec<u8>, SqlError> {
     })
 }
 
-/// Sealed bytes begin `01 kind dims`, dims little-endian and never 0; pgvector's layout is a big-endian count,
-/// two zero bytes and big-endian floats. So the third and fourth byte tell.
 fn read_binary(bytes: &[u8], typmod: i32) -> Result<Vec<u8>, SqlError> {
     let typmod = typmod::decode(typmod)?;
-    match bytes {
-        [high, low, 0, 0, floats @ ..] => {
-            let dims = usize::from(u16::from_be_bytes([*high, *low]));
-            if floats.len() != dims * 4 {
-                return Err(errors::malformed(true));
-            }
-            let floats =
-                floats.chunks_exact(4).map(|f| f32::from_be_bytes(f.try_into().expect("chunks of four bytes")));
-            array::seal_elements(typmod, dims, floats.map(Ok))
+    match Binary::read(bytes).map_err(|error| errors::header(error, true))? {
+        Binary::Sealed(header, sealed) => coerce::accept(&header, sealed.to_vec(), typmod),
+        Binary::Elements(elements) => {
+            let checked = (1..).zip(elements.iter()).map(|(place, e)| e.ok_or_else(|| errors::out_of_range(place)));
+            array::seal_elements(typmod, elements.count(), checked)
         }
-        sealed => {
-            let header = ValueHeader::decode(sealed).map_err(|error| errors::header(error, true))?;
-            coerce::accept(&header, sealed.to_vec(), typmod)
-        }
+        Binary::Shape(0) => Err(errors::empty()),
+        Binary::Shape(dimensions) => Err(errors::not_flat(dimensions)),
+        Binary::Null => Err(errors::null_element()),
     }
 }

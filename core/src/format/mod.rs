@@ -1,5 +1,6 @@
 //! Every stored layout: little-endian, versioned, decoded strictly. `docs/FORMAT.md` has the byte tables.
 
+pub mod binary;
 pub mod directory;
 pub mod list;
 pub mod meta;

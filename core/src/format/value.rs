@@ -26,6 +26,8 @@ pub const HEADER_LEN: usize = 12;
 pub const MAX_DIMS: usize = 16_000;
 
 const VERSION: u8 = 1;
+/// Versions that a newer build may write; any other first byte is that of something else, such as raw floats.
+const LATER_VERSIONS: std::ops::RangeInclusive<u8> = VERSION + 1..=15;
 const WHAT: &str = "sealed value";
 const MALFORMED: Error = Error::Malformed { what: WHAT };
 
@@ -94,7 +96,7 @@ impl ValueHeader {
     /// Reads the header of a whole value and checks that the length fits it.
     ///
     /// # Errors
-    /// [`Error::Version`] for another format version, [`Error::Malformed`] for anything else that no build writes.
+    /// [`Error::Version`] for a later format version, [`Error::Malformed`] for anything else that no build writes.
     pub fn decode(value: &[u8]) -> Result<Self> {
         let header = Self::decode_front(value)?;
         if value.len() != header.value_len() {
@@ -110,8 +112,11 @@ impl ValueHeader {
     pub fn decode_front(front: &[u8]) -> Result<Self> {
         let (front, _) = front.split_first_chunk::<HEADER_LEN>().ok_or(MALFORMED)?;
         let [version, kind, d0, d1, r0, r1, r2, r3, v0, v1, v2, v3] = *front;
-        if version != VERSION {
+        if LATER_VERSIONS.contains(&version) && (kind == 1 || kind == 2) {
             return Err(Error::Version { what: WHAT, found: version.into(), known: VERSION.into() });
+        }
+        if version != VERSION {
+            return Err(MALFORMED);
         }
         let ring = u32::from_le_bytes([r0, r1, r2, r3]);
         let dek_version = u32::from_le_bytes([v0, v1, v2, v3]);
@@ -324,9 +329,12 @@ mod tests {
         };
         assert!(with(0, &[1]).is_ok());
         assert!(matches!(with(0, &[2]), Err(Error::Version { found: 2, known: 1, .. })));
-        assert!(matches!(with(0, &[0]), Err(Error::Version { .. })));
+        assert!(matches!(with(0, &[15]), Err(Error::Version { found: 15, known: 1, .. })));
         for (at, bytes) in [
-            (1, &[0u8][..]),    // no kind
+            (0, &[0u8][..]),    // no version
+            (0, &[16]),         // more versions than there will be
+            (0, &[2, 3]),       // a later version of no kind
+            (1, &[0]),          // no kind
             (1, &[3]),          // unknown kind
             (1, &[2]),          // a session with a ring
             (2, &[0, 0]),       // no dimensions

@@ -24,10 +24,14 @@ with psycopg.connect(host=host, port=port, user="postgres", dbname="e2e", autoco
     cursor.executemany("INSERT INTO psycopg VALUES (%s, %s)", [(f"many {n}", VECTOR) for n in range(3)])
     with cursor.copy("COPY psycopg (id, embedding) FROM STDIN") as copy:
         copy.write_row(("copied", text))
+    for kind in ("float4[]", "float8[]"):  # in binary an array comes as it is: COPY casts nothing
+        with cursor.copy("COPY psycopg (id, embedding) FROM STDIN (FORMAT binary)") as copy:
+            copy.set_types(["text", kind])
+            copy.write_row((f"copied as {kind}", VECTOR))
     for binary in (False, True):
         read = connection.cursor(binary=binary)
         rows = read.execute("SELECT id, sealvec.open(embedding) FROM psycopg").fetchall()
-        assert len(rows) == 52, rows
+        assert len(rows) == 54, rows
         for name, elements in rows:
             expected = EXPECTED.get(name.split()[0], VECTOR)
             assert all(abs(a - b) < 1e-7 * max(1, abs(b)) for a, b in zip(elements, expected)), (name, elements)

@@ -36,8 +36,17 @@ BEGIN
     EXECUTE format('COPY bad_input FROM %L (FORMAT binary)', file);
 END $$;
 SELECT v, refusal.* FROM unnest(ARRAY['\x', '\x00', '\x00030000', '\x00000000', '\x000300003f8000003f800000', '\x000300003f8000003f8000007fc00000',
-    '\x000300003f8000003f800000ff800000', '\x000200003f8000003f800000', '\x01010300', '\x0201030000000000']) v,
+    '\x000300003f8000003f800000ff800000', '\x000200003f8000003f800000', '\x01010300', '\x0201030000000000',
+    -- floats as they lie in the client's memory, of 4 and 8 bytes
+    '\xcdcccc3dcdcc4c3e9a99993e', '\x9a9999999999b93f9a9999999999c93f333333333333d33f']) v,
     refusal(format('CALL receive(%L)', v));
+-- an array as it is, which COPY does not cast; `array_send` writes what drivers write
+SELECT v, refusal.* FROM unnest(ARRAY['{1,2}', '{}', '{1,NULL,3}', '{{1,2,3}}', '{1,NaN,3}', '{1,2,-Infinity}']) v,
+    refusal(format('CALL receive(array_send(%L::float4[]))', v));
+SELECT refusal.* FROM refusal($$CALL receive(array_send('{1,4e38,3}'::float8[]))$$);
+SELECT refusal.* FROM refusal($$CALL receive(array_send('{1,2,3}'::int[]))$$);
+SELECT refusal.* FROM refusal($$CALL receive(substr(array_send('{1,2,3}'::float4[]), 1, 40))$$);
+SELECT refusal.* FROM refusal($$CALL receive(array_send('{1,2,3}'::float4[]) || '\x00')$$);
 SELECT refusal.* FROM refusal($$CALL receive(substr(sealvec.type_send('[1,2,3]'), 1, 60))$$);
 SELECT refusal.* FROM refusal($$CALL receive(sealvec.type_send('[1,2,3]') || '\x00')$$);
 SELECT refusal.* FROM refusal($$CALL receive(set_byte(sealvec.type_send('[1,2,3]'), 0, 2))$$); -- a later format

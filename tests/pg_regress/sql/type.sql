@@ -68,6 +68,9 @@ END $$;
 CALL type_receive('\x00030000' || float4send(1.5) || float4send(-2) || float4send(3e38));
 CALL type_receive(sealvec.type_send(ARRAY[4,5,6]::sealvec(3, type_a)));
 CALL type_receive(sealvec.type_send('[7,8,9]'));
+-- and an array of floats, which COPY does not cast
+CALL type_receive(array_send('{10,11.5,-12}'::float4[]));
+CALL type_receive(array_send('[5:7]={13,14.5,-3e38}'::float8[]));
 SELECT sealvec.open(e) FROM type_copy WHERE id = 100 ORDER BY e <-> '[0,0,0]';
 DELETE FROM type_copy WHERE id = 100;
 
