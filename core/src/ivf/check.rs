@@ -20,7 +20,7 @@ use crate::{
     Error, Result,
     format::{
         Tid,
-        list::{ListPage, MapEntry},
+        list::{ListPage, MapEntry, NEVER},
         meta::{Identity, META_BLOCK, Meta},
         slot::SlotState,
     },
@@ -73,6 +73,10 @@ pub fn check<S: PageStore>(
         store.check_interrupts()?;
         if known.remove(&entry.uid) != Some(position) || !entry.live_at(meta.data_epoch) {
             return Err(corrupt("the list map has a list that the directory does not know"));
+        }
+        // Nothing is being written under the maintenance lock: a list that ends in a later epoch would go with it.
+        if entry.died != NEVER {
+            return Err(corrupt("the list map has a live list end"));
         }
         let layout = directory.as_ref().map(|directory| directory.layout);
         let layout = layout.ok_or(corrupt("there are lists and no directory"))?;

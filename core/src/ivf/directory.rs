@@ -122,8 +122,14 @@ pub fn current<S: PageStore>(
         match load(store, keys, &meta)? {
             Ok(bytes) => {
                 let dims = meta.identity.dims as usize;
-                let directory =
-                    Rc::new(Directory::new(meta.directory_epoch, dims, DirectoryStream::decode(&bytes, dims)?));
+                let directory = Rc::new(Directory::new(
+                    meta.directory_epoch,
+                    dims,
+                    DirectoryStream::decode(&bytes, dims).map_err(|error| match error {
+                        Error::Malformed { what } => Error::Corrupt { block: meta.directory_root, what },
+                        other => other,
+                    })?,
+                ));
                 cache.directory = Some(directory.clone());
                 return Ok((meta, Some(directory)));
             }

@@ -290,6 +290,13 @@ fn cases(short: &[u8], long: &[u8], other: &[u8]) -> Vec<Case> {
         table: "short",
         fault: Fault::Meta { bytes: as_new.chain([(40, 0), (12, 3)]).collect(), lower: 24 + 200 },
     });
+    // Of an entry of the list map, 32 bytes on 24: its last epoch. As it stands, it never ends.
+    let map = page::blocks_of_kind(short, 7)[0];
+    cases.push(Case {
+        what: "a list that will end".to_owned(),
+        table: "short",
+        fault: Fault::Flip { block: map, offset: 24 + 24, bit: 0 },
+    });
     let blocks = short.len() / PAGE;
     cases.push(Case {
         what: format!("the last of {blocks} blocks cut off"),
