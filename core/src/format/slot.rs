@@ -101,6 +101,9 @@ pub struct NodeHeader {
     pub bytes: u32,
 }
 
+/// No node has a key from here on: leaves and epochs are counted one by one, and slots of such a leaf would not fit.
+const KEY_END: u64 = 1 << 52;
+
 impl Clear for NodeHeader {
     const LEN: usize = 24;
 
@@ -111,7 +114,7 @@ impl Clear for NodeHeader {
     fn decode(bytes: &[u8]) -> Option<Self> {
         let mut r = Reader(bytes);
         let header = Self { key: r.u64(), count: r.u32(), level: r.u32(), next: r.u32(), bytes: r.u32() };
-        (header.count as usize <= NODE_CHILDREN).then_some(header)
+        (header.count as usize <= NODE_CHILDREN && header.key < KEY_END).then_some(header)
     }
 }
 
