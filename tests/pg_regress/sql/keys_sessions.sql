@@ -76,6 +76,16 @@ RESET SESSION AUTHORIZATION;
 SELECT dek_version FROM sealvec.key_rings WHERE name = 's_notes';
 SELECT sealvec.open(embedding) FROM s_docs;
 
+-- A ring that is open stays so from one transaction to the next: its provider is not asked again.
+ALTER SYSTEM SET sealvec.local_root_key_file = '/nonexistent/root.key';
+SELECT pg_reload_conf();
+SELECT pg_sleep(0.5);
+SELECT sealvec.open(embedding) FROM s_docs;
+SELECT sealvec.open(embedding) FROM s_docs;
+\! psql -XqAt -c "SELECT sealvec.open(embedding) FROM s_docs" 2>&1 | head -1
+ALTER SYSTEM RESET sealvec.local_root_key_file;
+SELECT pg_reload_conf();
+
 DROP TABLE s_docs, s_secrets;
 SELECT sealvec.drop_key_ring('s_vault'), sealvec.drop_key_ring('s_notes');
 DROP ROLE s_app, s_admin;
