@@ -81,7 +81,9 @@ impl From<Error> for SqlError {
             Error::DimensionsOutOfRange(0) => {
                 Self::new(ERRCODE_DATA_EXCEPTION, "a sealed vector must have at least 1 dimension")
             }
-            Error::DimensionsOutOfRange(_) => Self::new(ERRCODE_PROGRAM_LIMIT_EXCEEDED, message),
+            Error::DimensionsOutOfRange(_) | Error::TooLong { .. } => {
+                Self::new(ERRCODE_PROGRAM_LIMIT_EXCEEDED, message)
+            }
             // ---- keys -----------------------------------------------------------------------
             Error::KeyLength(_) => Self::new(ERRCODE_INVALID_PARAMETER_VALUE, message)
                 .hint("Pass the 32 raw bytes of the key as a bound bytea parameter."),
@@ -89,6 +91,11 @@ impl From<Error> for SqlError {
             Error::WrongKey => Self::new(ERRCODE_INVALID_PASSWORD, message),
             Error::UnknownDekVersion(_) => Self::new(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE, message)
                 .hint("The data is newer than this key ring: import a newer export with sealvec.import_ring()."),
+            Error::PermissionDenied => Self::new(ERRCODE_INSUFFICIENT_PRIVILEGE, message)
+                .detail("The user's key is right, but it was made without this permission."),
+            Error::NotShared(_) => Self::new(ERRCODE_INSUFFICIENT_PRIVILEGE, message)
+                .detail("The key ring got a new data key after this user was made.")
+                .hint("Make the user anew: what was sealed before stays readable with the old key."),
             // ---- data -----------------------------------------------------------------------
             // A failed tag: the bytes are not those that were sealed. Why is not for the client.
             Error::Open => Self::new(ERRCODE_DATA_CORRUPTED, "could not open sealed value"),

@@ -22,6 +22,16 @@ pub enum Error {
     /// No dimensions, or more than [`crate::format::MAX_DIMS`].
     #[error("a vector has 1 to 16000 dimensions, not {0}")]
     DimensionsOutOfRange(usize),
+    /// Something is longer than its format allows.
+    #[error("{what} may have {max} bytes, not {found}")]
+    TooLong {
+        /// What was given.
+        what: &'static str,
+        /// The most it may have.
+        max: usize,
+        /// What it has.
+        found: usize,
+    },
 
     // ---- keys ---------------------------------------------------------------------------
     /// A key is not 32 bytes long.
@@ -33,6 +43,12 @@ pub enum Error {
     /// The ring has no DEK of this version.
     #[error("the key ring has no data key of version {0}")]
     UnknownDekVersion(u32),
+    /// The key is a user's, and right, but was not made for this.
+    #[error("permission denied")]
+    PermissionDenied,
+    /// A user's key is right, but it was made before the ring got this version of its DEK.
+    #[error("this user has no key for version {0} of the data key")]
+    NotShared(u32),
 
     // ---- data ---------------------------------------------------------------------------
     /// A tag failed. Deliberately without detail.

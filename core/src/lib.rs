@@ -1,4 +1,4 @@
-//! The foundation of sealvec: sealed formats, key logic and the encrypted IVF index.
+//! The foundation of sealvec: sealed formats, key logic, the encrypted IVF index, items and metadata filters.
 //!
 //! Nothing here knows Postgres, touches a file or reads a clock. Pages come in through
 //! [`store::PageStore`]; `src/storage` of the extension implements it on shared buffers, and
@@ -9,7 +9,9 @@
 pub mod crypto;
 pub mod error;
 pub mod format;
+pub mod item;
 pub mod ivf;
+pub mod json;
 pub mod keys;
 pub mod math;
 pub mod metric;

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use sealvec_core::format::{directory, list, meta, slot, vector};
 use sealvec_core::store::{BODY, Clear, PAGE, PageKind};
+use sealvec_core::{item, json};
 
 fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("core lies in the repository").to_owned()
@@ -60,6 +61,19 @@ fn every_table_of_a_structure_adds_up_to_its_length() {
         assert_eq!(adjoin(&rows(&format, &heading), name), len, "{name}");
     }
     assert_eq!(adjoin(&rows(&format, "## Index page"), "page"), PAGE);
+}
+
+/// Up to where lengths start to depend on content.
+#[test]
+fn fixed_fronts_of_items_and_users_add_up() {
+    let format = document("FORMAT.md");
+    assert_eq!(adjoin(&rows(&format, "## Item"), "item"), item::HEADER_LEN + 24);
+    assert_eq!(adjoin(&rows(&format, "## User's record"), "user's record"), 72);
+    assert_eq!(adjoin(&rows(&format, "## User token"), "user token"), 56);
+    let empty = item::sealed_len(&item::Item::new("", None, None).unwrap()).unwrap();
+    assert!(format.contains(&format!("{empty} + a + b + c bytes")), "an empty item has {empty} bytes");
+    assert!(format.contains("At most 512 MiB sealed") && item::ITEM_LEN_MAX == 512 << 20);
+    assert!(format.contains("at most 1,000 levels") && json::DEPTH_MAX == 1_000);
 }
 
 #[test]

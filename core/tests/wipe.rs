@@ -10,7 +10,12 @@ use std::os::unix::fs::FileExt;
 
 use sealvec_core::crypto::kdf::{Deriver, Label};
 use sealvec_core::crypto::{ChunkAad, ValueAad, XaesKey};
-use sealvec_core::keys::{DekBytes, IndexKeys, KekSource, RingRecord, Uuid};
+use sealvec_core::item::{Item, ItemHeader, TokenKey, open_item, seal_item};
+use sealvec_core::keys::{
+    DekBytes, IdKey, IndexKeys, Kek, KekSource, Permission, Permissions, RingRecord, ServerKey, UserRecord, UserToken,
+    Uuid,
+};
+use zeroize::Zeroizing;
 
 const MASK: u8 = 0xc3;
 const INDEX: Uuid = Uuid::from_bytes([9; 16]);
@@ -76,6 +81,15 @@ fn check<T>(what: &str, living: usize, make: impl FnOnce() -> (T, Vec<Needle>)) 
     }
 }
 
+/// Random text to seal.
+fn hex(random: &DekBytes) -> String {
+    let mut text = String::with_capacity(64);
+    random.as_dek().expose().iter().for_each(|byte| {
+        text.extend([byte >> 4, byte & 15].map(|digit| char::from_digit(digit.into(), 16).unwrap()));
+    });
+    text
+}
+
 /// One test, because threads of others would share the memory that is searched.
 #[test]
 fn what_is_dropped_leaves_no_copy() {
@@ -90,7 +104,6 @@ fn vectors_of_merges_and_clustering_leave_no_copy() {
     use sealvec_core::ivf::{self, Cache, ColumnKeys, Keys, Work, insert, merge};
     use sealvec_core::math::random::Random;
     use sealvec_core::{metric::Metric, store::memory::MemoryStore};
-    use zeroize::Zeroizing;
 
     const DIMS: usize = 16;
     let dek = DekBytes::generate(1).unwrap();
@@ -199,7 +212,7 @@ fn dropped_keys_leave_no_copy() {
     });
 
     check("open ring", 4, || {
-        let kek = sealvec_core::keys::Kek::generate().unwrap();
+        let kek = Kek::generate().unwrap();
         let mut ring = RingRecord::create(KekSource::Client(&kek), |_| false).unwrap();
         ring.add_dek(&kek).unwrap();
         let open = ring.open(&kek).unwrap();
@@ -209,5 +222,43 @@ fn dropped_keys_leave_no_copy() {
         // Not held by anyone: it lived for the length of each unwrapping.
         needles.push(Needle::new(&Deriver::new(kek.expose()).subkey(Label::Wrap, &ring.uuid())));
         ((kek, open), needles)
+    });
+
+    check("user", 3, || {
+        let kek = Kek::generate().unwrap();
+        let ring = RingRecord::create(KekSource::Client(&kek), |_| false).unwrap();
+        let (server, token) = (ServerKey::from_root_key(b"root"), UserToken::generate().unwrap());
+        let ring_keys = ring.open(&kek).unwrap();
+        let record = UserRecord::create(&ring, &ring_keys, token.user(), Permissions::READ, token.kek()).unwrap();
+        let text = token.encode(&server);
+        let shown = UserToken::decode(&text, &server).unwrap();
+        let open = record.open(&ring, shown.kek(), Permission::Read).unwrap();
+        let mut needles: Vec<_> = open.deks.iter().map(|dek| Needle::new(dek.as_dek().expose())).collect();
+        needles.push(Needle::new(open.id_key.expose()));
+        needles.push(Needle::new(shown.kek().expose()));
+        // Gone already: the token's text, and the key that wraps the copies.
+        needles.push(Needle::new(text.as_bytes()[40..72].try_into().unwrap()));
+        let (ring, user) = (ring.uuid(), shown.user());
+        let context: [&[u8]; 2] = [ring.as_bytes(), user.as_bytes()];
+        needles.push(Needle::new(&Deriver::new(shown.kek().expose()).derive(Label::UserWrap, &context)));
+        ((shown, open), needles)
+    });
+
+    check("item", 2, || {
+        let dek = DekBytes::generate(1).unwrap();
+        let contents: Zeroizing<String> = Zeroizing::new(DekBytes::generate(1).map(|random| hex(&random)).unwrap());
+        let key = dek.as_dek().item_key(&INDEX);
+        let id_key = IdKey::from_slice(dek.as_dek().expose()).unwrap();
+        let tokens = TokenKey::new(&id_key, &INDEX);
+        let token = tokens.token("id");
+        let item = Item::new("id", Some(&contents), None).unwrap();
+        let sealed = seal_item(&key, &ItemHeader::new(&INDEX, 1), &INDEX, &token, &item).unwrap();
+        let open = open_item(&key, &INDEX, &token, &sealed).unwrap();
+        let needles = vec![
+            Needle::new(contents.as_bytes()[..32].try_into().unwrap()),
+            Needle::new(&Deriver::new(id_key.expose()).subkey(Label::IdToken, &INDEX)),
+            Needle::new(&Deriver::new(dek.as_dek().expose()).subkey(Label::Item, &INDEX)),
+        ];
+        ((open, tokens), needles)
     });
 }

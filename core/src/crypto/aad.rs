@@ -243,6 +243,54 @@ impl Aad for WrapAad {
     }
 }
 
+/// An item of a collection (kind 7, 56 bytes): it can't stand under another id's token.
+#[derive(Clone, Copy, Debug)]
+pub struct ItemAad {
+    /// UUID of the ring.
+    pub ring: Uuid,
+    /// Version of the DEK.
+    pub dek_version: u32,
+    /// Token of the id, the row's primary key.
+    pub token: [u8; 32],
+}
+
+impl Kind for ItemAad {
+    const KIND: u8 = 7;
+    const ALGORITHM: Algorithm = Algorithm::Xaes256Gcm;
+}
+
+impl Aad for ItemAad {
+    fn encode(&self) -> AadBytes {
+        AadBytes::new::<Self>(self.ring, self.dek_version).with(&self.token)
+    }
+}
+
+/// A DEK or id key under a user's KEK (kind 8, 42 bytes): it can't move to another user, permission or version.
+#[derive(Clone, Copy, Debug)]
+pub struct UserWrapAad {
+    /// UUID of the ring.
+    pub ring: Uuid,
+    /// Version of the DEK; 0 for the id key.
+    pub dek_version: u32,
+    /// Id of the user.
+    pub user: [u8; 16],
+    /// Number of the [`Permission`](crate::keys::Permission).
+    pub permission: u8,
+    /// Number of the [`Purpose`](crate::keys::Purpose).
+    pub purpose: u8,
+}
+
+impl Kind for UserWrapAad {
+    const KIND: u8 = 8;
+    const ALGORITHM: Algorithm = Algorithm::Aes256Gcm;
+}
+
+impl Aad for UserWrapAad {
+    fn encode(&self) -> AadBytes {
+        AadBytes::new::<Self>(self.ring, self.dek_version).with(&self.user).with(&[self.permission, self.purpose])
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use std::collections::HashSet;
@@ -258,6 +306,8 @@ mod tests {
     const META: MetaAad = MetaAad { index: ID, dek_version: 1, ring: 2, dims: 384, metric: 1, precision: 1 };
     const VALUE: ValueAad = ValueAad { ring: ID, dek_version: 1, dims: 384 };
     const WRAP: WrapAad = WrapAad { ring: ID, dek_version: 1, purpose: 2 };
+    const ITEM: ItemAad = ItemAad { ring: ID, dek_version: 1, token: [7; 32] };
+    const USER: UserWrapAad = UserWrapAad { ring: ID, dek_version: 1, user: [7; 16], permission: 1, purpose: 2 };
 
     fn bytes(aad: &impl Aad) -> Vec<u8> {
         aad.encode().as_ref().to_vec()
@@ -317,12 +367,35 @@ mod tests {
             bytes(&WrapAad { dek_version: 9, ..WRAP }),
             bytes(&WrapAad { purpose: 9, ..WRAP }),
         ]);
+        check(vec![
+            bytes(&ITEM),
+            bytes(&ItemAad { ring: OTHER, ..ITEM }),
+            bytes(&ItemAad { dek_version: 9, ..ITEM }),
+            bytes(&ItemAad { token: [8; 32], ..ITEM }),
+        ]);
+        check(vec![
+            bytes(&USER),
+            bytes(&UserWrapAad { ring: OTHER, ..USER }),
+            bytes(&UserWrapAad { dek_version: 9, ..USER }),
+            bytes(&UserWrapAad { user: [8; 16], ..USER }),
+            bytes(&UserWrapAad { permission: 9, ..USER }),
+            bytes(&UserWrapAad { purpose: 9, ..USER }),
+        ]);
     }
 
     #[test]
     fn no_two_kinds_encode_alike() {
-        let prefixes = [bytes(&CHUNK), bytes(&DIRECTORY), bytes(&RECORD), bytes(&META), bytes(&VALUE), bytes(&WRAP)]
-            .map(|encoded| encoded[..4].to_vec());
+        let all = [
+            bytes(&CHUNK),
+            bytes(&DIRECTORY),
+            bytes(&RECORD),
+            bytes(&META),
+            bytes(&VALUE),
+            bytes(&WRAP),
+            bytes(&ITEM),
+            bytes(&USER),
+        ];
+        let prefixes = all.map(|encoded| encoded[..4].to_vec());
         // The third byte is the kind whatever the fields are, so differing here is differing always.
         let kinds: HashSet<_> = prefixes.iter().map(|prefix| prefix[2]).collect();
         assert_eq!(kinds.len(), prefixes.len());
@@ -351,5 +424,8 @@ mod tests {
         );
         assert_eq!(hex::encode(VALUE.encode()), "01020500a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5010000008001");
         assert_eq!(hex::encode(WRAP.encode()), "01010600a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a50100000002");
+        let front = "a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a501000000";
+        assert_eq!(hex::encode(ITEM.encode()), format!("01020700{front}{}", "07".repeat(32)));
+        assert_eq!(hex::encode(USER.encode()), format!("01010800{front}{}0102", "07".repeat(16)));
     }
 }

@@ -32,6 +32,11 @@ impl Commitment {
         Self(*Deriver::new(key).derive(Label::EnvelopeCommitment, &context))
     }
 
+    /// What a user's record stores of the user's KEK.
+    pub fn of_user(kek: &[u8; KEY_LEN], ring: &Uuid, user: &[u8; 16]) -> Self {
+        Self(*Deriver::new(kek).derive(Label::UserCommitment, &[ring.as_bytes(), user]))
+    }
+
     /// As read from disk.
     pub const fn from_bytes(bytes: [u8; COMMITMENT_LEN]) -> Self {
         Self(bytes)

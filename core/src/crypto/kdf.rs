@@ -31,6 +31,16 @@ pub enum Label {
     EnvelopeCommitment,
     /// DEK → XAES key of column values. Context: ring UUID.
     ColumnValue,
+    /// DEK → XAES key of a collection's items. Context: ring UUID.
+    Item,
+    /// id key → HMAC key of the tokens that stand for ids. Context: ring UUID.
+    IdToken,
+    /// user KEK → key that wraps the user's copies of DEKs and id key. Context: ring UUID, user id.
+    UserWrap,
+    /// user KEK → its commitment. Context: ring UUID, user id.
+    UserCommitment,
+    /// user KEK → HMAC key of the user's record. Context: ring UUID, user id.
+    UserRecord,
     /// DEK → commitment on an index's meta page. Context: index UUID, DEK version.
     IndexCommitment,
     /// DEK → key of the sealed part of the meta page. Context: index UUID.
@@ -47,7 +57,7 @@ pub enum Label {
 
 impl Label {
     /// Every label, for tests and documents.
-    pub const ALL: [Label; 13] = [
+    pub const ALL: [Label; 18] = [
         Label::LocalWrap,
         Label::LocalRootId,
         Label::Wrap,
@@ -55,6 +65,11 @@ impl Label {
         Label::RingRecord,
         Label::EnvelopeCommitment,
         Label::ColumnValue,
+        Label::Item,
+        Label::IdToken,
+        Label::UserWrap,
+        Label::UserCommitment,
+        Label::UserRecord,
         Label::IndexCommitment,
         Label::IndexMeta,
         Label::IndexDirectory,
@@ -82,6 +97,11 @@ impl Label {
             Label::RingRecord => ("ring record", 16),
             Label::EnvelopeCommitment => ("envelope commitment", 16 + 1 + 4),
             Label::ColumnValue => ("column value", 16),
+            Label::Item => ("item", 16),
+            Label::IdToken => ("id token", 16),
+            Label::UserWrap => ("user wrap", 16 + 16),
+            Label::UserCommitment => ("user commitment", 16 + 16),
+            Label::UserRecord => ("user record", 16 + 16),
             Label::IndexCommitment => ("index commitment", 16 + 4),
             Label::IndexMeta => ("index meta", 16),
             Label::IndexDirectory => ("index directory", 16),

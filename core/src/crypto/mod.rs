@@ -7,6 +7,7 @@
 pub mod aad;
 pub mod aead;
 pub mod commit;
+pub mod digest;
 pub mod kdf;
 #[cfg(test)]
 mod known_answers;
@@ -14,7 +15,7 @@ pub mod mac;
 pub mod nonce;
 pub mod xaes;
 
-pub use aad::{Aad, AadBytes, ChunkAad, DirectoryAad, MetaAad, RecordAad, ValueAad, WrapAad};
+pub use aad::{Aad, AadBytes, ChunkAad, DirectoryAad, ItemAad, MetaAad, RecordAad, UserWrapAad, ValueAad, WrapAad};
 pub use aead::{AeadKey, OVERHEAD, Sealed};
 pub use xaes::{OVERHEAD24, Sealed24, XaesKey};
 

@@ -56,6 +56,11 @@ impl<'a> Dek<'a> {
         self.key
     }
 
+    /// The key of the items of the collection whose ring is `ring`.
+    pub fn item_key(&self, ring: &Uuid) -> XaesKey {
+        XaesKey::new(&Deriver::new(self.key).subkey(Label::Item, ring))
+    }
+
     /// The key of column values of `ring`.
     pub fn value_key(&self, ring: &Uuid) -> XaesKey {
         XaesKey::new(&Deriver::new(self.key).subkey(Label::ColumnValue, ring))

@@ -138,6 +138,11 @@ impl Envelope {
         Ok(key)
     }
 
+    /// Whether `key` is the one inside, without unwrapping: [`Error::WrongKey`] if not, in constant time.
+    pub(super) fn check_inside(&self, key: &[u8; KEY_LEN]) -> Result<()> {
+        self.commitment.check(&committed(key, &self.context))
+    }
+
     /// What the key is bound to.
     pub fn context(&self) -> &KeyContext {
         &self.context

@@ -3,6 +3,7 @@
 //! ```text
 //! provider ──wraps──> KEK ──HKDF──> wrap key ──wraps──> DEK (versioned) ──HKDF──> subkeys
 //!   (or the client holds the KEK)          └────wraps──> id key (belongs to the ring)
+//! user's token ────> user KEK ──HKDF──> user wrap key ──wraps──> copies of both, per permission
 //! ```
 
 pub mod dek;
@@ -10,6 +11,8 @@ pub mod envelope;
 pub mod index;
 pub mod provider;
 pub mod ring;
+pub mod user;
+pub mod user_token;
 pub mod uuid;
 
 pub use dek::{Dek, DekBytes, IdKey, Kek};
@@ -17,4 +20,6 @@ pub use envelope::Envelope;
 pub use index::IndexKeys;
 pub use provider::{KekProvider, KeyContext, Purpose};
 pub use ring::{KekSource, OpenRing, RingRecord};
+pub use user::{OpenUser, Permission, Permissions, UserId, UserRecord};
+pub use user_token::{ServerKey, UserToken};
 pub use uuid::Uuid;

@@ -107,6 +107,16 @@ impl RingRecord {
         self.deks.iter().map(|envelope| envelope.context().dek_version)
     }
 
+    /// The DEK envelope of `version`.
+    pub(super) fn dek_envelope(&self, version: u32) -> Option<&Envelope> {
+        self.deks.iter().find(|envelope| envelope.context().dek_version == version)
+    }
+
+    /// The id key's envelope.
+    pub(super) fn id_key_envelope(&self) -> &Envelope {
+        &self.id_key
+    }
+
     /// The KEK from its provider, checked against both commitments.
     ///
     /// # Errors
