@@ -10,6 +10,7 @@ use pgrx::PgSqlErrorCode::{self, *};
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
 use sealvec_core::Error;
+use sealvec_core::filter::FilterError;
 use sealvec_kms::RootKeyError;
 
 /// An error on its way to the client.
@@ -113,6 +114,17 @@ impl From<Error> for SqlError {
             // ---- our bug --------------------------------------------------------------------
             _ => Self::new(ERRCODE_INTERNAL_ERROR, message).hint("This is a bug in sealvec; please report it."),
         }
+    }
+}
+
+/// A filter or an order that is none. Without the words of the caller, which a log would keep.
+impl From<FilterError> for SqlError {
+    fn from(error: FilterError) -> Self {
+        let sqlstate = match error {
+            FilterError::Limit(_) => ERRCODE_PROGRAM_LIMIT_EXCEEDED,
+            _ => ERRCODE_INVALID_PARAMETER_VALUE,
+        };
+        Self::new(sqlstate, error.to_string())
     }
 }
 

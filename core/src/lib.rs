@@ -8,6 +8,7 @@
 
 pub mod crypto;
 pub mod error;
+pub mod filter;
 pub mod format;
 pub mod item;
 pub mod ivf;
