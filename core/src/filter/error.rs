@@ -5,6 +5,7 @@
 
 use std::fmt;
 
+use super::schema::Search;
 use super::{CONDITIONS_MAX, DEPTH_MAX, FIELD_LEN_MAX, PATTERN_LEN_MAX, PATTERNS_MAX};
 
 /// Why a filter, or an order, was refused. The caller's fault, always.
@@ -31,6 +32,17 @@ pub enum FilterError {
     },
     /// More than one of the limits of [`filter`](super) allows; says which.
     Limit(Limit),
+    /// A field that the index does not promise to find by itself.
+    NotIndexed(Search),
+    /// A pattern on a field that is not declared for patterns.
+    NoPattern {
+        /// `$regex` or `$contains`.
+        operator: &'static str,
+        /// The field's path.
+        field: String,
+    },
+    /// Policies of a schema that contradict each other.
+    Schema(&'static str),
     /// `order_by` is an object of this many fields.
     OrderFields(usize),
 }
@@ -70,6 +82,11 @@ impl FilterError {
             Self::Operand { operator, expected, got } => format!("{operator} requires {expected}, got: {got}"),
             Self::Pattern { pattern, reason } => format!("$regex has an invalid pattern: {pattern} ({reason})"),
             Self::Limit(limit) => limit.message(),
+            Self::NotIndexed(search) => search.refusal().to_owned(),
+            Self::NoPattern { operator, field } => {
+                format!("{operator} on '{field}' requires a regex-indexed (pattern) field")
+            }
+            Self::Schema(contradiction) => (*contradiction).to_owned(),
             Self::OrderFields(found) => format!("order_by dict must specify exactly one field, got {found}"),
         }
     }
@@ -81,7 +98,10 @@ impl fmt::Display for FilterError {
             Self::UnknownOperator(_) => f.write_str("unsupported metadata operator"),
             Self::Operand { operator, expected, .. } => write!(f, "{operator} requires {expected}"),
             Self::Pattern { .. } => f.write_str("$regex has an invalid pattern"),
-            Self::Limit(_) | Self::OrderFields(_) => f.write_str(&self.quoting_message()),
+            Self::NoPattern { operator, .. } => write!(f, "{operator} requires a field declared with pattern"),
+            Self::Limit(_) | Self::NotIndexed(_) | Self::Schema(_) | Self::OrderFields(_) => {
+                f.write_str(&self.quoting_message())
+            }
         }
     }
 }
@@ -104,6 +124,7 @@ mod tests {
         let errors = [
             FilterError::UnknownOperator("$secret".into()),
             FilterError::Operand { operator: "$gt", expected: "a numeric value", got: "\"secret\"".into() },
+            FilterError::NoPattern { operator: "$regex", field: "secret".into() },
             FilterError::Pattern { pattern: "secret(".into(), reason: "missing ): secret(".into() },
         ];
         for error in errors {

@@ -26,11 +26,13 @@ mod order;
 mod parse;
 mod pattern;
 mod re2;
+mod schema;
 
 use serde_json::Value;
 
-pub use error::FilterError;
+pub use error::{FilterError, Limit};
 pub use order::{OrderBy, OrderKey};
+pub use schema::{Policy, Schema, Search};
 
 use crate::json::Json;
 use parse::Node;

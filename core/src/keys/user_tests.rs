@@ -123,6 +123,16 @@ fn a_user_of_before_reads_the_old_and_seals_nothing() {
 }
 
 #[test]
+fn an_altered_record_is_not_made_good() {
+    let ring = ring(1);
+    let mut bytes = user(&ring, Permissions::READ).encode();
+    bytes[5] = Permissions::WRITE.0;
+    let mut altered = UserRecord::decode(&bytes).unwrap();
+    assert!(matches!(altered.extend(&ring.0, &ring.1, &kek(9)), Err(Error::Altered { .. })));
+    assert!(matches!(altered.open(&ring.0, &kek(9), Permission::Write), Err(Error::Altered { .. })));
+}
+
+#[test]
 fn rewrapping_the_ring_leaves_its_users() {
     let mut ring = ring(2);
     let record = user(&ring, Permissions::READ);
