@@ -1,0 +1,206 @@
+//! Connections to Postgres: a pool that says "not now" instead of waiting without end.
+
+use std::time::Duration;
+
+use deadpool_postgres::{Manager, ManagerConfig, Object, PoolError, RecyclingMethod, Runtime, TimeoutType};
+use tokio_postgres::types::ToSql;
+use tokio_postgres::{CancelToken, NoTls, Row};
+use tokio_postgres_rustls::MakeRustlsConnect;
+
+/// Why a statement gave no result.
+#[derive(Debug)]
+pub enum DbError {
+    /// No connection: all are busy, or the database does not answer.
+    Unavailable(&'static str),
+    /// The database's own report, or a connection that broke.
+    Sql(tokio_postgres::Error),
+}
+
+/// How connections are made and kept.
+#[derive(Clone, Debug)]
+pub struct PoolSettings {
+    /// Most connections at once.
+    pub connections_max: usize,
+    /// Wait for a free connection before 503.
+    pub wait_max: Duration,
+    /// Wait for a new connection before 503.
+    pub connect_max: Duration,
+    /// The database's own limit on a statement, should this process die while it runs.
+    pub statement_max: Duration,
+}
+
+impl Default for PoolSettings {
+    fn default() -> Self {
+        Self {
+            connections_max: 16,
+            wait_max: Duration::from_secs(5),
+            connect_max: Duration::from_secs(5),
+            statement_max: Duration::from_secs(3600),
+        }
+    }
+}
+
+/// The pool. Cheap to clone.
+#[derive(Clone)]
+pub struct Pool {
+    inner: deadpool_postgres::Pool,
+    tls: Option<MakeRustlsConnect>,
+}
+
+/// A connection that is lent for some statements, each in a transaction of its own.
+pub struct Conn {
+    object: Option<Object>, // None once it broke
+    tls: Option<MakeRustlsConnect>,
+    busy: bool,
+}
+
+impl Pool {
+    /// A pool that connects when it is first asked.
+    pub fn new(mut config: tokio_postgres::Config, tls: Option<MakeRustlsConnect>, settings: &PoolSettings) -> Self {
+        config.application_name("sealvec-sidecar");
+        config.connect_timeout(settings.connect_max);
+        config.keepalives_idle(Duration::from_secs(30));
+        let own = format!("-c jit=off -c statement_timeout={}", settings.statement_max.as_millis());
+        let options = config.get_options().map_or(own.clone(), |given| format!("{own} {given}"));
+        config.options(options);
+        let how = ManagerConfig { recycling_method: RecyclingMethod::Fast };
+        let manager = match &tls {
+            Some(tls) => Manager::from_config(config, tls.clone(), how),
+            None => Manager::from_config(config, NoTls, how),
+        };
+        let inner = deadpool_postgres::Pool::builder(manager)
+            .max_size(settings.connections_max)
+            .wait_timeout(Some(settings.wait_max))
+            .create_timeout(Some(settings.connect_max))
+            .recycle_timeout(Some(settings.connect_max))
+            .runtime(Runtime::Tokio1)
+            .build()
+            .expect("a pool with time limits has a runtime");
+        Self { inner, tls }
+    }
+
+    /// A connection, within the limits.
+    ///
+    /// # Errors
+    /// [`DbError::Unavailable`].
+    pub async fn get(&self) -> Result<Conn, DbError> {
+        match self.inner.get().await {
+            Ok(object) => Ok(Conn { object: Some(object), tls: self.tls.clone(), busy: false }),
+            Err(error) => Err(DbError::Unavailable(match error {
+                PoolError::Timeout(TimeoutType::Wait) => "All connections to the database are busy",
+                PoolError::Closed => "The server is shutting down",
+                _ => "The database is not available",
+            })),
+        }
+    }
+
+    /// One statement on a connection of its own. `sql` is prepared once per connection.
+    ///
+    /// # Errors
+    /// See [`DbError`].
+    pub async fn query(&self, sql: &str, params: &[&(dyn ToSql + Sync)]) -> Result<Vec<Row>, DbError> {
+        self.get().await?.query(sql, params).await
+    }
+
+    /// As [`Pool::query`], for a statement of exactly one row.
+    ///
+    /// # Errors
+    /// See [`DbError`].
+    pub async fn query_one(&self, sql: &str, params: &[&(dyn ToSql + Sync)]) -> Result<Row, DbError> {
+        self.get().await?.query_one(sql, params).await
+    }
+
+    /// As [`Pool::query`], for a statement of at most one row.
+    ///
+    /// # Errors
+    /// See [`DbError`].
+    pub async fn query_opt(&self, sql: &str, params: &[&(dyn ToSql + Sync)]) -> Result<Option<Row>, DbError> {
+        self.get().await?.query_opt(sql, params).await
+    }
+
+    /// Connections: made, idle, requests that wait for one.
+    pub fn status(&self) -> (usize, usize, usize) {
+        let status = self.inner.status();
+        (status.size, status.available, status.waiting)
+    }
+
+    /// Lets nobody in any more; lent connections end when they are given back.
+    pub fn close(&self) {
+        self.inner.close();
+    }
+}
+
+impl Conn {
+    /// Rows of one statement.
+    ///
+    /// # Errors
+    /// [`DbError::Sql`].
+    pub async fn query(&mut self, sql: &str, params: &[&(dyn ToSql + Sync)]) -> Result<Vec<Row>, DbError> {
+        let Some(object) = &self.object else {
+            return Err(DbError::Unavailable("The connection to the database was lost"));
+        };
+        self.busy = true;
+        let result = async {
+            let statement = object.prepare_cached(sql).await?;
+            object.query(&statement, params).await
+        };
+        let result = result.await;
+        self.busy = false;
+        result.map_err(|error| {
+            if spoils_connection(&error) {
+                self.discard();
+            }
+            DbError::Sql(error)
+        })
+    }
+
+    /// As [`Conn::query`], for a statement of exactly one row.
+    ///
+    /// # Errors
+    /// As [`Conn::query`].
+    pub async fn query_one(&mut self, sql: &str, params: &[&(dyn ToSql + Sync)]) -> Result<Row, DbError> {
+        let row = self.query_opt(sql, params).await?;
+        row.ok_or(DbError::Unavailable("The database gave no answer"))
+    }
+
+    /// As [`Conn::query`], for a statement of at most one row.
+    ///
+    /// # Errors
+    /// As [`Conn::query`].
+    pub async fn query_opt(&mut self, sql: &str, params: &[&(dyn ToSql + Sync)]) -> Result<Option<Row>, DbError> {
+        Ok(self.query(sql, params).await?.pop())
+    }
+
+    fn discard(&mut self) -> Option<CancelToken> {
+        let client = Object::take(self.object.take()?);
+        Some(client.cancel_token())
+    }
+}
+
+impl Drop for Conn {
+    /// A statement that nobody waits for any more (the client left, or the time was up) is cancelled: given back
+    /// as it is, the connection would make the next request wait for it.
+    fn drop(&mut self) {
+        if !self.busy {
+            return;
+        }
+        let tls = self.tls.take();
+        if let (Some(token), Ok(runtime)) = (self.discard(), tokio::runtime::Handle::try_current()) {
+            runtime.spawn(async move {
+                let _ = match tls {
+                    Some(tls) => token.cancel_query(tls).await,
+                    None => token.cancel_query(NoTls).await,
+                };
+            });
+        }
+    }
+}
+
+/// Whether a connection is of no use after this error: it broke, or what it prepared no longer fits the database
+/// (the extension was dropped and made anew, so types and functions have other OIDs).
+fn spoils_connection(error: &tokio_postgres::Error) -> bool {
+    match error.as_db_error() {
+        Some(report) => matches!(report.code().code(), "0A000" | "26000" | "42883" | "57P01" | "57P02" | "XX000"),
+        None => true,
+    }
+}

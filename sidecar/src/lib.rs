@@ -1,0 +1,17 @@
+//! The sidecar: CyborgDB's v1 REST routes, each one call of a SQL function of sealvec.
+//!
+//! A request passes [`server`] (limits, request id, metrics), [`auth`] (who calls, before the body is read),
+//! a route of [`cyborgdb`] and one statement through [`db`]; what goes wrong is an [`error::ApiError`].
+//! No DEK ever comes here; a caller's KEK passes through in memory that is wiped.
+
+pub mod auth;
+pub mod config;
+pub mod cyborgdb;
+pub mod db;
+pub mod embed;
+pub mod error;
+pub mod extract;
+pub mod limits;
+pub mod server;
+pub mod sql;
+pub mod state;

@@ -1,0 +1,53 @@
+//! What one request may ask for.
+
+use std::time::Duration;
+
+use crate::error::ApiError;
+
+/// Limits of one request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Bytes of a body.
+    pub body_bytes_max: usize,
+    /// Items, ids or query vectors in one request.
+    pub batch_max: usize,
+    /// Rows of one query.
+    pub top_k_max: u32,
+    /// From the request's head to its answer.
+    pub request_time_max: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            body_bytes_max: 64 << 20,
+            batch_max: 100_000,
+            top_k_max: 10_000,
+            request_time_max: Duration::from_secs(60),
+        }
+    }
+}
+
+impl Limits {
+    /// Refuses a batch of more rows than the limit. `what` is a plural: "items", "ids", "query vectors".
+    ///
+    /// # Errors
+    /// 400.
+    pub fn check_batch(&self, what: &str, count: usize) -> Result<(), ApiError> {
+        if count <= self.batch_max {
+            return Ok(());
+        }
+        Err(ApiError::bad_request(format!("a request takes at most {} {what}, not {count}", self.batch_max)))
+    }
+
+    /// Refuses a `top_k` below 1 or above the limit, and gives it as SQL takes it.
+    ///
+    /// # Errors
+    /// 400.
+    pub fn check_top_k(&self, top_k: i64) -> Result<i32, ApiError> {
+        match i32::try_from(top_k) {
+            Ok(k) if k >= 1 && k.unsigned_abs() <= self.top_k_max => Ok(k),
+            _ => Err(ApiError::bad_request(format!("top_k must be 1 to {}, not {top_k}", self.top_k_max))),
+        }
+    }
+}

@@ -1,0 +1,5 @@
+//! `sealvec-sidecar`: configuration, pool, router, serve.
+
+fn main() {
+    println!("{}", env!("CARGO_PKG_VERSION"));
+}
