@@ -6,6 +6,8 @@
 
 use std::borrow::Cow;
 
+use serde_json::error::Category;
+
 use super::Item;
 use crate::json::{Json, Kind};
 use crate::{Error, Result};
@@ -88,17 +90,16 @@ impl<'a> ItemInput<'a> {
     /// [`Error::Malformed`] if an element is no number, [`Error::NotFinite`] if it is out of float32's range.
     pub fn vector_into(&self, out: &mut Vec<f32>) -> Result<()> {
         out.clear();
-        for element in self.vector.iter().flat_map(|vector| vector.elements()) {
-            if element.kind() != Kind::Number {
-                return Err(Error::Malformed { what: "vector: expected an array of numbers" });
-            }
-            let number: f32 = element.text().parse().map_err(|_| Error::Bug("JSON writes numbers as Rust does"))?;
-            if !number.is_finite() {
-                return Err(Error::NotFinite("infinity"));
-            }
-            out.push(number);
+        let Some(vector) = self.vector else { return Ok(()) };
+        // Each number by way of float64, as with the original and any client that has read its JSON itself.
+        *out = serde_json::from_str(vector.text()).map_err(|error| match error.classify() {
+            Category::Syntax => Error::NotFinite("infinity"), // the syntax is checked: it is beyond float64
+            _ => Error::Malformed { what: "vector: expected an array of numbers" },
+        })?;
+        match out.iter().all(|element| element.is_finite()) {
+            true => Ok(()),
+            false => Err(Error::NotFinite("infinity")),
         }
-        Ok(())
     }
 
     /// What is sealed of it.

@@ -1,12 +1,12 @@
-//! JSON as it came: a checked text and a reader over it, without a copy.
+//! JSON as it came: a text that was checked, and read one level at a time.
 //!
 //! Metadata is given back to the last byte (12345678901234567890, 1.0, the order of keys), so it stays a text,
-//! and a filter reads the few members it asks for in place. `serde_json::Value` would round numbers, or,
-//! with the features that keep them, change how every crate of the workspace reads numbers; and it stops at 128 levels.
+//! and a filter reads the few members it asks for. `serde_json` does the reading, through its
+//! [`RawValue`](serde_json::value::RawValue): a `serde_json::Value` would round numbers, or, with the features that keep them, change how every
+//! crate of the workspace reads numbers; and it stops at 128 levels.
 //!
-//! Reading never recurses: nesting costs a counter.
+//! Reading never recurses: `serde_json` skips what is nested with a stack on the heap, and each level is read when asked for.
 
-mod check;
 mod number;
 mod read;
 
@@ -15,10 +15,12 @@ use std::borrow::Cow;
 pub use number::Number;
 pub use read::{Elements, Key, Members};
 
-use crate::Result;
+use crate::{Error, Result};
 
 /// Most levels of arrays and objects in one text. The original took 150; what writes more is no metadata.
 pub const DEPTH_MAX: usize = 1_000;
+
+const MALFORMED: Error = Error::Malformed { what: "JSON" };
 
 /// One JSON value: a slice of a text that was checked (RFC 8259; no half surrogate pairs).
 #[derive(Clone, Copy)]
@@ -45,16 +47,17 @@ impl<'a> Json<'a> {
     /// The value that `text` is, white space around it aside.
     ///
     /// # Errors
-    /// [`Error::Malformed`](crate::Error::Malformed) if it is none, or nested deeper than [`DEPTH_MAX`].
+    /// [`Error::Malformed`] if it is none, or nested deeper than [`DEPTH_MAX`].
     pub fn parse(text: &'a str) -> Result<Self> {
-        check::check(text)?;
-        Ok(Self(read::trim(text)))
+        let json = serde_json::from_str::<Self>(text).map_err(|_| MALFORMED)?;
+        check_inside(json.0)?;
+        Ok(json)
     }
 
-    /// As [`parse`](Self::parse), of a text that was parsed before it was sealed. Other text gives wrong
-    /// answers, or a panic, but nothing worse.
+    /// As [`parse`](Self::parse), of the [`text`](Self::text) of a value that was parsed before it was sealed. Other
+    /// text has no members, elements or characters, or wrong ones, but does nothing worse.
     pub(crate) fn checked_before(text: &'a str) -> Self {
-        Self(read::trim(text))
+        Self(text)
     }
 
     /// As it came.
@@ -76,7 +79,7 @@ impl<'a> Json<'a> {
 
     /// A string's characters; borrowed unless they hold an escape.
     pub fn string(self) -> Option<Cow<'a, str>> {
-        (self.kind() == Kind::String).then(|| read::unescape(read::inside(self.0)))
+        (self.kind() == Kind::String).then(|| read::string(self.0)).flatten()
     }
 
     /// A number's value.
@@ -91,23 +94,53 @@ impl<'a> Json<'a> {
 
     /// An array's elements in order; none if it is no array.
     pub fn elements(self) -> Elements<'a> {
-        Elements::new(if self.kind() == Kind::Array { read::inside(self.0) } else { "" })
+        read::elements(self.0)
     }
 
     /// An object's members in order, a repeated key as often as it stands there; none if it is no object.
     pub fn members(self) -> Members<'a> {
-        Members::new(if self.kind() == Kind::Object { read::inside(self.0) } else { "" })
+        read::members(self.0)
     }
 
     /// The value of `key` in an object; the last one if it is repeated, as every common reader has it.
     pub fn member(self, key: &str) -> Option<Json<'a>> {
-        self.members().filter(|(found, _)| found.is(key)).last().map(|(_, value)| value)
+        self.members().rfind(|(found, _)| found.is(key)).map(|(_, value)| value)
     }
 
     /// Whether it is an array or object without anything inside.
     pub fn is_hollow(self) -> bool {
-        matches!(self.kind(), Kind::Array | Kind::Object) && read::trim(read::inside(self.0)).is_empty()
+        let inside = self.0.strip_prefix(['[', '{']).map(str::trim_start);
+        inside.is_some_and(|inside| inside.starts_with([']', '}']))
     }
+}
+
+/// What skipping over a value lets pass: nesting without end, which readers of what we give back choke on, and
+/// strings with half a surrogate pair, which would be known as malformed only by the filter that reads them.
+/// `text` is JSON, so a bracket outside of strings is a level.
+fn check_inside(text: &str) -> Result<()> {
+    let (mut rest, mut depth) = (text, 0usize);
+    while let Some(at) = rest.find(['"', '[', '{', ']', '}']) {
+        let len = match rest.as_bytes()[at] {
+            b'"' => {
+                let mut string = serde_json::Deserializer::from_str(&rest[at..]).into_iter::<Key<'_>>();
+                string.next().ok_or(MALFORMED)?.map_err(|_| MALFORMED)?;
+                string.byte_offset()
+            }
+            b'[' | b'{' => {
+                depth += 1;
+                1
+            }
+            _ => {
+                depth -= 1;
+                1
+            }
+        };
+        if depth > DEPTH_MAX {
+            return Err(Error::Malformed { what: "JSON: nested too deep" });
+        }
+        rest = &rest[at + len..];
+    }
+    Ok(())
 }
 
 /// Says what it is and no more: metadata does not belong in logs.
