@@ -88,9 +88,16 @@ impl ApiError {
     }
 }
 
+/// The form of every error's body: the documents' `status_code` beside FastAPI's `detail`.
+#[derive(Serialize)]
+struct Body<'a> {
+    status_code: u16,
+    detail: &'a Detail,
+}
+
 impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
-        let body = serde_json::json!({ "status_code": self.status.as_u16(), "detail": self.detail });
+        let body = Body { status_code: self.status.as_u16(), detail: &self.detail };
         let mut response = (self.status, Json(body)).into_response();
         if let Some(seconds) = self.retry_after {
             response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(seconds));

@@ -13,8 +13,12 @@ pub struct Limits {
     pub batch_max: usize,
     /// Rows of one query.
     pub top_k_max: u32,
+    /// Requests at once, so that bodies and answers fit into memory.
+    pub requests_max: u32,
     /// From the request's head to its answer.
     pub request_time_max: Duration,
+    /// The same for training.
+    pub train_time_max: Duration,
 }
 
 impl Default for Limits {
@@ -23,7 +27,9 @@ impl Default for Limits {
             body_bytes_max: 64 << 20,
             batch_max: 100_000,
             top_k_max: 10_000,
+            requests_max: 256,
             request_time_max: Duration::from_secs(60),
+            train_time_max: Duration::from_secs(3600),
         }
     }
 }

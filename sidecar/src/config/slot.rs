@@ -1,0 +1,88 @@
+//! A slot of the key registry: who wraps the KEKs of the indexes that name it.
+
+use axum::http::StatusCode;
+use serde::Deserialize;
+
+use crate::error::ApiError;
+
+/// As the YAML says it; other keys are an error.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Slot {
+    /// What `kms_name` names.
+    pub name: String,
+    /// Who wraps.
+    pub provider: Provider,
+    /// Key or secret of the provider.
+    pub key_id: Option<String>,
+    /// AWS region.
+    pub region: Option<String>,
+    /// Role to assume.
+    pub role_arn: Option<String>,
+    /// What the role's owner asks for.
+    pub external_id: Option<String>,
+    /// Name of the role's session.
+    pub role_session_name: Option<String>,
+}
+
+/// Who wraps the KEKs of a slot.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Provider {
+    /// The root-key file of the database server.
+    Local,
+    /// AWS Secrets Manager.
+    Aws,
+    /// AWS KMS.
+    AwsKms,
+}
+
+/// The YAML's form of a slot.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct SlotFields {
+    provider: Provider,
+    key_id: Option<String>,
+    region: Option<String>,
+    role_arn: Option<String>,
+    external_id: Option<String>,
+    role_session_name: Option<String>,
+}
+
+impl Slot {
+    pub(super) fn new(name: String, fields: SlotFields) -> Self {
+        let SlotFields { provider, key_id, region, role_arn, external_id, role_session_name } = fields;
+        Self { name, provider, key_id, region, role_arn, external_id, role_session_name }
+    }
+
+    /// Whether an index can be made on the slot.
+    ///
+    /// # Errors
+    /// 502 for a slot that lacks something, and for providers that the database server does not know.
+    pub fn check(&self) -> Result<(), ApiError> {
+        let provider = match self.provider {
+            Provider::Local => return Ok(()),
+            Provider::Aws => "aws",
+            Provider::AwsKms => "aws-kms",
+        };
+        let what = match self {
+            Self { key_id: None, provider: Provider::AwsKms, .. } => {
+                "requires key_id (KMS key id / ARN / alias)".to_owned()
+            }
+            Self { key_id: None, .. } => "requires key_id (secret name / ARN)".to_owned(),
+            Self { external_id: Some(_), role_arn: None, .. } => {
+                return Err(kms_error(format!(
+                    "provider={provider}: external_id is only meaningful with role_arn; specify both for BYOK \
+                     cross-account access, or neither for same-account access."
+                )));
+            }
+            _ => {
+                "is not available on this server: it wraps keys with its own root key only (provider: local)".to_owned()
+            }
+        };
+        Err(kms_error(format!("provider={provider} {what}")))
+    }
+}
+
+fn kms_error(message: String) -> ApiError {
+    ApiError::new(StatusCode::BAD_GATEWAY, format!("KMS error: {message}"))
+}

@@ -1,0 +1,46 @@
+//! Makes the slots of the configuration known to the database, at the start.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::config::{Provider, Slot};
+use crate::db::{DbError, Pool};
+
+const RETRY_PERIOD: Duration = Duration::from_secs(2);
+const DUPLICATE: &str = "42710";
+
+/// Creates the missing slots of provider `local`; other providers live elsewhere. Tries until the database is
+/// there, so that neither has to start first. A slot of that name that exists stays as it is.
+pub async fn register(pool: Pool, slots: Arc<[Slot]>) {
+    for slot in slots.iter().filter(|slot| slot.provider == Provider::Local) {
+        let mut told = false;
+        while let Err(error) = create(&pool, &slot.name).await {
+            let DbError::Unavailable(reason) = error else {
+                tracing::error!(slot = slot.name, "the database does not take the slot: {}", sqlstate(&error));
+                break;
+            };
+            if !std::mem::replace(&mut told, true) {
+                tracing::warn!("slots wait: {reason}");
+            }
+            tokio::time::sleep(RETRY_PERIOD).await;
+        }
+    }
+}
+
+async fn create(pool: &Pool, name: &str) -> Result<(), DbError> {
+    let mut conn = pool.get().await?;
+    if conn.query_opt("SELECT 1 FROM sealvec.kms_slots WHERE name = $1", &[&name]).await?.is_some() {
+        return Ok(());
+    }
+    match conn.query("SELECT sealvec.create_kms($1, 'local')", &[&name]).await {
+        Err(error) if sqlstate(&error) == DUPLICATE => Ok(()), // another sidecar was faster
+        result => result.map(|_| tracing::info!(slot = name, "registered")),
+    }
+}
+
+fn sqlstate(error: &DbError) -> &str {
+    match error {
+        DbError::Sql(error) => error.code().map_or("connection lost", |code| code.code()),
+        DbError::Unavailable(reason) => reason,
+    }
+}
