@@ -151,3 +151,79 @@ impl FromRequestParts<AppState> for Root {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use axum::http::HeaderValue;
+
+    use super::*;
+    use crate::error::Detail;
+
+    const ROOT: &str = "root key of a test";
+    /// As in core's known answer, under the same root key.
+    const TOKEN: &str = "cdbk_1_AAECAwQFBgcICQoLDA0OD4CBgoOEhYaHiImKi4yNjo-QkZKTlJWWl5iZmpucnZ6fkLD7UNKJ7bM";
+
+    fn ask(auth: &Auth, keys: &[&[u8]]) -> Result<Caller, String> {
+        let mut headers = HeaderMap::new();
+        for key in keys {
+            headers.append(HEADER, HeaderValue::from_bytes(key).unwrap());
+        }
+        auth.caller(&headers).map_err(|error| match error.detail {
+            Detail::Text(text) => format!("{} {text}", error.status.as_u16()),
+            Detail::List(_) => panic!("a list"),
+        })
+    }
+
+    fn refused(auth: &Auth, keys: &[&[u8]]) -> String {
+        ask(auth, keys).expect_err("a caller without a key")
+    }
+
+    #[test]
+    fn the_words_of_the_original() {
+        let root = Auth::root(ROOT);
+        assert!(matches!(ask(&root, &[ROOT.as_bytes()]), Ok(Caller::Root)));
+        for keys in [&[][..], &[&b""[..]]] {
+            assert_eq!(refused(&root, keys), "401 API Key is required");
+        }
+        let doubled = format!("{ROOT}{ROOT}");
+        for key in ["x", "root key of a tesT", &ROOT[1..], &doubled, "Bearer root key of a test"] {
+            assert_eq!(refused(&root, &[key.as_bytes()]), "401 Invalid API Key", "{key}");
+        }
+        assert_eq!(refused(&root, &["schlüssel".as_bytes()]), "401 Invalid API Key");
+        assert_eq!(refused(&root, &[ROOT.as_bytes(), ROOT.as_bytes()]), "401 Invalid API Key"); // which one counts?
+    }
+
+    #[test]
+    fn tokens_of_this_root_key_only() {
+        let caller = ask(&Auth::root(ROOT), &[TOKEN.as_bytes()]).unwrap();
+        let user = caller.user().expect("a user");
+        assert_eq!(user.user().as_bytes(), &std::array::from_fn::<u8, 16, _>(|i| i as u8));
+        assert_eq!(refused(&Auth::root("another root key"), &[TOKEN.as_bytes()]), "401 Invalid user API key");
+        for bad in ["cdbk_", "cdbk_1_AAAA", &TOKEN[..TOKEN.len() - 1], &TOKEN.replace("_1_", "_2_")] {
+            assert_eq!(refused(&Auth::root(ROOT), &[bad.as_bytes()]), "401 Invalid user API key");
+        }
+        assert_eq!(refused(&Auth::single("k"), &[TOKEN.as_bytes()]), "401 Invalid API Key");
+    }
+
+    #[test]
+    fn one_key_is_no_root_key() {
+        let single = Auth::single("cyborg_1");
+        assert!(matches!(ask(&single, &[b"cyborg_1"]), Ok(Caller::ApiKey)));
+        assert_eq!(refused(&single, &[]), "401 API Key is required");
+        assert_eq!(refused(&single, &[b"cyborg_2"]), "401 Invalid API Key");
+    }
+
+    #[test]
+    fn open_takes_anyone() {
+        for keys in [&[][..], &[&b"x"[..]], &[TOKEN.as_bytes()]] {
+            assert!(matches!(ask(&Auth::Open, keys), Ok(Caller::Open)));
+        }
+    }
+
+    #[test]
+    fn debug_shows_no_key() {
+        let caller = ask(&Auth::root(ROOT), &[TOKEN.as_bytes()]).unwrap();
+        let shown = format!("{:?} {:?} {caller:?}", Auth::root(ROOT), Auth::single("cyborg_1"));
+        assert!(!shown.contains(ROOT) && !shown.contains("cyborg_1") && !shown.contains("128"), "{shown}");
+    }
+}

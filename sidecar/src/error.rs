@@ -183,3 +183,93 @@ impl Call<'_> {
 fn is_io(error: &tokio_postgres::Error) -> bool {
     std::error::Error::source(error).is_some_and(|source| source.is::<std::io::Error>())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const CALL: Call<'static> = Call { label: "Failed to query", index: "a", by_user: false };
+
+    fn explain(call: &Call<'_>, sqlstate: &str) -> (u16, String, Option<u32>) {
+        let error = call.explain_state(sqlstate, "MESSAGE");
+        let Detail::Text(text) = error.detail else { panic!("a list") };
+        (error.status.as_u16(), text, error.retry_after)
+    }
+
+    #[test]
+    fn the_table() {
+        for (sqlstate, status, text) in [
+            ("42704", 404, "No KMS envelope for index 'a'"),
+            ("42710", 409, "KMS blob already exists for index 'a'."),
+            ("28P01", 401, "Invalid encryption key for index 'a'"),
+            ("55000", 401, "index 'a' is provider=none; client_kek required"),
+            ("28000", 400, "index 'a' is KMS-backed; do not supply index_key. "),
+            ("42501", 403, "Failed to query: permission denied"),
+            ("55006", 400, "Failed to query: Invalid input: Index dimension is not set."),
+            ("22023", 400, "Failed to query: Invalid input: MESSAGE"),
+            ("22000", 400, "Failed to query: Invalid input: MESSAGE"),
+            ("54000", 400, "Failed to query: Invalid input: MESSAGE"),
+            ("22P02", 400, "Failed to query: Invalid input: malformed"),
+            ("58030", 502, "KMS error: "),
+            ("F0000", 502, "KMS error: "),
+            ("57014", 504, "The request took too long"),
+            ("XX001", 500, "Internal Server Error"),
+            ("XX002", 500, "Internal Server Error"),
+            ("42P01", 500, "Internal Server Error"),
+            ("P0001", 500, "Internal Server Error"),
+        ] {
+            let (got, detail, retry) = explain(&CALL, sqlstate);
+            assert_eq!((got, retry), (status, None), "{sqlstate}");
+            assert!(detail.starts_with(text), "{sqlstate}: {detail}");
+        }
+    }
+
+    #[test]
+    fn what_passes_says_when_to_come_back() {
+        for sqlstate in
+            ["08006", "08P01", "53300", "53200", "57P01", "57P03", "40001", "40P01", "55P03", "25006", "3F000", "42883"]
+        {
+            let (status, _, retry) = explain(&CALL, sqlstate);
+            assert_eq!((status, retry), (503, Some(RETRY_AFTER_SECONDS)), "{sqlstate}");
+        }
+        let response = ApiError::unavailable("x").into_response();
+        assert_eq!(response.headers()[header::RETRY_AFTER], "2");
+    }
+
+    /// Only the extension's own sentences are shown; Postgres' may quote what someone else sent, or our SQL.
+    #[test]
+    fn a_message_of_postgres_is_not_shown() {
+        let shown = ["22023", "22000", "54000"];
+        for class in 0..=99 {
+            for rest in ["000", "001", "P01", "P02", "501", "704"] {
+                let sqlstate = format!("{class:02}{rest}");
+                if !shown.contains(&sqlstate.as_str()) {
+                    assert!(!explain(&CALL, &sqlstate).1.contains("MESSAGE"), "{sqlstate}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_user_hears_of_no_envelope() {
+        let (status, text, _) = explain(&Call { by_user: true, ..CALL }, "42704");
+        assert_eq!(status, 404);
+        assert_eq!(text, "Index not found: Index 'a' does not exist at the configured storage target");
+    }
+
+    #[tokio::test]
+    async fn a_body_has_both_fields() {
+        for (error, expected) in [
+            (ApiError::not_found("no"), r#"{"status_code":404,"detail":"no"}"#),
+            (
+                ApiError::unprocessable(vec![serde_json::json!({"type": "missing"})]),
+                r#"{"status_code":422,"detail":[{"type":"missing"}]}"#,
+            ),
+        ] {
+            let response = error.into_response();
+            assert_eq!(response.headers()[header::CONTENT_TYPE], "application/json");
+            let body = axum::body::to_bytes(response.into_body(), 1000).await.unwrap();
+            assert_eq!(body, expected);
+        }
+    }
+}

@@ -57,3 +57,20 @@ impl Limits {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_limit_is_the_last_that_passes() {
+        let limits = Limits { batch_max: 3, top_k_max: 5, ..Limits::default() };
+        assert!(limits.check_batch("items", 3).is_ok());
+        assert_eq!(limits.check_batch("items", 4).unwrap_err().status, 400);
+        for (top_k, fits) in
+            [(i64::MIN, false), (-1, false), (0, false), (1, true), (5, true), (6, false), (i64::MAX, false)]
+        {
+            assert_eq!(limits.check_top_k(top_k).is_ok(), fits, "{top_k}");
+        }
+    }
+}

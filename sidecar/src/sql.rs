@@ -139,3 +139,47 @@ impl<'a> FromSql<'a> for JsonText {
         *ty == Type::JSON
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use tokio_postgres::types::Kind;
+
+    use super::*;
+
+    fn ty(schema: &str, name: &str) -> Type {
+        Type::new(name.to_owned(), 100_000, Kind::Simple, schema.to_owned())
+    }
+
+    #[test]
+    fn a_type_is_known_by_name_and_schema() {
+        assert!(<Kek as ToSql>::accepts(&ty("sealvec", "kek")));
+        assert!(<Payload<'_> as ToSql>::accepts(&ty("sealvec", "payload")));
+        assert!(<Vectors<'_> as ToSql>::accepts(&ty("sealvec", "vectors")));
+        for other in [ty("public", "kek"), ty("sealvec", "payload"), Type::BYTEA, Type::TEXT] {
+            assert!(!<Kek as ToSql>::accepts(&other));
+        }
+        let array = Type::new("_payload".into(), 1, Kind::Array(ty("sealvec", "payload")), "sealvec".into());
+        assert!(<&[Option<Payload<'_>>] as ToSql>::accepts(&array));
+        assert!(!<&[Option<Payload<'_>>] as ToSql>::accepts(&Type::BYTEA_ARRAY));
+    }
+
+    #[test]
+    fn bytes_are_as_the_contract_says() {
+        let mut out = BytesMut::new();
+        Vectors::floats(&[1.0, -0.5]).to_sql(&ty("sealvec", "vectors"), &mut out).unwrap();
+        assert_eq!(&out[..], [0, 0, 0x80, 0x3f, 0, 0, 0, 0xbf]);
+        let mut out = BytesMut::new();
+        Kek::new(&[7; KEK_LEN]).to_sql(&ty("sealvec", "kek"), &mut out).unwrap();
+        assert_eq!(&out[..], [7; KEK_LEN]);
+    }
+
+    #[test]
+    fn nothing_of_them_is_shown() {
+        let payloads = [Some(Payload::text("secret text")), None, Some(Payload::owned("secret text"))];
+        let shown = format!("{:?} {:?} {:?}", Kek::new(&[171; 32]), payloads, Vectors::bytes(b"secret text"));
+        assert!(!shown.contains("secret") && !shown.contains("171") && !shown.contains("ab"), "{shown}");
+        // What tokio-postgres would print of a statement's parameters.
+        let params: [&(dyn ToSql + Sync); 2] = [&Kek::new(&[171; 32]), &&payloads[..]];
+        assert!(!format!("{params:?}").contains("171"));
+    }
+}
