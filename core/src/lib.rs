@@ -1,4 +1,4 @@
-//! The foundation of sealvec: sealed formats, key logic, the encrypted IVF index, items and metadata filters.
+//! The foundation of sealvec: sealed formats, key logic, the encrypted IVF index, items, metadata filters and full text.
 //!
 //! Nothing here knows Postgres, touches a file or reads a clock. Pages come in through
 //! [`store::PageStore`]; `src/storage` of the extension implements it on shared buffers, and
@@ -17,5 +17,6 @@ pub mod keys;
 pub mod math;
 pub mod metric;
 pub mod store;
+pub mod text;
 
 pub use error::{Error, Result};

@@ -43,6 +43,13 @@ pub enum FilterError {
     },
     /// Policies of a schema that contradict each other.
     Schema(&'static str),
+    /// A field that `text_fields` and the schema declare as different things.
+    SchemaField {
+        /// Its name.
+        field: String,
+        /// Which.
+        contradiction: &'static str,
+    },
     /// `order_by` is an object of this many fields.
     OrderFields(usize),
 }
@@ -87,6 +94,7 @@ impl FilterError {
                 format!("{operator} on '{field}' requires a regex-indexed (pattern) field")
             }
             Self::Schema(contradiction) => (*contradiction).to_owned(),
+            Self::SchemaField { field, contradiction } => format!("metadata_schema['{field}']: {contradiction}"),
             Self::OrderFields(found) => format!("order_by dict must specify exactly one field, got {found}"),
         }
     }
@@ -99,6 +107,7 @@ impl fmt::Display for FilterError {
             Self::Operand { operator, expected, .. } => write!(f, "{operator} requires {expected}"),
             Self::Pattern { .. } => f.write_str("$regex has an invalid pattern"),
             Self::NoPattern { operator, .. } => write!(f, "{operator} requires a field declared with pattern"),
+            Self::SchemaField { contradiction, .. } => write!(f, "metadata_schema: {contradiction}"),
             Self::Limit(_) | Self::NotIndexed(_) | Self::Schema(_) | Self::OrderFields(_) => {
                 f.write_str(&self.quoting_message())
             }

@@ -3,7 +3,7 @@
 use crate::json::{Json, Kind};
 
 /// The values that `path` leads to: none, one, or several where a key with dots is also a path.
-pub(super) fn find<'a>(metadata: Option<Json<'a>>, path: &str) -> Vec<Json<'a>> {
+pub(crate) fn find<'a>(metadata: Option<Json<'a>>, path: &str) -> Vec<Json<'a>> {
     let mut found = Vec::new();
     if let Some(object) = metadata {
         descend(object, path, &mut found);

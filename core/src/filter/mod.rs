@@ -20,7 +20,7 @@
 
 mod compare;
 mod error;
-mod field;
+pub(crate) mod field;
 mod matching;
 mod order;
 mod parse;

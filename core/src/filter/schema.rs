@@ -38,6 +38,8 @@ impl Default for Policy {
 pub enum Search {
     /// `query_metadata`
     Metadata,
+    /// `query_metadata` with a text.
+    Text,
     /// A query with a vector and a text.
     Hybrid,
 }
@@ -47,6 +49,9 @@ impl Search {
         match self {
             Search::Metadata => {
                 "query_metadata cannot filter on a non-indexed metadata field; index the field or use query() with a vector"
+            }
+            Search::Text => {
+                "text query cannot filter on a non-indexed metadata field; index the field, or use query() with a vector."
             }
             Search::Hybrid => {
                 "hybrid query cannot filter on a non-indexed metadata field; index the field, or drop `text` so the \
@@ -101,6 +106,43 @@ impl Schema {
             policies.insert(field.clone(), Policy { filterable, pattern, full_text });
         }
         Ok(Self(policies))
+    }
+
+    /// Makes each of `fields` one of words, as `text_fields` of an index's creation does.
+    ///
+    /// # Errors
+    /// [`FilterError::Schema`] for an empty name, [`FilterError::SchemaField`] for a field declared as something else.
+    pub fn with_text_fields(mut self, fields: &[String]) -> Result<Self, FilterError> {
+        for field in fields {
+            if field.is_empty() {
+                return Err(FilterError::Schema("text_fields entries must be non-empty field names, got ''"));
+            }
+            let contradiction = match self.0.get(field) {
+                Some(Policy { full_text: false, pattern: true, .. }) => {
+                    "full_text=True is incompatible with pattern=True (a full-text field is analyzed into terms, never \
+                     added to the regex dictionary)"
+                }
+                Some(Policy { full_text: false, filterable: true, .. }) => {
+                    "full_text=True requires filterable=False (a field is either analyzed for BM25 or exact-match \
+                     indexed, not both)"
+                }
+                _ => {
+                    self.0.insert(field.clone(), Policy { filterable: false, pattern: false, full_text: true });
+                    continue;
+                }
+            };
+            return Err(FilterError::SchemaField { field: field.clone(), contradiction });
+        }
+        Ok(self)
+    }
+
+    /// Every declared field with all its policies: what [`parse`](Self::parse) reads, defaults filled in.
+    pub fn to_value(&self) -> Value {
+        let policies = |policy: Policy| {
+            let Policy { filterable, pattern, full_text } = policy;
+            serde_json::json!({ "filterable": filterable, "pattern": pattern, "full_text": full_text })
+        };
+        self.fields().map(|(field, policy)| (field.to_owned(), policies(policy))).collect()
     }
 
     /// The policy of the field at `path`: its own, or that of the nearest object around it that has one.
@@ -200,6 +242,38 @@ mod tests {
         assert_eq!(schema().policy("zz"), Policy::default());
         assert_eq!(schema().fields().map(|(field, _)| field).collect::<Vec<_>>(), ["blob", "body", "title"]);
         assert_eq!(Schema::parse(&Value::Null).unwrap(), Schema::parse(&json!({})).unwrap());
+    }
+
+    #[test]
+    fn text_fields_are_fields_of_words() {
+        let with = |schema: Value, field: &str| Schema::parse(&schema).unwrap().with_text_fields(&[field.into()]);
+        let words = json!({"x": {"filterable": false, "pattern": false, "full_text": true}});
+        for schema in [json!({}), json!({"x": {"full_text": true}}), json!({"x": {"filterable": false}})] {
+            assert_eq!(with(schema, "x").unwrap().to_value(), words);
+        }
+        let refused = |schema: Value, field: &str| with(schema, field).unwrap_err();
+        assert_eq!(
+            refused(json!({"x": {"full_text": false}}), "x").quoting_message(),
+            "metadata_schema['x']: full_text=True requires filterable=False (a field is either analyzed for BM25 or \
+             exact-match indexed, not both)"
+        );
+        let pattern = refused(json!({"x": {"pattern": true}}), "x").quoting_message();
+        assert!(pattern.starts_with("metadata_schema['x']: full_text=True is incompatible with pattern=True"));
+        assert!(!format!("{:?}", refused(json!({"secret": {}}), "secret")).contains("secret"));
+        assert_eq!(
+            refused(json!({}), "").quoting_message(),
+            "text_fields entries must be non-empty field names, got ''"
+        );
+    }
+
+    #[test]
+    fn a_schema_comes_back_with_its_defaults() {
+        let schema = schema().with_text_fields(&["head".into()]).unwrap();
+        let value = schema.to_value();
+        assert_eq!(value["title"], json!({"filterable": true, "pattern": true, "full_text": false}));
+        assert_eq!(value["head"], json!({"filterable": false, "pattern": false, "full_text": true}));
+        assert_eq!(Schema::parse(&value).unwrap(), schema);
+        assert_eq!(Schema::default().to_value(), json!({}));
     }
 
     #[test]
