@@ -1,6 +1,8 @@
 //! Connections to Postgres: a pool that says "not now" instead of waiting without end.
 
-use std::time::Duration;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
 
 use deadpool_postgres::{Manager, ManagerConfig, Object, PoolError, RecyclingMethod, Runtime, TimeoutType};
 use tokio_postgres::types::ToSql;
@@ -45,6 +47,33 @@ impl Default for PoolSettings {
 pub struct Pool {
     inner: deadpool_postgres::Pool,
     tls: Option<MakeRustlsConnect>,
+    complaint: Arc<Complaint>,
+}
+
+/// Tells the operator why there is no connection, now and then: every request fails for the same reason.
+struct Complaint {
+    since: Instant,
+    next_ms: AtomicU64,
+}
+
+impl Complaint {
+    const PERIOD: Duration = Duration::from_secs(5);
+
+    fn tell(&self, error: &PoolError) {
+        let now = self.since.elapsed().as_millis() as u64;
+        let next = self.next_ms.load(Ordering::Relaxed);
+        let later = now + Self::PERIOD.as_millis() as u64;
+        if now < next || self.next_ms.compare_exchange(next, later, Ordering::Relaxed, Ordering::Relaxed).is_err() {
+            return;
+        }
+        match error {
+            PoolError::Backend(error) => {
+                let cause = std::error::Error::source(error).map(ToString::to_string).unwrap_or_default();
+                tracing::warn!(cause, "no connection: {error}");
+            }
+            error => tracing::warn!("no connection: {error}"),
+        }
+    }
 }
 
 /// A connection that is lent for some statements, each in a transaction of its own.
@@ -76,7 +105,8 @@ impl Pool {
             .runtime(Runtime::Tokio1)
             .build()
             .expect("a pool with time limits has a runtime");
-        Self { inner, tls }
+        let complaint = Arc::new(Complaint { since: Instant::now(), next_ms: AtomicU64::new(0) });
+        Self { inner, tls, complaint }
     }
 
     /// A connection, within the limits.
@@ -86,11 +116,14 @@ impl Pool {
     pub async fn get(&self) -> Result<Conn, DbError> {
         match self.inner.get().await {
             Ok(object) => Ok(Conn { object: Some(object), tls: self.tls.clone(), busy: false }),
-            Err(error) => Err(DbError::Unavailable(match error {
-                PoolError::Timeout(TimeoutType::Wait) => "All connections to the database are busy",
-                PoolError::Closed => "The server is shutting down",
-                _ => "The database is not available",
-            })),
+            Err(error) => {
+                self.complaint.tell(&error);
+                Err(DbError::Unavailable(match error {
+                    PoolError::Timeout(TimeoutType::Wait) => "All connections to the database are busy",
+                    PoolError::Closed => "The server is shutting down",
+                    _ => "The database is not available",
+                }))
+            }
         }
     }
 

@@ -94,7 +94,9 @@ async fn listen(
     handle: Handle<SocketAddr>,
     what: &'static str,
 ) -> Result<(), String> {
-    let scheme = if files.is_some() { "https" } else { "http" };
+    let tls =
+        files.map(|files| tls::server(&files).map(|config| (files, RustlsConfig::from_config(config)))).transpose()?;
+    let scheme = if tls.is_some() { "https" } else { "http" };
     let socket =
         std::net::TcpListener::bind(address).map_err(|error| format!("cannot listen on {address}: {error}"))?;
     socket.set_nonblocking(true).map_err(|error| format!("cannot listen on {address}: {error}"))?;
@@ -104,10 +106,9 @@ async fn listen(
     server.http_builder().http2().timer(TokioTimer::new()).keep_alive_interval(Some(HEAD_TIME_MAX));
     let service = routes.into_make_service();
     tracing::info!("{what} on {scheme}://{bound}");
-    let served = match files {
+    let served = match tls {
         None => server.acceptor(NoDelayAcceptor::new()).serve(service).await,
-        Some(files) => {
-            let config = RustlsConfig::from_config(tls::server(&files)?);
+        Some((files, config)) => {
             tokio::spawn(reload(files, config.clone()));
             server.acceptor(RustlsAcceptor::new(config).acceptor(NoDelayAcceptor::new())).serve(service).await
         }
