@@ -96,7 +96,8 @@ impl Bert {
         let hidden = config.hidden_size;
         let gemm = GemmExecutor::new();
         let norm = |name: &str| LayerNorm::open(weights, name, hidden, config.layer_norm_eps);
-        let dense = |names: &[String], outputs: usize, inputs: usize| Dense::open(&gemm, weights, names, outputs, inputs);
+        let dense =
+            |names: &[String], outputs: usize, inputs: usize| Dense::open(&gemm, weights, names, outputs, inputs);
 
         let mut positions =
             weights.take("embeddings.position_embeddings.weight", &[config.max_position_embeddings, hidden])?;
@@ -187,7 +188,8 @@ impl Bert {
             let part = |nth: usize| {
                 let start = first * stride + nth * hidden + head * depth;
                 let end = (first + len - 1) * stride + nth * hidden + (head + 1) * depth;
-                Matrix::from_data_with_strides([len, depth], &qkv[start..end], [stride, 1]).expect("rows do not overlap")
+                Matrix::from_data_with_strides([len, depth], &qkv[start..end], [stride, 1])
+                    .expect("rows do not overlap")
             };
             scores.clear();
             scores.resize(len * len, 0.0);

@@ -89,6 +89,16 @@ impl Catalog {
         Ok(pool.install(|| model.embed(texts, TOKENS_PER_THREAD * self.threads.get())))
     }
 
+    /// The token numbers that [`embed`](Self::embed) sees of a text: its ends marked, cut at the model's maximum.
+    ///
+    /// # Errors
+    /// As [`embed`](Self::embed).
+    pub fn tokens(&self, name: &str, text: &str) -> Result<Vec<u32>, EmbedError> {
+        let at = position(name).ok_or_else(|| self.unsupported(name))?;
+        let model = self.load(at)?;
+        Ok(model.tokenizer.encode(text, model.tokens_max))
+    }
+
     fn unsupported(&self, name: &str) -> EmbedError {
         let supported: Vec<_> = SPECS.iter().map(|spec| spec.name).collect();
         EmbedError::Unsupported { name: name.chars().take(200).collect(), supported: supported.join(", ") }
@@ -124,9 +134,7 @@ impl Spec {
 }
 
 fn position(name: &str) -> Option<usize> {
-    SPECS.iter().position(|spec| {
-        [spec.name, spec.short_name()].iter().any(|known| known.eq_ignore_ascii_case(name))
-    })
+    SPECS.iter().position(|spec| [spec.name, spec.short_name()].iter().any(|known| known.eq_ignore_ascii_case(name)))
 }
 
 /// A model in memory.

@@ -38,14 +38,15 @@ impl Weights {
     fn decode(path: &Path, bytes: Vec<u8>) -> Result<Self, EmbedError> {
         let corrupt = |why: &str| EmbedError::corrupt(path, why);
 
-        let len = bytes.first_chunk().map(|b| u64::from_le_bytes(*b)).ok_or_else(|| corrupt("too short for a header"))?;
+        let len =
+            bytes.first_chunk().map(|b| u64::from_le_bytes(*b)).ok_or_else(|| corrupt("too short for a header"))?;
         if len > HEADER_BYTES_MAX {
             return Err(corrupt("not a safetensors file: the header would be over 100 MB"));
         }
         let data_start = 8 + len as usize;
         let header = bytes.get(8..data_start).ok_or_else(|| corrupt("cut off inside the header"))?;
-        let mut json: HashMap<String, serde_json::Value> =
-            serde_json::from_slice(header).map_err(|_| corrupt("not a safetensors file: the header is no JSON object"))?;
+        let mut json: HashMap<String, serde_json::Value> = serde_json::from_slice(header)
+            .map_err(|_| corrupt("not a safetensors file: the header is no JSON object"))?;
         json.remove("__metadata__");
         let entries = json
             .into_iter()

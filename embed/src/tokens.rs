@@ -6,9 +6,10 @@
 //!   -> pieces: longest match first, `##` before what continues a word; [UNK] where nothing matches
 //! ```
 //!
-//! Everything is lazy: a text of many megabytes costs no more than the tokens that are kept, and a search for the
-//! special tokens. A `tokenizer.json` that asks for anything else is refused, not read with other eyes.
+//! Everything is lazy: a text of many megabytes costs no more than the tokens that are kept. A `tokenizer.json` that
+//! asks for anything else is refused, not read with other eyes.
 
+use std::cell::Cell;
 use std::collections::HashMap;
 use std::path::Path;
 
@@ -73,7 +74,8 @@ impl Tokenizer {
             sep: id("[SEP]")?,
             unknown: id(text("/model/unk_token")?)?,
             continuing_prefix: text("/model/continuing_subword_prefix")?.to_owned(),
-            word_chars_max: json.pointer("/model/max_input_chars_per_word").and_then(Value::as_u64).unwrap_or(100) as usize,
+            word_chars_max: json.pointer("/model/max_input_chars_per_word").and_then(Value::as_u64).unwrap_or(100)
+                as usize,
             piece_chars_max: vocab.keys().map(|piece| piece.chars().count()).max().unwrap_or(0),
             special,
             vocab,
@@ -90,27 +92,22 @@ impl Tokenizer {
     pub fn encode(&self, text: &str, max_len: usize) -> Vec<u32> {
         let mut out = Pieces { tokenizer: self, ids: vec![self.cls], len_max: max_len - 1, word: Word::default() };
         let mut rest = text;
-        while !out.is_full() {
-            let Some((start, end, id)) = self.find_special(rest) else {
-                out.push_text(rest);
-                break;
-            };
-            out.push_text(&rest[..start]);
-            out.push(id);
-            rest = &rest[end..];
+        while !out.is_full() && !rest.is_empty() {
+            rest = &rest[out.push_text(rest)..];
+            if let Some((len, id)) = self.special_at(rest) {
+                out.push(id);
+                rest = &rest[len..];
+            }
         }
         let mut ids = out.ids;
         ids.push(self.sep);
         ids
     }
 
-    /// The first special token in `text`, the longest where several begin: (start, end, number).
-    fn find_special(&self, text: &str) -> Option<(usize, usize, u32)> {
-        let starts = |c: char| self.special.iter().any(|(token, _)| token.starts_with(c));
-        text.match_indices(starts).find_map(|(at, _)| {
-            let here = self.special.iter().filter(|(token, _)| text[at..].starts_with(token.as_str()));
-            here.max_by_key(|(token, _)| token.len()).map(|(token, id)| (at, at + token.len(), *id))
-        })
+    /// The special token that `text` begins with, the longest of several: (length in bytes, number).
+    fn special_at(&self, text: &str) -> Option<(usize, u32)> {
+        let here = self.special.iter().filter(|(token, _)| text.starts_with(token.as_str()));
+        here.max_by_key(|(token, _)| token.len()).map(|(token, id)| (token.len(), *id))
     }
 
     /// Pieces of one word, longest match first. `None` if some part matches nothing: the whole word is unknown then.
@@ -172,16 +169,25 @@ impl Pieces<'_> {
         }
     }
 
-    /// Text between special tokens: normalised, then split into words.
-    fn push_text(&mut self, text: &str) {
-        let clean = text.chars().filter(|c| !is_dropped(*c)).flat_map(|c| {
+    /// Text up to a special token: normalised, then split into words. Returns how many bytes lie before that token,
+    /// or any number once there are enough pieces.
+    fn push_text(&mut self, text: &str) -> usize {
+        let tokenizer = self.tokenizer;
+        let end = Cell::new(text.len());
+        let is_before_special = |at: usize| {
+            let special = tokenizer.special_at(&text[at..]).is_some();
+            end.set(if special { at } else { end.get() });
+            !special
+        };
+        let plain = text.char_indices().take_while(|(at, _)| is_before_special(*at)).map(|(_, c)| c);
+        let clean = plain.filter(|c| !is_dropped(*c)).flat_map(|c| {
             // Ideographs are words of their own. Spaced before NFD, which may turn one into another.
             let space = is_ideograph(c).then_some(' ');
             space.into_iter().chain([if c.is_whitespace() { ' ' } else { c }]).chain(space)
         });
         for c in clean.nfd().filter(|c| !c.is_mark_nonspacing()).flat_map(char::to_lowercase) {
             if self.is_full() {
-                return;
+                return text.len();
             }
             if c.is_whitespace() {
                 self.end_word();
@@ -196,6 +202,7 @@ impl Pieces<'_> {
             }
         }
         self.end_word();
+        end.get()
     }
 
     fn end_word(&mut self) {
