@@ -252,6 +252,8 @@ DECLARE
     opener text;
     opened_in text;
     ring integer;
+    transport oid[] := ARRAY['sealvec.kek'::regtype, 'sealvec.kek[]'::regtype, 'sealvec.payload'::regtype,
+        'sealvec.payload[]'::regtype, 'sealvec.vectors'::regtype, 'sealvec.vectors[]'::regtype];
 BEGIN
     FOR command IN
         SELECT DISTINCT ON (c.classid, c.objid) c.classid, c.objid, c.object_type, c.object_identity, c.command_tag
@@ -289,12 +291,12 @@ BEGIN
                 END IF;
                 IF EXISTS (
                     SELECT FROM pg_type
-                    WHERE oid = command.objid AND typtype = 'd' AND typbasetype IN ('sealvec.kek'::regtype, 'sealvec.kek[]'::regtype))
+                    WHERE oid = command.objid AND typtype = 'd' AND typbasetype = ANY (transport))
                 THEN
                     RAISE EXCEPTION USING
                         ERRCODE = 'invalid_object_definition',
-                        MESSAGE = format('domain %s is over type sealvec.kek', command.object_identity),
-                        DETAIL = 'That type only takes a key to a function; it prints as a mask and could not be restored.',
+                        MESSAGE = format('domain %s is over a transport type of sealvec', command.object_identity),
+                        DETAIL = 'Such a type only takes a key, a text or vectors to a function; it prints as a mask and could not be restored.',
                         HINT = 'Keep keys out of the database they open.';
                 END IF;
                 place := sealvec.type_expression_of_session(command.objid);
@@ -345,12 +347,12 @@ BEGIN
             IF EXISTS (
                 SELECT FROM pg_attribute a
                 WHERE a.attrelid = relation AND a.attnum > 0 AND NOT a.attisdropped
-                    AND a.atttypid IN ('sealvec.kek'::regtype, 'sealvec.kek[]'::regtype))
+                    AND a.atttypid = ANY (transport))
             THEN
                 RAISE EXCEPTION USING
                     ERRCODE = 'invalid_table_definition',
-                    MESSAGE = format('%s has a column of type sealvec.kek', relation::regclass),
-                    DETAIL = 'That type only takes a key to a function; it prints as a mask and could not be restored.',
+                    MESSAGE = format('%s has a column of a transport type of sealvec', relation::regclass),
+                    DETAIL = 'Such a type only takes a key, a text or vectors to a function; it prints as a mask and could not be restored.',
                     HINT = 'Keep keys out of the database they open.';
             END IF;
             place := coalesce(place, sealvec.relation_expression_of_session(relation));

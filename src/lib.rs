@@ -1,11 +1,12 @@
 //! sealvec for PostgreSQL: the sealed column type, key rings and the `sealed_ivf` access method.
 //!
 //! This crate is glue. It turns Datums into Rust values, calls `sealvec-core`, and turns errors into
-//! `ereport`. Inside, dependencies run downwards only: `datatype`, `index` → [`keys`] → [`guc`], [`error`];
-//! only `index` uses `storage`.
+//! `ereport`. Inside, dependencies run downwards only: [`collections`] → `datatype`, `index` → [`keys`] → [`guc`],
+//! [`error`]; only `index` uses `storage`.
 
 use pgrx::prelude::*;
 
+pub mod collections;
 pub mod datatype;
 pub mod error;
 pub mod guc;

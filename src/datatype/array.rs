@@ -7,6 +7,7 @@ use pgrx::PgSqlErrorCode::*;
 use pgrx::pg_sys;
 use sealvec_core::format::text;
 use sealvec_core::format::typmod::{DIMS_MAX, Typmod};
+use zeroize::Zeroizing;
 
 use super::varlena::ArrayArg;
 use super::{errors, seal};
@@ -16,6 +17,21 @@ use crate::error::SqlError;
 pub fn seal_array(typmod: Option<Typmod>, array: &ArrayArg<'_>) -> Result<Vec<u8>, SqlError> {
     let elements = Elements::new(array)?;
     seal_elements(typmod, elements.count(), elements.iter())
+}
+
+/// The elements of one vector, or of several of equal length as rows of a two-dimensional array; and how many each has.
+/// Wiped on drop.
+pub fn rows(array: &ArrayArg<'_>) -> Result<(usize, Zeroizing<Vec<f32>>), SqlError> {
+    let elements = Elements::of_rows(array)?;
+    let mut plain = Zeroizing::new(Vec::with_capacity(elements.count())); // never regrown: no copy is left behind
+    for (ordinal, element) in (1..).zip(elements.iter()) {
+        let element = element?;
+        if !element.is_finite() {
+            return Err(errors::not_finite(ordinal, if element.is_nan() { "NaN" } else { "infinity" }));
+        }
+        plain.push(element);
+    }
+    Ok((elements.dims, plain))
 }
 
 /// Seals `dims` elements, each of which may be refused with its place named.
@@ -45,19 +61,33 @@ pub fn seal_elements(
     })
 }
 
-/// The elements of a one-dimensional array without NULLs, as Postgres holds them.
+/// The elements of an array without NULLs, as Postgres holds them.
 struct Elements {
     data: *const pg_sys::Datum,
     count: usize,
+    /// Elements of a row; all of them in an array of one dimension.
+    dims: usize,
     kind: pg_sys::Oid,
 }
 
 impl Elements {
     fn new(array: &ArrayArg<'_>) -> Result<Self, SqlError> {
+        Self::read(array, 1)
+    }
+
+    fn of_rows(array: &ArrayArg<'_>) -> Result<Self, SqlError> {
+        Self::read(array, 2)
+    }
+
+    fn read(array: &ArrayArg<'_>, ndim_max: i32) -> Result<Self, SqlError> {
         let array = array.array.as_ptr();
-        // SAFETY: the argument is a detoasted array, so the header is there.
-        let (ndim, kind) = unsafe { ((*array).ndim, (*array).elemtype) };
-        if ndim > 1 {
+        // SAFETY: the argument is a detoasted array, so the header is there, and behind it the length of each dimension.
+        let (ndim, kind, dims) = unsafe {
+            let (ndim, lengths) = ((*array).ndim, array.add(1).cast::<c_int>());
+            let dims = if ndim > 0 { *lengths.add(ndim as usize - 1) } else { 0 };
+            (ndim, (*array).elemtype, dims as usize)
+        };
+        if ndim > ndim_max {
             return Err(errors::not_flat(ndim));
         }
         let (length, by_value, align) = match kind {
@@ -77,7 +107,7 @@ impl Elements {
         unsafe {
             pg_sys::deconstruct_array(array, kind, length, by_value, align as _, &mut data, &mut nulls, &mut count)
         };
-        let elements = Self { data, count: count as usize, kind };
+        let elements = Self { data, count: count as usize, dims, kind };
         // SAFETY: deconstruct_array made `count` flags, for an empty array none.
         if (0..elements.count).any(|i| unsafe { *nulls.add(i) }) {
             return Err(errors::null_element());

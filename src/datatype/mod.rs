@@ -4,7 +4,7 @@
 //! session key ([`seal`]); the length coercion ([`coerce`]) reseals it under the column's ring. Values are
 //! opened into wiped memory of the backend ([`opened`]), never into a memory context.
 
-mod array;
+pub mod array;
 mod coerce;
 mod ddl;
 mod distance;
@@ -14,7 +14,7 @@ mod opened;
 pub mod seal;
 mod soft;
 pub mod typmod;
-mod varlena;
+pub mod varlena;
 
 pub use opened::{with_pair, with_vector};
 pub use varlena::Value;

@@ -59,6 +59,11 @@ impl SealedDatum {
 }
 
 impl SealedDatum {
+    /// The Datum itself.
+    pub fn datum(&self) -> pg_sys::Datum {
+        self.0
+    }
+
     /// What an input function returns after a soft error.
     pub fn ignored() -> Self {
         Self(pg_sys::Datum::from(0))
@@ -96,6 +101,11 @@ impl RealArray {
             Self(pg_sys::Datum::from(array))
         }
     }
+
+    /// The Datum itself.
+    pub fn datum(&self) -> pg_sys::Datum {
+        self.0
+    }
 }
 
 /// The text that an input function is given.
@@ -120,6 +130,13 @@ impl InputText<'_> {
 pub struct ArrayArg<'fcx> {
     pub(super) array: std::ptr::NonNull<pg_sys::ArrayType>,
     life: PhantomData<&'fcx ()>,
+}
+
+impl ArrayArg<'_> {
+    /// As Postgres holds it; good as long as `self`.
+    pub fn as_ptr(&self) -> *mut pg_sys::ArrayType {
+        self.array.as_ptr()
+    }
 }
 
 // SAFETY: a strict function is called with a Datum of its declared type, `sealvec`, which lives as long as the call.

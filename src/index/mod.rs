@@ -21,6 +21,8 @@ mod validate;
 mod verify;
 mod work;
 
+pub use functions::lists;
+
 use pgrx::prelude::*;
 use pgrx::{PgBox, pg_sys};
 use sealvec_core::Error;

@@ -5,7 +5,7 @@ use std::ptr;
 
 use pgrx::PgSqlErrorCode::*;
 use pgrx::prelude::*;
-use sealvec_core::keys::{Kek, KekSource, RingRecord};
+use sealvec_core::keys::{DekBytes, IdKey, Kek, KekSource, OpenRing, RingRecord};
 
 use super::catalog::{self, Ring};
 use super::hold::{Hold, hold};
@@ -37,23 +37,67 @@ fn sealvec_create_key_ring(name: Option<&str>, kek: Option<&[u8]>, provider: Opt
 fn create(name: Option<&str>, kek: Option<&[u8]>, provider: Option<&str>) -> Result<pgrx::Uuid, SqlError> {
     let name = required(name, "name")?;
     check_name(name)?;
-    let kek = kek.map(shown).transpose()?;
-    let record =
-        with_source(kek.as_ref(), provider.unwrap_or(if kek.is_some() { "client" } else { "local" }), |source| {
-            let mut failed = None;
-            let record = RingRecord::create(source, |number| {
-                // Nor one that columns have whose ring is to be imported yet, or was dropped by force.
-                let taken =
-                    catalog::number_is_taken(number).and_then(|ring| Ok(ring || !columns_of(number)?.is_empty()));
-                taken.unwrap_or_else(|error| {
-                    failed = Some(error);
-                    false
-                })
-            });
-            failed.map_or(record.map_err(SqlError::from), Err)
-        })??;
-    catalog::insert(name, &current_role()?, &record)?;
+    let record = create_ring(name, kek.map(shown).transpose()?.as_ref(), provider)?;
     Ok(pgrx::Uuid::from_bytes(*record.uuid().as_bytes()))
+}
+
+/// Makes a ring of the current role. Whether the role may make one is the caller's to have asked.
+pub fn create_ring(name: &str, kek: Option<&Kek>, provider: Option<&str>) -> Result<RingRecord, SqlError> {
+    let record = with_source(kek, provider.unwrap_or(if kek.is_some() { "client" } else { "local" }), |source| {
+        let mut failed = None;
+        let record = RingRecord::create(source, |number| {
+            // Nor one that columns have whose ring is to be imported yet, or was dropped by force.
+            let taken = catalog::number_is_taken(number).and_then(|ring| Ok(ring || !columns_of(number)?.is_empty()));
+            taken.unwrap_or_else(|error| {
+                failed = Some(error);
+                false
+            })
+        });
+        failed.map_or(record.map_err(SqlError::from), Err)
+    })??;
+    catalog::insert(name, &current_role()?, &record)?;
+    Ok(record)
+}
+
+/// Removes a ring whose owner has asked for it, unless columns are sealed under it.
+pub fn drop_ring(number: u32) -> Result<(), SqlError> {
+    hold(number, Hold::Drop)?;
+    let columns = columns_of(number)?;
+    if let Some(column) = columns.first() {
+        return Err(SqlError::new(
+            ERRCODE_DEPENDENT_OBJECTS_STILL_EXIST,
+            "cannot remove the keys, because other columns are sealed under them",
+        )
+        .detail(format!("Column {column} is.")));
+    }
+    catalog::delete(number)
+}
+
+/// 42501 unless the current user has the rights of the ring's owner.
+pub fn check_owner(number: u32) -> Result<(), SqlError> {
+    let ring = catalog::ring(number)?;
+    // SAFETY: only reads a variable of the backend.
+    match catalog::owns(&ring, unsafe { pg_sys::GetUserId() }) {
+        true => Ok(()),
+        false => Err(SqlError::new(
+            ERRCODE_INSUFFICIENT_PRIVILEGE,
+            format!("must be owner of key ring \"{}\"", ring.info.name),
+        )),
+    }
+}
+
+/// Lends a ring that is open, with its record, to `f`: for a copy of its keys under another.
+pub fn with_ring<R>(number: u32, f: impl FnOnce(&RingRecord, &OpenRing) -> Result<R, SqlError>) -> Result<R, SqlError> {
+    let ring = catalog::ring(number)?;
+    let mut open = None;
+    for version in ring.record.versions() {
+        let (dek, id_key) = session::with_keys(number, Some(version), |dek, id_key, _| {
+            (DekBytes::from_slice(version, dek.expose()), IdKey::from_slice(id_key))
+        })?;
+        let open = open.get_or_insert(OpenRing { deks: Vec::new(), id_key: id_key? });
+        open.deks.push(dek?);
+    }
+    f(&ring.record, &open.expect("a ring has a DEK"))
 }
 
 /// `drop_key_ring(name, force)`: refused while a column uses it, because nothing sealed under it can be opened again.

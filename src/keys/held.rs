@@ -54,9 +54,15 @@ pub fn end_use() -> bool {
 
 /// An open ring.
 pub struct Held {
+    /// Tells this opening from any other in this backend.
+    pub serial: u64,
     pub info: Rc<RingInfo>,
     /// Ascending versions; never empty.
     pub deks: Vec<(u32, Slot)>,
+    /// What makes tokens of ids; gone only when the ring is closed.
+    pub id_key: Option<Slot>,
+    /// Set if a credential opened it for single calls: then it serves only while one of them runs.
+    pub scope: Option<Scoped>,
     /// The row's epoch when it was opened.
     pub epoch: i64,
     pub opened_ms: u64,
@@ -69,7 +75,20 @@ pub struct Held {
     pub allowed: pg_sys::Oid,
 }
 
+/// The credential that a call showed last, and how many calls that showed one run now.
+pub struct Scoped {
+    /// Of the credential, under a key of this process: equal for the same credential only.
+    pub digest: [u8; 32],
+    /// Calls under way.
+    pub calls: u32,
+}
+
 impl Held {
+    /// Whether it is there for others than calls that have not shown their credential yet.
+    pub fn is_shown(&self) -> bool {
+        self.scope.as_ref().is_none_or(|scope| scope.calls > 0)
+    }
+
     /// Whether `user` is known to be allowed. Not the session, but who acts at this moment: a function of somebody
     /// else, or what Postgres runs as a table's owner, gets nothing by the opener's key.
     pub fn serves(&self, user: pg_sys::Oid) -> bool {
@@ -162,6 +181,7 @@ impl OpenRings {
             let goes = goes(held);
             if goes {
                 dying.extend(held.deks.drain(..).map(|(_, slot)| slot));
+                dying.extend(held.id_key.take());
             }
             !goes
         });
@@ -176,6 +196,16 @@ impl OpenRings {
     /// What was unlocked at `level` or deeper was not: closes it.
     pub fn undo(&mut self, level: i32) {
         self.close(|held| held.level >= level);
+    }
+
+    /// The ring, if it is open for more than calls that have yet to show their credential.
+    pub fn shown(&self, ring: u32) -> Option<&Held> {
+        self.rings.get(&ring).filter(|held| held.is_shown())
+    }
+
+    /// No call outlives its transaction, whatever became of its guard.
+    pub fn end_calls(&mut self) {
+        self.rings.values_mut().filter_map(|held| held.scope.as_mut()).for_each(|scope| scope.calls = 0);
     }
 
     /// What was unlocked deeper than `level` counts as unlocked there.

@@ -12,14 +12,19 @@ mod held;
 mod hold;
 mod kek;
 mod provider;
+mod scoped;
 mod session;
 mod session_key;
-mod table;
+pub mod table;
 mod watch;
 
 pub use catalog::{RingInfo, hold_by_name, hold_by_number, lasting_dek_version, ring_by_number};
+pub use functions::{check_owner, create_ring, drop_ring, with_ring};
 pub use held::on_close;
-pub use session::{generation, is_open, with_dek};
+pub use kek::shown;
+pub use provider::is_local;
+pub use scoped::{Credential, Scope, open_for_call};
+pub use session::{generation, is_open, with_dek, with_keys};
 pub use session_key::with_session_key;
 
 /// Called once per backend from `_PG_init`.

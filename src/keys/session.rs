@@ -11,12 +11,12 @@ use std::rc::Rc;
 use pgrx::PgSqlErrorCode::*;
 use pgrx::pg_sys;
 use sealvec_core::keys::ring::OpenRing;
-use sealvec_core::keys::{Dek, Kek, Uuid};
+use sealvec_core::keys::{Dek, DekBytes, IdKey, Kek, Uuid};
 
 use super::arena::{self, KEY_LEN};
 use super::backend::{Users, current_user, now_ms, process_id, statement};
 use super::catalog::{self, Ring, RingInfo, Standing};
-use super::held::{self, Held, OpenRings};
+use super::held::{self, Held, OpenRings, Scoped};
 use super::{expiry, provider, session_key, watch};
 use crate::error::SqlError;
 use crate::guc;
@@ -25,7 +25,9 @@ use crate::guc;
 const LOOK_AGAIN_MS: u64 = 1000;
 
 thread_local! {
-    static SESSION: RefCell<OpenRings> = RefCell::new(OpenRings::new());
+    pub(super) static SESSION: RefCell<OpenRings> = RefCell::new(OpenRings::new());
+    /// Of the next ring that is kept open.
+    static SERIAL: Cell<u64> = const { Cell::new(1) };
     /// Whether the root key could be read, and the statement that tried: a view asks once for each ring.
     static ROOT_KEY_IS_THERE: Cell<(pg_sys::TimestampTz, bool)> = const { Cell::new((0, false)) };
 }
@@ -46,6 +48,18 @@ pub fn with_dek<R>(ring: u32, version: Option<u32>, f: impl FnOnce(&Dek<'_>, &Ri
     Ok(f(&Dek::new(lent.version, key), &lent.info))
 }
 
+/// As [`with_dek`], with the ring's id key, which makes tokens of ids.
+pub fn with_keys<R>(
+    ring: u32,
+    version: Option<u32>,
+    f: impl FnOnce(&Dek<'_>, &[u8; KEY_LEN], &RingInfo) -> R,
+) -> Result<R, SqlError> {
+    let lent = lend(ring, version)?;
+    // SAFETY: as in `with_dek`, for both slots.
+    let (key, id_key) = unsafe { (&*lent.key, &*lent.id_key) };
+    Ok(f(&Dek::new(lent.version, key), id_key, &lent.info))
+}
+
 /// Whether the current user could use the ring right now without waiting: it is open, or its provider is local.
 pub fn is_open(ring: u32) -> bool {
     let user = current_user();
@@ -53,7 +67,7 @@ pub fn is_open(ring: u32) -> bool {
         return false;
     }
     let (serves, shut) =
-        SESSION.with_borrow(|session| (session.rings.get(&ring).map(|held| held.serves(user)), session.is_shut(ring)));
+        SESSION.with_borrow(|session| (session.shown(ring).map(|held| held.serves(user)), session.is_shut(ring)));
     match serves {
         Some(true) => true,
         Some(false) => catalog::ring(ring).and_then(|ring| catalog::may_open(&ring, user)).unwrap_or_else(note),
@@ -102,7 +116,7 @@ pub fn generation() -> u64 {
 pub fn unlock_with(ring: &Ring, kek: &Kek) -> Result<(), SqlError> {
     settle()?;
     let open = ring.record.open(kek).map_err(|error| naming(ring, error))?;
-    keep(ring, &open)
+    keep(ring, &open.into(), None)
 }
 
 /// Opens a KMS-backed ring through its provider, if the current user may.
@@ -111,7 +125,7 @@ pub fn unlock(ring: &Ring) -> Result<(), SqlError> {
     check_grant(ring)?;
     let kek = unwrap_kek(ring)?;
     let open = ring.record.open(&kek).map_err(|error| naming(ring, error))?;
-    keep(ring, &open)
+    keep(ring, &open.into(), None)
 }
 
 /// The KEK of a KMS-backed ring, from its provider.
@@ -193,7 +207,21 @@ pub fn naming(ring: &Ring, error: sealvec_core::Error) -> SqlError {
     }
 }
 
-fn keep(ring: &Ring, open: &OpenRing) -> Result<(), SqlError> {
+/// Keys of a ring on their way into the arena. Wiped on drop.
+pub(super) struct RingKeys {
+    /// Ascending versions; never empty.
+    pub deks: Vec<DekBytes>,
+    pub id_key: IdKey,
+}
+
+impl From<OpenRing> for RingKeys {
+    fn from(OpenRing { deks, id_key }: OpenRing) -> Self {
+        Self { deks, id_key }
+    }
+}
+
+/// Keeps the ring open: for the session, or, with the digest of a credential, for the calls that show it again.
+pub(super) fn keep(ring: &Ring, keys: &RingKeys, credential: Option<[u8; 32]>) -> Result<(), SqlError> {
     watch::arm();
     watch::allowed();
     if guc::disable_core_dumps() {
@@ -204,30 +232,38 @@ fn keep(ring: &Ring, open: &OpenRing) -> Result<(), SqlError> {
     let level = unsafe { pg_sys::GetCurrentTransactionNestLevel() };
     SESSION.with_borrow_mut(|session| {
         session.close(|held| held.info.number == ring.info.number);
-        let mut deks = Vec::with_capacity(open.deks.len());
-        for dek in &open.deks {
-            match session.arena.keep(dek.as_dek().expose()) {
-                Ok(slot) => deks.push((dek.as_dek().version(), slot)),
+        let mut slots = Vec::with_capacity(keys.deks.len() + 1);
+        let id_key = std::iter::once((0, keys.id_key.expose()));
+        for (version, key) in keys.deks.iter().map(|dek| (dek.as_dek().version(), dek.as_dek().expose())).chain(id_key)
+        {
+            match session.arena.keep(key) {
+                Ok(slot) => slots.push((version, slot)),
                 Err(error) => {
-                    deks.into_iter().for_each(|(_, slot)| session.arena.wipe(slot));
+                    slots.into_iter().for_each(|(_, slot)| session.arena.wipe(slot));
                     return Err(error);
                 }
             }
         }
         let held = Held {
+            serial: SERIAL.replace(SERIAL.get() + 1),
             info: Rc::new(ring.info.clone()),
-            deks,
+            id_key: slots.pop().map(|(_, slot)| slot),
+            deks: slots,
+            // What is kept for calls waits for its credential, whether a transaction ends well or not.
+            level: if ring.record.is_client_held() && credential.is_none() { level } else { 0 },
+            scope: credential.map(|digest| Scoped { digest, calls: 0 }),
             epoch: ring.epoch,
             opened_ms: now_ms,
             is_client_held: ring.record.is_client_held(),
-            level: if ring.record.is_client_held() { level } else { 0 },
             opener: user,
             allowed: user,
         };
         (session.users, session.pid) = (users, pid);
         session.oldest_ms = session.oldest_ms.min(now_ms);
         session.rings.insert(ring.info.number, held);
-        session.set_shut(ring.info.number, false);
+        if credential.is_none() {
+            session.set_shut(ring.info.number, false);
+        }
         Ok(())
     })?;
     set_alarm().inspect_err(|_| SESSION.with_borrow_mut(|session| session.close(|_| true)))
@@ -238,6 +274,7 @@ fn keep(ring: &Ring, open: &OpenRing) -> Result<(), SqlError> {
 /// A key in use; no key is wiped while one of these lives.
 struct Lent {
     key: *const [u8; KEY_LEN],
+    id_key: *const [u8; KEY_LEN],
     version: u32,
     info: Rc<RingInfo>,
 }
@@ -269,7 +306,7 @@ fn lend(ring: u32, version: Option<u32>) -> Result<Lent, SqlError> {
 /// The key, if the ring is open and `user` is known to be allowed.
 fn lend_held(ring: u32, version: Option<u32>, user: pg_sys::Oid) -> Result<Option<Lent>, SqlError> {
     SESSION.with_borrow(|session| {
-        let Some(held) = session.rings.get(&ring).filter(|held| held.serves(user)) else {
+        let Some(held) = session.shown(ring).filter(|held| held.serves(user)) else {
             return Ok(None);
         };
         let dek = match version {
@@ -277,16 +314,16 @@ fn lend_held(ring: u32, version: Option<u32>, user: pg_sys::Oid) -> Result<Optio
             Some(version) => held.deks.iter().rfind(|dek| dek.0 == version),
         };
         let (version, slot) = dek.ok_or(sealvec_core::Error::UnknownDekVersion(version.unwrap_or(0)))?;
+        let id_key = held.id_key.as_ref().expect("a ring is open with its id key").as_ptr();
         held::begin_use();
-        Ok(Some(Lent { key: slot.as_ptr(), version: *version, info: held.info.clone() }))
+        Ok(Some(Lent { key: slot.as_ptr(), id_key, version: *version, info: held.info.clone() }))
     })
 }
 
 /// Opens the ring if that needs nobody's key, or finds that an open one may be used by `user` too.
 fn authorize(number: u32, user: pg_sys::Oid) -> Result<(), SqlError> {
     let ring = catalog::ring(number)?;
-    let (is_held, is_shut) =
-        SESSION.with_borrow(|session| (session.rings.contains_key(&number), session.is_shut(number)));
+    let (is_held, is_shut) = SESSION.with_borrow(|session| (session.shown(number).is_some(), session.is_shut(number)));
     if !is_held {
         return match ring.record.is_client_held() || is_shut {
             true => Err(locked(&ring.info, ring.record.is_client_held())),
@@ -306,7 +343,7 @@ fn authorize(number: u32, user: pg_sys::Oid) -> Result<(), SqlError> {
 // ---- closing ----------------------------------------------------------------------------
 
 /// Closes what has to be closed before anybody uses a key.
-fn settle() -> Result<(), SqlError> {
+pub(super) fn settle() -> Result<(), SqlError> {
     let calm = !watch::anything() && SESSION.with_borrow_mut(OpenRings::is_current);
     if calm { Ok(()) } else { settle_slowly() }
 }
@@ -426,6 +463,9 @@ pub fn savepoint_ends(level: i32, is_undone: bool) -> bool {
         match is_undone {
             true => session.undo(level),
             false => session.settle_at(level - 1),
+        }
+        if level <= 1 {
+            session.end_calls();
         }
         true
     })

@@ -1,7 +1,7 @@
-//! Rows of `sealvec.key_ring` and `sealvec.ring_grant`, read and written without SQL.
+//! Rows of the catalogs of schema `sealvec`, read and written without SQL.
 //!
 //! Direct scans need no search path, no rights of the caller and no planner: a DEK may be asked for deep
-//! inside an index callback. Columns are addressed by number, so `sql/10_key_ring.sql` may only append.
+//! inside an index callback. Columns are addressed by number, so the files of `sql/` that make them may only append.
 
 use std::ffi::{CStr, CString};
 use std::ptr;
@@ -166,6 +166,16 @@ impl Key {
         Self { column, procedure: pg_sys::F_INT4EQ, value: (value as i32).into() }
     }
 
+    /// A text column of collation "C".
+    pub fn text(column: usize, value: &str) -> Self {
+        Self { column, procedure: pg_sys::F_TEXTEQ, value: value.into_datum().expect("a text is a Datum") }
+    }
+
+    /// A bytea column.
+    pub fn bytes(column: usize, value: &[u8]) -> Self {
+        Self { column, procedure: pg_sys::F_BYTEAEQ, value: value.into_datum().expect("bytes are a Datum") }
+    }
+
     /// A name column.
     pub fn name(column: usize, value: &Name) -> Self {
         Self { column, procedure: pg_sys::F_NAMEEQ, value: value.datum() }
@@ -195,7 +205,7 @@ impl Row {
 
     /// Column `column` (from 1) as `T`; `None` for NULL.
     pub fn get<T: FromDatum>(&self, column: usize) -> Option<T> {
-        // SAFETY: the caller asks for the type that sql/10_key_ring.sql gives the column.
+        // SAFETY: the caller asks for the type that sql/10_key_ring.sql or sql/70_collections.sql gives the column.
         unsafe { T::from_datum(self.values[column - 1], self.nulls[column - 1]) }
     }
 
@@ -247,7 +257,7 @@ pub fn value<T: IntoDatum>(value: T) -> Value {
 /// for SQL.
 pub fn prevent_read_only() {
     // SAFETY: a C string for the message.
-    unsafe { pg_sys::PreventCommandIfReadOnly(c"a change of key rings".as_ptr()) };
+    unsafe { pg_sys::PreventCommandIfReadOnly(c"a change of sealvec's catalogs".as_ptr()) };
 }
 
 /// OID of a table or index of schema `sealvec`.

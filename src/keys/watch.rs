@@ -71,6 +71,11 @@ impl Drop for Check {
     }
 }
 
+/// Every key goes before the next is lent.
+pub fn drop_all() {
+    HAPPENED.fetch_or(DROP_ALL, Relaxed);
+}
+
 /// The relation that counts, if there is one.
 pub fn relation_seen() -> Option<pg_sys::Oid> {
     Some(pg_sys::Oid::from(RELATION.load(Relaxed))).filter(|oid| *oid != pg_sys::InvalidOid)

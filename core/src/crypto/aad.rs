@@ -265,6 +265,24 @@ impl Aad for ItemAad {
     }
 }
 
+/// Vectors on their way to a function, under the session's key (kind 9, 24 bytes): never written anywhere.
+#[derive(Clone, Copy, Debug)]
+pub struct TransitAad {
+    /// UUID of the session.
+    pub session: Uuid,
+}
+
+impl Kind for TransitAad {
+    const KIND: u8 = 9;
+    const ALGORITHM: Algorithm = Algorithm::Xaes256Gcm;
+}
+
+impl Aad for TransitAad {
+    fn encode(&self) -> AadBytes {
+        AadBytes::new::<Self>(self.session, 0)
+    }
+}
+
 /// A DEK or id key under a user's KEK (kind 8, 42 bytes): it can't move to another user, permission or version.
 #[derive(Clone, Copy, Debug)]
 pub struct UserWrapAad {

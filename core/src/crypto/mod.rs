@@ -15,7 +15,9 @@ pub mod mac;
 pub mod nonce;
 pub mod xaes;
 
-pub use aad::{Aad, AadBytes, ChunkAad, DirectoryAad, ItemAad, MetaAad, RecordAad, UserWrapAad, ValueAad, WrapAad};
+pub use aad::{
+    Aad, AadBytes, ChunkAad, DirectoryAad, ItemAad, MetaAad, RecordAad, TransitAad, UserWrapAad, ValueAad, WrapAad,
+};
 pub use aead::{AeadKey, OVERHEAD, Sealed};
 pub use xaes::{OVERHEAD24, Sealed24, XaesKey};
 

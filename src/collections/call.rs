@@ -1,0 +1,156 @@
+//! One call of a function on a collection: the collection, and its ring open for as long as the call lasts.
+
+use pgrx::PgSqlErrorCode::*;
+use sealvec_core::keys::{Kek, Permission, UserId, UserToken};
+
+use super::payload::text_of;
+use super::registry::{self, Collection};
+use crate::error::SqlError;
+use crate::keys::{self, Credential, Scope};
+
+/// The credential arguments, as they came.
+#[derive(Clone, Copy, Default)]
+pub struct Shown<'a> {
+    /// 32 bytes: of the collection, or of the user that `user_id` names.
+    pub index_key: Option<&'a [u8]>,
+    /// 16 bytes.
+    pub user_id: Option<&'a [u8]>,
+    /// A user's id and key in one text.
+    pub user_token: Option<&'a [u8]>,
+}
+
+/// What a call is about to do.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Need {
+    /// Query, get, list, count.
+    Read,
+    /// Upsert, delete.
+    Write,
+    /// What a user may know whatever his permissions are.
+    Either,
+    /// What no user may do.
+    Own,
+}
+
+/// A call under way.
+pub struct Call {
+    /// What it is about.
+    pub collection: Collection,
+    /// Closes the ring again, if this call opened it.
+    _scope: Option<Scope>,
+}
+
+impl Call {
+    /// Finds the collection and opens its ring.
+    ///
+    /// # Errors
+    /// 42704 for an unknown name, 55000 if the client holds the key and showed none, 28000 if a key was shown and
+    /// the ring takes none, 28P01 for a wrong one, 42501 for a user without the permission.
+    pub fn open(name: Option<&str>, shown: &Shown<'_>, need: Need) -> Result<Self, SqlError> {
+        let collection = registry::find(required(name, "name")?)?;
+        let scope = open(&collection, shown, need)?;
+        Ok(Self { collection, _scope: scope })
+    }
+}
+
+/// Opens the ring of a collection.
+pub fn open(collection: &Collection, shown: &Shown<'_>, need: Need) -> Result<Option<Scope>, SqlError> {
+    if let Some((user, kek)) = user(shown)? {
+        return open_for_user(collection, user, &kek, need).map(Some);
+    }
+    match (shown.index_key, collection.is_client_held()) {
+        (Some(key), true) => {
+            let kek = keys::shown(key)?;
+            let opened = keys::open_for_call(collection.ring, &Credential::Kek(&kek));
+            opened.map(Some).map_err(|error| naming(collection, error))
+        }
+        (Some(_), false) => Err(SqlError::new(
+            ERRCODE_INVALID_AUTHORIZATION_SPECIFICATION,
+            format!("index \"{}\" is KMS-backed; do not supply index_key", collection.name),
+        )
+        .hint("Leave index_key out: the server resolves the key itself.")),
+        (None, true) if !keys::is_open(collection.ring) => Err(SqlError::new(
+            ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
+            format!("index \"{}\" needs its key", collection.name),
+        )
+        .detail("Its key is held by the client, who shows it with each call.")
+        .hint("Pass index_key => $1 with the 32 bytes bound to $1.")),
+        (None, true) => Ok(None), // unlocked in this session by its owner
+        // Opens by itself when a key is asked for; here so that all functions refuse the same roles.
+        (None, false) => keys::with_dek(collection.ring, None, |_, _| None),
+    }
+}
+
+fn open_for_user(collection: &Collection, user: UserId, kek: &Kek, need: Need) -> Result<Scope, SqlError> {
+    // A user who was removed is as one without permissions: nobody learns which.
+    let record = registry::user(collection.ring, user)?.ok_or_else(|| denied(collection))?;
+    let permission = match need {
+        Need::Read => Permission::Read,
+        Need::Write => Permission::Write,
+        Need::Either => record.permissions().iter().next().expect("a user has one at least"),
+        Need::Own => {
+            record.check_kek(kek).map_err(|error| naming(collection, error.into()))?;
+            return Err(denied(collection));
+        }
+    };
+    keys::open_for_call(collection.ring, &Credential::User { record: &record, kek, permission })
+        .map_err(|error| naming(collection, error))
+}
+
+/// The user that the credential is of, with his KEK; `None` if it is of the collection itself.
+fn user(shown: &Shown<'_>) -> Result<Option<(UserId, Kek)>, SqlError> {
+    let contradictory =
+        || SqlError::new(ERRCODE_INVALID_PARAMETER_VALUE, "a user shows a token, or index_key with user_id, not both");
+    match (shown.user_token, shown.user_id, shown.index_key) {
+        (None, None, _) => Ok(None),
+        (Some(token), None, None) => {
+            let (user, kek) = UserToken::read(text_of(token)?).map_err(|_| bad_token())?.into_parts();
+            Ok(Some((user, kek)))
+        }
+        (None, Some(user), Some(key)) => Ok(Some((user_id(user)?, keys::shown(key)?))),
+        (None, Some(_), None) => Err(SqlError::new(
+            ERRCODE_INVALID_PARAMETER_VALUE,
+            "user_id says whose key index_key is, and there is none",
+        )
+        .hint("Pass the user's own 32-byte key as index_key.")),
+        (Some(_), ..) => Err(contradictory()),
+    }
+}
+
+/// The id of a user, 16 bytes.
+pub fn user_id(bytes: &[u8]) -> Result<UserId, SqlError> {
+    let bytes = bytes.try_into().map_err(|_| {
+        SqlError::new(ERRCODE_INVALID_PARAMETER_VALUE, format!("user_id must be exactly 16 bytes, not {}", bytes.len()))
+    })?;
+    Ok(UserId::from_bytes(bytes))
+}
+
+fn bad_token() -> SqlError {
+    SqlError::new(ERRCODE_INVALID_PASSWORD, "user_token is none")
+        .detail("A token starts with cdbk_1_ and has 82 characters.")
+}
+
+/// The user has not the permission, or is no user any more.
+pub fn denied(collection: &Collection) -> SqlError {
+    SqlError::new(ERRCODE_INSUFFICIENT_PRIVILEGE, format!("permission denied for index \"{}\"", collection.name))
+        .hint("Its owner makes users and gives them permissions: sealvec.create_user().")
+}
+
+/// `error` in the words of collections, which the user knows by name, not by ring.
+fn naming(collection: &Collection, error: SqlError) -> SqlError {
+    let name = &collection.name;
+    match error.sqlstate {
+        ERRCODE_INVALID_PASSWORD => {
+            SqlError::new(ERRCODE_INVALID_PASSWORD, format!("wrong encryption key for index \"{name}\""))
+        }
+        ERRCODE_INSUFFICIENT_PRIVILEGE => denied(collection),
+        _ => error,
+    }
+}
+
+/// An argument that may not be NULL.
+pub fn required<T>(value: Option<T>, argument: &str) -> Result<T, SqlError> {
+    value.ok_or_else(|| {
+        SqlError::new(ERRCODE_NULL_VALUE_NOT_ALLOWED, format!("argument \"{argument}\" must not be null"))
+    })
+}

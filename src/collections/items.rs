@@ -1,0 +1,81 @@
+//! Items and tokens of one collection, sealed and opened during one call.
+//!
+//! The derived keys live as long as the call; whether they may still be used is looked at for each item, so that a ring
+//! that is closed meanwhile ends the call.
+
+use pgrx::pg_sys;
+use sealvec_core::Error;
+use sealvec_core::crypto::XaesKey;
+use sealvec_core::item::{self, IdToken, Item, ItemHeader, OpenItem, TokenKey};
+use sealvec_core::keys::{IdKey, Uuid};
+
+use super::registry::Collection;
+use crate::error::SqlError;
+use crate::keys;
+
+/// What seals, opens and names the items of a collection. Wiped on drop.
+pub struct ItemKeys {
+    ring: u32,
+    ring_uuid: Uuid,
+    tokens: TokenKey,
+    /// By DEK version.
+    items: Vec<(u32, XaesKey)>,
+}
+
+impl ItemKeys {
+    /// Of a collection whose ring is open.
+    pub fn new(collection: &Collection) -> Result<Self, SqlError> {
+        let made = keys::with_keys(collection.ring, None, |dek, id_key, ring| {
+            let tokens = TokenKey::new(&IdKey::from_slice(id_key)?, &ring.uuid);
+            let items = vec![(dek.version(), dek.item_key(&ring.uuid))];
+            Ok::<_, Error>(Self { ring: ring.number, ring_uuid: ring.uuid, tokens, items })
+        })?;
+        Ok(made?)
+    }
+
+    /// The token of an id.
+    pub fn token(&self, id: &str) -> IdToken {
+        self.tokens.token(id)
+    }
+
+    /// Seals an item under the ring's current DEK.
+    pub fn seal(&mut self, token: &IdToken, item: &Item<'_>) -> Result<pg_sys::Datum, SqlError> {
+        let version = keys::with_dek(self.ring, None, |dek, _| dek.version())?;
+        let (header, len) = (ItemHeader::new(&self.ring_uuid, version), item::sealed_len(item)?);
+        let ring = self.ring_uuid;
+        let key = self.key(version)?;
+        // SAFETY: palloc returns as many aligned bytes or does not return; all of them are written.
+        unsafe {
+            let varlena = pg_sys::palloc(len + pg_sys::VARHDRSZ).cast::<pg_sys::varlena>();
+            pgrx::set_varsize_4b(varlena, (len + pg_sys::VARHDRSZ) as i32);
+            let out = std::slice::from_raw_parts_mut(varlena.cast::<u8>().add(pg_sys::VARHDRSZ), len);
+            item::seal_item_into(key, &header, &ring, token, item, out)?;
+            Ok(pg_sys::Datum::from(varlena))
+        }
+    }
+
+    /// Opens the item of the row with this token.
+    pub fn open(&mut self, token: &[u8], sealed: &[u8]) -> Result<OpenItem, SqlError> {
+        let token = token.try_into().map_err(|_| Error::Malformed { what: "token of an id" })?;
+        let (version, ring) = (ItemHeader::decode(sealed)?.dek_version(), self.ring_uuid);
+        keys::with_dek(self.ring, Some(version), |_, _| ())?;
+        item::open_item(self.key(version)?, &ring, token, sealed).map_err(|error| match error {
+            Error::Open => SqlError::from(error)
+                .detail("An item's bytes are not those that were sealed for its row.")
+                .hint("Bring the row back from a backup."),
+            other => other.into(),
+        })
+    }
+
+    fn key(&mut self, version: u32) -> Result<&XaesKey, SqlError> {
+        let place = match self.items.iter().position(|(known, _)| *known == version) {
+            Some(place) => place,
+            None => {
+                let key = keys::with_dek(self.ring, Some(version), |dek, ring| dek.item_key(&ring.uuid))?;
+                self.items.push((version, key));
+                self.items.len() - 1
+            }
+        };
+        Ok(&self.items[place].1)
+    }
+}

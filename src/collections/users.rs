@@ -1,0 +1,114 @@
+//! `create_user`, `list_users`, `delete_user`: who else has the keys of a collection, under a key of his own.
+
+use pgrx::PgSqlErrorCode::*;
+use pgrx::prelude::*;
+use pgrx::{IntoDatum, pg_sys};
+use sealvec_core::keys::{Kek, Permission, Permissions, ServerKey, UserId, UserRecord, UserToken};
+
+use super::call::{Call, Need, Shown, required, user_id as read_user_id};
+use super::create::not_owner;
+use super::payload::texts_of;
+use super::registry;
+use super::rows::Rows;
+use crate::datatype::varlena::ArrayArg;
+use crate::error::{OrRaise, SqlError};
+use crate::keys;
+
+/// Tokens made here are for SQL: their tag is a checksum that anybody can compute. A server that asks for tags of its own
+/// makes its tokens itself.
+const SQL_TAG: &[u8] = b"sealvec SQL";
+
+/// `create_user(name, permissions, user_id, user_key, index_key)`
+#[pg_extern(sql = false)]
+fn sealvec_create_user(
+    name: Option<&str>,
+    permissions: Option<ArrayArg<'_>>,
+    user_id: Option<&[u8]>,
+    user_key: Option<&[u8]>,
+    index_key: Option<&[u8]>,
+    call: pg_sys::FunctionCallInfo,
+) -> Option<i32> {
+    (|| {
+        let permissions = read_permissions(&required(permissions, "permissions")?)?;
+        let opened = owned(name, index_key)?;
+        let ring = opened.collection.ring;
+        let token = UserToken::new(
+            user_id.map_or_else(|| Ok(UserId::random()?), read_user_id)?,
+            user_key.map_or_else(|| Ok(Kek::generate()?), keys::shown)?,
+        );
+        if registry::user(ring, token.user())?.is_some() {
+            return Err(SqlError::new(ERRCODE_DUPLICATE_OBJECT, "the index has a user with this user_id already"));
+        }
+        let record = keys::with_ring(ring, |record, open| {
+            Ok(UserRecord::create(record, open, token.user(), permissions, token.kek())?)
+        })?;
+        registry::insert_user(ring, &record)?;
+        // SAFETY: the call of this very function, which returns a set.
+        let mut rows = unsafe { Rows::new(call)? };
+        let text = token.encode(&ServerKey::from_root_key(SQL_TAG));
+        rows.push(|| [token.user().as_bytes().as_slice().into_datum(), text.as_str().into_datum()]);
+        Ok(None)
+    })()
+    .or_raise()
+}
+
+/// `list_users(name, index_key)`
+#[pg_extern(sql = false)]
+fn sealvec_list_users(name: Option<&str>, index_key: Option<&[u8]>, call: pg_sys::FunctionCallInfo) -> Option<i32> {
+    (|| {
+        let opened = owned(name, index_key)?;
+        let users = registry::users(opened.collection.ring)?;
+        // SAFETY: the call of this very function, which returns a set.
+        let mut rows = unsafe { Rows::new(call)? };
+        for user in &users {
+            let permissions: Vec<&str> = user.permissions().iter().map(name_of).collect();
+            rows.push(|| [user.user().as_bytes().as_slice().into_datum(), permissions.into_datum()]);
+        }
+        Ok::<_, SqlError>(None)
+    })()
+    .or_raise()
+}
+
+/// `delete_user(name, user_id, index_key) → boolean`
+#[pg_extern(sql = false)]
+fn sealvec_delete_user(name: Option<&str>, user_id: Option<&[u8]>, index_key: Option<&[u8]>) -> bool {
+    (|| {
+        let user = read_user_id(required(user_id, "user_id")?)?;
+        let opened = owned(name, index_key)?;
+        registry::delete_user(opened.collection.ring, user)
+    })()
+    .or_raise()
+}
+
+/// A call by whoever has the collection's own key and the rights of its owner.
+fn owned(name: Option<&str>, index_key: Option<&[u8]>) -> Result<Call, SqlError> {
+    let opened = Call::open(name, &Shown { index_key, ..Shown::default() }, Need::Own)?;
+    keys::check_owner(opened.collection.ring).map_err(|error| match error.sqlstate {
+        ERRCODE_INSUFFICIENT_PRIVILEGE => not_owner(&opened.collection.name),
+        _ => error,
+    })?;
+    Ok(opened)
+}
+
+fn read_permissions(names: &ArrayArg<'_>) -> Result<Permissions, SqlError> {
+    let invalid = |message| Err(SqlError::new(ERRCODE_INVALID_PARAMETER_VALUE, message));
+    let (mut read, mut write) = (false, false);
+    for name in texts_of(names)? {
+        match name {
+            Some("read") => read = true,
+            Some("write") => write = true,
+            _ => return invalid("invalid permissions; allowed: ['read', 'write']"),
+        }
+    }
+    match Permissions::new(read, write) {
+        Some(permissions) => Ok(permissions),
+        None => invalid("permissions must include at least one of 'read', 'write'"),
+    }
+}
+
+fn name_of(permission: Permission) -> &'static str {
+    match permission {
+        Permission::Read => "read",
+        Permission::Write => "write",
+    }
+}
