@@ -13,7 +13,7 @@ use super::payload::{ids_of, texts_of};
 use super::query_metadata::each_item;
 use super::registry::Collection;
 use super::rows::Rows;
-use super::spi::{self, Fetched, Row, Spi, Statement};
+use super::spi::{self, Fetched, Row, Settings, Spi, Statement};
 use crate::datatype::varlena::{ArrayArg, RealArray, Value};
 use crate::datatype::with_vector;
 use crate::error::{OrRaise, SqlError};
@@ -44,7 +44,7 @@ fn sealvec_get(
         // SAFETY: the call of this very function, which returns a set.
         let mut rows = unsafe { Rows::new(call)? };
         let has_vectors = vector && collection.dimension.is_some();
-        let mut rank = 0;
+        let mut rank = 0i32;
         spi::connect(|spi| {
             for ids in ids.chunks(LOOK_UP) {
                 pgrx::check_for_interrupts!();
@@ -64,7 +64,7 @@ fn sealvec_get(
                     };
                     rows.push(|| {
                         [
-                            (rank as i32).into_datum(),
+                            rank.into_datum(),
                             item.id().into_datum(),
                             vector,
                             contents.then(|| item.contents()).flatten().into_datum(),
@@ -112,18 +112,15 @@ fn sealvec_delete(
         let opened = Call::open(name, &Shown { index_key, user_id, user_token }, Need::Write)?;
         let collection = &opened.collection;
         let keys = ItemKeys::new(collection)?;
-        // In the order of tokens, as upsert writes them.
         let mut tokens: Vec<IdToken> = ids.iter().map(|id| keys.token(id)).collect();
         tokens.sort_unstable();
         tokens.dedup();
-        let sql = |_: &mut Spi| {
-            let table = names::table(collection.uuid);
-            Ok(format!(
-                "DELETE FROM {table} WHERE id_token IN (SELECT id_token FROM {table} WHERE id_token = ANY ($1) \
-                 ORDER BY id_token FOR UPDATE)"
-            ))
-        };
+        let sql = |_: &mut Spi| Ok(format!("DELETE FROM {} WHERE id_token = ANY ($1)", names::table(collection.uuid)));
         spi::connect(|spi| {
+            // By the index, and so in the order of tokens, as upsert writes: two calls never wait crosswise.
+            let settings = Settings::new();
+            settings.set(c"enable_seqscan", c"off");
+            settings.set(c"enable_bitmapscan", c"off");
             let mut deleted = 0;
             for tokens in tokens.chunks(LOOK_UP) {
                 pgrx::check_for_interrupts!();

@@ -68,12 +68,12 @@ fn sealvec_query(
         let mut keys = ItemKeys::new(collection)?;
         spi::connect(|spi| {
             for (query, vector) in vectors.rows(dimension)?.enumerate() {
-                let mut rank = 0;
+                let mut rank = 0i32;
                 nearest(spi, collection, &mut keys, vector, &asked, |item, distance| {
                     rows.push(|| {
                         [
                             (query as i32).into_datum(),
-                            (rank as i32).into_datum(),
+                            rank.into_datum(),
                             item.id().into_datum(),
                             distance.into_datum(),
                             None,

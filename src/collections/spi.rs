@@ -47,14 +47,23 @@ impl Drop for Plan {
 /// A connection to SPI; ends with it what it allocated.
 pub struct Spi(());
 
-/// Runs `f` inside a connection, where names without a schema are Postgres's own. An ERROR leaves the connection to the end of the transaction, as SPI has it.
+/// Runs `f` inside a connection, where names without a schema are Postgres's own. An ERROR leaves the connection to the
+/// end of the transaction, as SPI has it.
 pub fn connect<R>(f: impl FnOnce(&mut Spi) -> Result<R, SqlError>) -> Result<R, SqlError> {
+    connect_as_is(|spi| {
+        let settings = Settings::new();
+        settings.set(c"search_path", c"pg_catalog, pg_temp");
+        let result = f(spi);
+        drop(settings);
+        result
+    })
+}
+
+/// As [`connect`], with the caller's search path: for a name that he wrote.
+pub fn connect_as_is<R>(f: impl FnOnce(&mut Spi) -> Result<R, SqlError>) -> Result<R, SqlError> {
     // SAFETY: connects once, and finishes once below.
     check(unsafe { pg_sys::SPI_connect() })?;
-    let settings = Settings::new();
-    settings.set(c"search_path", c"pg_catalog, pg_temp");
     let result = f(&mut Spi(()));
-    drop(settings);
     // SAFETY: as above.
     check(unsafe { pg_sys::SPI_finish() })?;
     result

@@ -48,7 +48,7 @@ fn sealvec_train(
 
 /// An index on somebody's own table, by its name as SQL writes it.
 fn train_index(name: &str) -> Result<i32, SqlError> {
-    spi::connect(|spi| {
+    spi::connect_as_is(|spi| {
         let text = name.into_datum().expect("a text is a Datum");
         let index: Option<pg_sys::Oid> =
             spi.one("SELECT pg_catalog.to_regclass($1)::pg_catalog.oid", (pg_sys::TEXTOID, text))?;
