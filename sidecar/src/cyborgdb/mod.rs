@@ -1,6 +1,28 @@
 //! CyborgDB's v1 routes: bodies, SQL calls and answers.
+//!
+//! A body is read by hand ([`body`], [`validate`], [`dto`]) because its clients know the original by its 422s, and
+//! because metadata and numbers must come through as they were written. Then one statement ([`target`]), and rows
+//! written straight into the answer ([`rows`]).
+
+mod body;
+mod dto;
+mod echo;
+mod embedding;
+mod failure;
+mod health;
+mod indexes;
+mod models;
+mod python;
+mod rows;
+mod target;
+mod text;
+mod users;
+mod validate;
+mod vectors;
+mod words;
 
 use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
 
 use crate::state::AppState;
 
@@ -8,4 +30,23 @@ use crate::state::AppState;
 /// [`Admin`](crate::auth::Admin) or [`Root`](crate::auth::Root), before its body.
 pub fn router(_state: &AppState) -> OpenApiRouter<AppState> {
     OpenApiRouter::new()
+        .routes(routes!(health::health))
+        .routes(routes!(indexes::list))
+        .routes(routes!(indexes::create))
+        .routes(routes!(indexes::describe))
+        .routes(routes!(indexes::delete))
+        .routes(routes!(indexes::train))
+        .routes(routes!(indexes::training_status))
+        .routes(routes!(users::create_user, users::list_users))
+        .routes(routes!(users::delete_user))
+        .routes(routes!(vectors::upsert::upsert))
+        .routes(routes!(vectors::upsert::upsert_binary))
+        .routes(routes!(vectors::query::query))
+        .routes(routes!(vectors::query::query_binary))
+        .routes(routes!(vectors::get::get))
+        .routes(routes!(vectors::delete::delete))
+        .routes(routes!(vectors::ids::list_ids))
+        .routes(routes!(vectors::ids::num_vectors))
+        .routes(routes!(vectors::query_metadata::query_metadata))
+        .routes(routes!(models::embedding_models))
 }
