@@ -71,8 +71,9 @@ impl Weights {
             return Err(corrupt(format!("expected shape {shape:?} in {name}, not {:?}", entry.shape)));
         }
         let (begin, end) = entry.data_offsets;
+        let size = shape.iter().try_fold(size_of::<f32>(), |size, n| size.checked_mul(*n));
         let bytes = (self.bytes[self.data_start..].get(begin..end))
-            .filter(|b| b.len() == 4 * shape.iter().product::<usize>())
+            .filter(|b| Some(b.len()) == size)
             .ok_or_else(|| corrupt(format!("cut off: {name} is not all there")))?;
 
         let values: Vec<f32> = bytes.as_chunks().0.iter().map(|b| f32::from_le_bytes(*b)).collect();
