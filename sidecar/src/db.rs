@@ -229,11 +229,17 @@ impl Drop for Conn {
     }
 }
 
+/// Whether what was prepared here gives other columns since the extension changed.
+pub fn is_stale_plan(report: &tokio_postgres::error::DbError) -> bool {
+    report.code().code() == "0A000" && report.message() == "cached plan must not change result type"
+}
+
 /// Whether a connection is of no use after this error: it broke, or what it prepared no longer fits the database
 /// (the extension was dropped and made anew, so types and functions have other OIDs).
 fn spoils_connection(error: &tokio_postgres::Error) -> bool {
     match error.as_db_error() {
-        Some(report) => matches!(report.code().code(), "0A000" | "26000" | "42883" | "57P01" | "57P02" | "XX000"),
+        Some(report) if is_stale_plan(report) => true,
+        Some(report) => matches!(report.code().code(), "26000" | "42883" | "57P01" | "57P02" | "XX000"),
         None => true,
     }
 }

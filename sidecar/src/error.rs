@@ -136,6 +136,9 @@ impl Call<'_> {
     }
 
     fn explain_report(&self, report: &Report) -> ApiError {
+        if crate::db::is_stale_plan(report) {
+            return ApiError::unavailable("The index has just changed");
+        }
         let answer = self.explain_state(report.code().code(), report.message());
         if answer.status.is_server_error() {
             // The message of another part of Postgres may quote what the user sent: only its place is logged.
@@ -163,8 +166,11 @@ impl Call<'_> {
             "55006" => ApiError::bad_request(format!(
                 "{label}: Invalid input: Index dimension is not set. Please upsert vectors first to auto-detect dimension."
             )),
-            "22023" | "22000" | "54000" => ApiError::bad_request(format!("{label}: Invalid input: {message}")),
+            "22023" | "22000" | "22004" | "42602" | "54000" | "0A000" => {
+                ApiError::bad_request(format!("{label}: Invalid input: {message}"))
+            }
             "22P02" | "22P03" => ApiError::bad_request(format!("{label}: Invalid input: malformed JSON or vectors")),
+            "22021" => ApiError::bad_request(format!("{label}: Invalid input: a text holds a NUL or is not UTF-8")),
             "58000" | "58030" | "58P01" | "F0000" => {
                 ApiError::new(StatusCode::BAD_GATEWAY, "KMS error: the key provider did not answer as it should")
             }
@@ -209,6 +215,8 @@ mod tests {
             ("22023", 400, "Failed to query: Invalid input: MESSAGE"),
             ("22000", 400, "Failed to query: Invalid input: MESSAGE"),
             ("54000", 400, "Failed to query: Invalid input: MESSAGE"),
+            ("42602", 400, "Failed to query: Invalid input: MESSAGE"),
+            ("22021", 400, "Failed to query: Invalid input: a text holds a NUL"),
             ("22P02", 400, "Failed to query: Invalid input: malformed"),
             ("58030", 502, "KMS error: "),
             ("F0000", 502, "KMS error: "),
@@ -239,9 +247,9 @@ mod tests {
     /// Only the extension's own sentences are shown; Postgres' may quote what someone else sent, or our SQL.
     #[test]
     fn a_message_of_postgres_is_not_shown() {
-        let shown = ["22023", "22000", "54000"];
+        let shown = ["22023", "22000", "22004", "42602", "54000", "0A000"];
         for class in 0..=99 {
-            for rest in ["000", "001", "P01", "P02", "501", "704"] {
+            for rest in ["000", "001", "004", "P01", "P02", "501", "602", "704"] {
                 let sqlstate = format!("{class:02}{rest}");
                 if !shown.contains(&sqlstate.as_str()) {
                     assert!(!explain(&CALL, &sqlstate).1.contains("MESSAGE"), "{sqlstate}");
