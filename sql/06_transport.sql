@@ -54,9 +54,15 @@ CREATE FUNCTION sealvec.vectors(real[]) RETURNS sealvec.vectors
     AS 'MODULE_PATHNAME', 'sealvec_vectors_of_array_wrapper' LANGUAGE c STABLE STRICT PARALLEL RESTRICTED;
 CREATE FUNCTION sealvec.vectors(double precision[]) RETURNS sealvec.vectors
     AS 'MODULE_PATHNAME', 'sealvec_vectors_of_array_wrapper' LANGUAGE c STABLE STRICT PARALLEL RESTRICTED;
+CREATE FUNCTION sealvec.vectors(integer[]) RETURNS sealvec.vectors
+    AS 'MODULE_PATHNAME', 'sealvec_vectors_of_array_wrapper' LANGUAGE c STABLE STRICT PARALLEL RESTRICTED;
+CREATE FUNCTION sealvec.vectors(numeric[]) RETURNS sealvec.vectors
+    AS 'MODULE_PATHNAME', 'sealvec_vectors_of_array_wrapper' LANGUAGE c STABLE STRICT PARALLEL RESTRICTED;
 CREATE FUNCTION sealvec.vectors(text) RETURNS sealvec.vectors
     AS 'MODULE_PATHNAME', 'sealvec_vectors_of_text_wrapper' LANGUAGE c STABLE STRICT PARALLEL RESTRICTED;
 
 CREATE CAST (real[] AS sealvec.vectors) WITH FUNCTION sealvec.vectors(real[]) AS IMPLICIT;
 CREATE CAST (double precision[] AS sealvec.vectors) WITH FUNCTION sealvec.vectors(double precision[]) AS IMPLICIT;
+CREATE CAST (integer[] AS sealvec.vectors) WITH FUNCTION sealvec.vectors(integer[]) AS IMPLICIT;
+CREATE CAST (numeric[] AS sealvec.vectors) WITH FUNCTION sealvec.vectors(numeric[]) AS IMPLICIT;
 CREATE CAST (text AS sealvec.vectors) WITH FUNCTION sealvec.vectors(text) AS IMPLICIT;

@@ -1,6 +1,7 @@
 //! One call of a function on a collection: the collection, and its ring open for as long as the call lasts.
 
 use pgrx::PgSqlErrorCode::*;
+use sealvec_core::Error;
 use sealvec_core::keys::{Kek, Permission, UserId, UserToken};
 
 use super::payload::text_of;
@@ -77,7 +78,10 @@ pub fn open(collection: &Collection, shown: &Shown<'_>, need: Need) -> Result<Op
         .hint("Pass index_key => $1 with the 32 bytes bound to $1.")),
         (None, true) => Ok(None), // unlocked in this session by its owner
         // Opens by itself when a key is asked for; here so that all functions refuse the same roles.
-        (None, false) => keys::with_dek(collection.ring, None, |_, _| None),
+        (None, false) => keys::with_dek(collection.ring, None, |_, _| None).map_err(|error| match error.sqlstate {
+            ERRCODE_INSUFFICIENT_PRIVILEGE => may_not_open(collection),
+            _ => error,
+        }),
     }
 }
 
@@ -125,6 +129,14 @@ pub fn user_id(bytes: &[u8]) -> Result<UserId, SqlError> {
     Ok(UserId::from_bytes(bytes))
 }
 
+/// The role has no grant on the collection's ring.
+fn may_not_open(collection: &Collection) -> SqlError {
+    let name = collection.name.replace('\'', "''");
+    SqlError::new(ERRCODE_INSUFFICIENT_PRIVILEGE, format!("permission denied for index \"{}\"", collection.name))
+        .detail("The right to read its table is not the right to open its items.")
+        .hint(format!("Its owner can allow a role to: SELECT sealvec.grant_ring(ring, 'role') FROM sealvec.collections WHERE name = '{name}'."))
+}
+
 fn bad_token() -> SqlError {
     SqlError::new(ERRCODE_INVALID_PASSWORD, "user_token is none")
         .detail("A token starts with cdbk_1_ and has 82 characters.")
@@ -143,7 +155,7 @@ fn naming(collection: &Collection, error: SqlError) -> SqlError {
         ERRCODE_INVALID_PASSWORD => {
             SqlError::new(ERRCODE_INVALID_PASSWORD, format!("wrong encryption key for index \"{name}\""))
         }
-        ERRCODE_INSUFFICIENT_PRIVILEGE => denied(collection),
+        ERRCODE_INSUFFICIENT_PRIVILEGE if error.message == Error::PermissionDenied.to_string() => denied(collection),
         _ => error,
     }
 }

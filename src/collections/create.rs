@@ -6,6 +6,7 @@ use pgrx::prelude::*;
 use sealvec_core::filter::Schema;
 use sealvec_core::format::typmod::DIMS_MAX;
 use sealvec_core::keys::Uuid;
+use sealvec_core::text::Bm25;
 
 use super::call::{self, Need, Shown, required};
 use super::names::{self, Extension};
@@ -115,7 +116,7 @@ fn make_table(spi: &mut Spi, collection: &Collection) -> Result<(), SqlError> {
     let table = names::table(collection.uuid);
     let extension = Extension::look(spi)?;
     let embedding = match collection.dimension {
-        Some(dimension) => format!(", {}", column(&extension, collection, dimension)),
+        Some(dimension) => format!(", {}", columns(&extension, collection, dimension).join(", ")),
         None => String::new(),
     };
     // Rows stay in one piece up to 8 kB: what does not, costs a second look-up for each row of a query's result.
@@ -130,18 +131,28 @@ fn make_table(spi: &mut Spi, collection: &Collection) -> Result<(), SqlError> {
     }
 }
 
-fn column(extension: &Extension, collection: &Collection, dimension: usize) -> String {
-    format!("embedding {}.sealvec({dimension}, {}) NOT NULL", extension.schema, collection.ring)
+/// The column of vectors; and under cosine, where the index leaves out a vector that is zero, one that says so.
+fn columns(extension: &Extension, collection: &Collection, dimension: usize) -> Vec<String> {
+    let mut columns =
+        vec![format!("embedding {}.sealvec({dimension}, {}) NOT NULL", extension.schema, collection.ring)];
+    if collection.metric == Metric::Cosine {
+        columns.push("is_zero pg_catalog.bool NOT NULL".to_owned());
+    }
+    columns
 }
 
 fn make_index(spi: &mut Spi, extension: &Extension, collection: &Collection) -> Result<(), SqlError> {
+    let table = names::table(collection.uuid);
     spi.run(&format!(
-        "CREATE INDEX \"{}\" ON {} USING sealed_ivf (embedding {}) WITH (storage_precision = '{}')",
+        "CREATE INDEX \"{}\" ON {table} USING sealed_ivf (embedding {}) WITH (storage_precision = '{}')",
         names::index(collection.uuid),
-        names::table(collection.uuid),
         extension.opclass(collection.metric),
         collection.storage_precision,
-    ))
+    ))?;
+    match collection.metric {
+        Metric::Cosine => spi.run(&format!("CREATE INDEX ON {table} (is_zero) WHERE is_zero")),
+        _ => Ok(()),
+    }
 }
 
 /// Gives a collection the dimension of its first vector; waits for whoever does the same, and takes his.
@@ -163,8 +174,8 @@ pub fn learn_dimension(collection: &mut Collection, dimension: usize) -> Result<
     registry::set_dimension(&collection.name, dimension)?;
     spi::connect(|spi| {
         let extension = Extension::look(spi)?;
-        let column = column(&extension, collection, dimension);
-        spi.run(&format!("ALTER TABLE {} ADD COLUMN {column}", names::table(collection.uuid)))?;
+        let columns = columns(&extension, collection, dimension).join(", ADD COLUMN ");
+        spi.run(&format!("ALTER TABLE {} ADD COLUMN {columns}", names::table(collection.uuid)))?;
         make_index(spi, &extension, collection)
     })
 }
@@ -213,19 +224,7 @@ fn check_schema(schema: Option<&str>, bm25: (Option<f64>, Option<f64>)) -> Resul
         Some(json) => Schema::parse(&json).map_err(|error| invalid(error.to_string()))?,
         None => Schema::default(),
     };
-    let (k1, b) = bm25;
-    let has_text = parsed.fields().any(|(_, policy)| policy.full_text);
-    if (k1.is_some() || b.is_some()) && !has_text {
-        return Err(invalid(
-            "bm25_k1/bm25_b are BM25 scoring parameters and require at least one full_text field (mark one in metadata_schema, or pass text_fields).".into(),
-        ));
-    }
-    if k1.is_some_and(|k1| !k1.is_finite() || k1 < 0.0) {
-        return Err(invalid("BM25 k1 must be finite and >= 0.".into()));
-    }
-    if b.is_some_and(|b| !(0.0..=1.0).contains(&b)) {
-        return Err(invalid("BM25 b must be in [0, 1].".into()));
-    }
+    Bm25::parse(bm25.0, bm25.1, &parsed).map_err(|error| invalid(error.to_string()))?;
     Ok(schema.map(str::to_owned))
 }
 

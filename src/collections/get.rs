@@ -80,7 +80,8 @@ fn sealvec_get(
     .or_raise()
 }
 
-fn fetch(spi: &mut Spi, collection: &Collection, tokens: &[IdToken], vectors: bool) -> Result<Fetched, SqlError> {
+/// The rows with these tokens, in no order: token, item, and the vector if that is wanted.
+pub fn fetch(spi: &mut Spi, collection: &Collection, tokens: &[IdToken], vectors: bool) -> Result<Fetched, SqlError> {
     let (statement, vector) = match vectors {
         true => (Statement::FetchWithVector, ", embedding"),
         false => (Statement::Fetch, ""),
@@ -148,7 +149,7 @@ fn sealvec_list_ids(
         // SAFETY: the call of this very function, which returns a set.
         let mut rows = unsafe { Rows::new(call)? };
         spi::connect(|spi| {
-            each_item(spi, collection, &mut keys, |item| {
+            each_item(spi, collection, &mut keys, |_, item| {
                 rows.push(|| [item.id().into_datum()]);
                 true
             })

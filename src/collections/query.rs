@@ -1,4 +1,4 @@
-//! `query`: the nearest items to each vector, through the index, filtered on the way.
+//! `query`: the nearest items to each vector, through the index, filtered on the way; or ranked with a text.
 //!
 //! The index gives rows in the order of their distance for as long as more are asked for, so a filter never leaves
 //! fewer rows than there are: it only makes the search longer. An item is opened once, for filter and result.
@@ -6,25 +6,24 @@
 use pgrx::PgSqlErrorCode::*;
 use pgrx::prelude::*;
 use pgrx::{IntoDatum, pg_sys};
-use sealvec_core::filter::Filter;
+use sealvec_core::filter::{self, Filter};
 use sealvec_core::item::OpenItem;
+use sealvec_core::text::{Fusion, FusionArguments, Hybrid};
 
 use super::call::{Call, Need, Shown, required};
 use super::items::ItemKeys;
-use super::names::{self, Extension};
-use super::payload::json_of;
+use super::nearest::{Search, nearest};
+use super::payload::{json_of, texts_of};
 use super::registry::Collection;
-use super::rows::Rows;
-use super::spi::{self, Settings, Spi, Statement};
+use super::rows::{Rows, Value as Column};
+use super::spi::{self, Spi};
+use super::text::{self, Given, Words};
 use super::vectors::Vectors;
-use crate::datatype::seal;
-use crate::datatype::varlena::{ArrayArg, SealedDatum, Value};
+use crate::datatype::varlena::{ArrayArg, Value};
 use crate::error::{OrRaise, SqlError};
 
-/// Most rows that are fetched at a time.
-const FETCH_MAX: usize = 1_000;
 /// Rows that are fetched first where a filter will refuse some.
-const FETCH_FILTERED: usize = 64;
+const LIKELY_FILTERED: usize = 64;
 
 /// `query(name, vectors, top_k, n_probes, filters, include, text, …)`
 #[pg_extern(sql = false)]
@@ -37,12 +36,12 @@ fn sealvec_query(
     filters: Option<&[u8]>,
     include: Option<ArrayArg<'_>>,
     text: Option<&[u8]>,
-    _text_fields: Option<ArrayArg<'_>>,
-    _text_field_weights: Option<ArrayArg<'_>>,
-    _require_all_terms: Option<bool>,
-    _alpha: Option<f64>,
-    _rrf_k: Option<f64>,
-    _window_mult: Option<i32>,
+    text_fields: Option<Vec<String>>,
+    text_field_weights: Option<Vec<f64>>,
+    require_all_terms: Option<bool>,
+    alpha: Option<f64>,
+    rrf_k: Option<f64>,
+    window_mult: Option<i32>,
     index_key: Option<&[u8]>,
     user_id: Option<&[u8]>,
     user_token: Option<&[u8]>,
@@ -52,14 +51,17 @@ fn sealvec_query(
         let vectors = required(vectors, "vectors")?;
         let opened = Call::open(name, &Shown { index_key, user_id, user_token }, Need::Read)?;
         let collection = &opened.collection;
+        let given = Given { text, fields: text_fields, weights: text_field_weights, require_all: require_all_terms };
+        let fusion = FusionArguments { alpha, rrf_k, window_mult: window_mult.map(i64::from) };
         let asked = Asked {
             top_k: check_top_k(top_k)?,
             probes: check_probes(n_probes)?,
             filter: read_filter(filters)?,
             include: Include::read(include.as_ref())?,
         };
-        if text.is_some() {
-            return Err(SqlError::new(ERRCODE_FEATURE_NOT_SUPPORTED, "full-text search is not there yet"));
+        let hybrid = text::hybrid(collection, &given, &fusion)?;
+        if hybrid.is_some() {
+            text::check_filter(collection, &asked.filter, filter::Search::Hybrid)?;
         }
         let dimension = collection.dimension.ok_or_else(|| no_dimension(collection))?;
         let vectors = Vectors::open(vectors)?;
@@ -67,26 +69,28 @@ fn sealvec_query(
         let mut rows = unsafe { Rows::new(call)? };
         let mut keys = ItemKeys::new(collection)?;
         spi::connect(|spi| {
+            let words = match &hybrid {
+                Some(Hybrid { text, fusion }) => {
+                    Some((Words::read(spi, collection, &mut keys, text, &asked.filter)?, fusion))
+                }
+                None => None,
+            };
             for (query, vector) in vectors.rows(dimension)?.enumerate() {
                 let mut rank = 0i32;
-                nearest(spi, collection, &mut keys, vector, &asked, |item, distance| {
-                    rows.push(|| {
-                        [
-                            (query as i32).into_datum(),
-                            rank.into_datum(),
-                            item.id().into_datum(),
-                            distance.into_datum(),
-                            None,
-                            asked
-                                .include
-                                .metadata
-                                .then(|| item.metadata().map(|json| json.text()))
-                                .flatten()
-                                .into_datum(),
-                        ]
-                    });
+                let mut push = |item: &OpenItem, distance: Option<f64>, score: Option<f64>| {
+                    rows.push(|| asked.include.row(query as i32, rank, item, distance, score));
                     rank += 1;
-                })?;
+                };
+                match &words {
+                    None => asked.nearest(spi, collection, &mut keys, vector, |item, distance| {
+                        push(&item, distance, None);
+                    })?,
+                    Some((words, fusion)) => {
+                        for (item, score) in asked.fused(spi, collection, &mut keys, vector, words, fusion)? {
+                            push(&item, None, Some(score));
+                        }
+                    }
+                }
             }
             Ok(None)
         })
@@ -103,6 +107,52 @@ struct Asked {
     include: Include,
 }
 
+impl Asked {
+    /// The nearest items that match.
+    fn nearest(
+        &self,
+        spi: &mut Spi,
+        collection: &Collection,
+        keys: &mut ItemKeys,
+        vector: &[f32],
+        mut found: impl FnMut(OpenItem, Option<f64>),
+    ) -> Result<(), SqlError> {
+        let likely = if self.filter.is_empty() { self.top_k } else { LIKELY_FILTERED.max(2 * self.top_k) };
+        let search = Search { probes: self.probes, likely, distance: self.include.distance };
+        let mut wanted = self.top_k;
+        nearest(spi, collection, keys, vector, &search, |item, distance| {
+            if self.filter.is_empty() || self.filter.matches_json(item.metadata()) {
+                found(item, distance);
+                wanted -= 1;
+            }
+            wanted > 0
+        })
+    }
+
+    /// The best items by the ranks of vectors and words.
+    fn fused(
+        &self,
+        spi: &mut Spi,
+        collection: &Collection,
+        keys: &mut ItemKeys,
+        vector: &[f32],
+        words: &Words,
+        fusion: &Fusion,
+    ) -> Result<Vec<(OpenItem, f64)>, SqlError> {
+        let depth = fusion.depth(self.top_k);
+        let mut by_vector = Vec::new();
+        if fusion.needs_vectors() {
+            let mut tokens = Vec::new();
+            let leg = Self { top_k: depth, filter: self.filter.clone(), include: Include::default(), ..*self };
+            leg.nearest(spi, collection, keys, vector, |item, _| tokens.push(item.id().to_owned()))?;
+            by_vector.extend(tokens.iter().filter_map(|id| words.row(&keys.token(id))));
+        }
+        let by_text = if fusion.needs_texts() { words.best(depth) } else { Vec::new() };
+        let best = fusion.fuse(&by_vector, &by_text, self.top_k);
+        words.items(spi, collection, keys, &best)
+    }
+}
+
 /// What a row tells beside the id.
 #[derive(Clone, Copy, Default)]
 struct Include {
@@ -114,7 +164,7 @@ impl Include {
     /// Names that are not known are ignored, as the original does.
     fn read(include: Option<&ArrayArg<'_>>) -> Result<Self, SqlError> {
         let mut read = Self::default();
-        for name in include.map(super::payload::texts_of).transpose()?.into_iter().flatten().flatten() {
+        for name in include.map(texts_of).transpose()?.into_iter().flatten().flatten() {
             match name {
                 "distance" => read.distance = true,
                 "metadata" => read.metadata = true,
@@ -123,66 +173,18 @@ impl Include {
         }
         Ok(read)
     }
-}
 
-/// Gives `found` the `top_k` nearest items that match, with their distance if that is wanted.
-fn nearest(
-    spi: &mut Spi,
-    collection: &Collection,
-    keys: &mut ItemKeys,
-    vector: &[f32],
-    asked: &Asked,
-    mut found: impl FnMut(&OpenItem, Option<f64>),
-) -> Result<(), SqlError> {
-    let settings = Settings::new();
-    for (name, value) in
-        [(c"enable_seqscan", c"off"), (c"enable_sort", c"off"), (c"enable_bitmapscan", c"off"), (c"jit", c"off")]
-    {
-        settings.set(name, value);
+    fn row(self, query: i32, rank: i32, item: &OpenItem, distance: Option<f64>, score: Option<f64>) -> [Column; 6] {
+        let metadata = item.metadata().filter(|_| self.metadata);
+        [
+            query.into_datum(),
+            rank.into_datum(),
+            item.id().into_datum(),
+            distance.into_datum(),
+            score.into_datum(),
+            metadata.map(|metadata| metadata.text()).into_datum(),
+        ]
     }
-    if let Some(probes) = asked.probes {
-        let probes = std::ffi::CString::new(probes.to_string()).expect("digits");
-        settings.set(c"sealvec.probes", &probes);
-    }
-    let sealvec = names::sealvec_oid(spi)?;
-    let parameter = (sealvec, SealedDatum::new(&seal::for_session(vector)?).datum());
-    let statement = match asked.include.distance {
-        true => Statement::NearestWithDistance,
-        false => Statement::Nearest,
-    };
-    let sql = |spi: &mut Spi| Ok(select_nearest(&Extension::look(spi)?, collection, statement));
-    let mut cursor = spi.open(collection.uuid, statement, sql, &[parameter])?;
-    let mut wanted = asked.top_k;
-    let mut batch = if asked.filter.is_empty() { wanted } else { FETCH_FILTERED.max(2 * wanted) }.min(FETCH_MAX);
-    while wanted > 0 {
-        pgrx::check_for_interrupts!();
-        let fetched = cursor.fetch(batch);
-        for row in fetched.rows() {
-            let item = keys.open(row.bytes(1), row.bytes(2))?;
-            if asked.filter.is_empty() || asked.filter.matches_json(item.metadata()) {
-                let distance = asked.include.distance.then(|| row.get(3).unwrap_or(f64::NAN));
-                found(&item, distance.map(|distance| collection.metric.told(distance)));
-                wanted -= 1;
-                if wanted == 0 {
-                    break;
-                }
-            }
-        }
-        if fetched.len() < batch {
-            break;
-        }
-        batch = (2 * batch).min(FETCH_MAX);
-    }
-    Ok(())
-}
-
-fn select_nearest(extension: &Extension, collection: &Collection, statement: Statement) -> String {
-    let (table, operator) = (names::table(collection.uuid), extension.operator(collection));
-    let distance = match statement {
-        Statement::NearestWithDistance => format!(", embedding {operator} $1"),
-        _ => String::new(),
-    };
-    format!("SELECT id_token, item{distance} FROM {table} ORDER BY embedding {operator} $1")
 }
 
 fn check_top_k(top_k: Option<i32>) -> Result<usize, SqlError> {

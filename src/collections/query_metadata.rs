@@ -1,10 +1,10 @@
-//! `query_metadata`: the items that a filter finds, without a vector, in an order of metadata.
+//! `query_metadata`: the items that a filter finds, or words rank, without a vector, in an order of metadata.
 
 use pgrx::PgSqlErrorCode::*;
 use pgrx::prelude::*;
 use pgrx::{IntoDatum, pg_sys};
-use sealvec_core::filter::{OrderBy, OrderKey, Schema, Search};
-use sealvec_core::item::OpenItem;
+use sealvec_core::filter::{Filter, FilterError, OrderBy, OrderKey, Search};
+use sealvec_core::item::{IdToken, OpenItem};
 
 use super::call::{Call, Need, Shown};
 use super::items::ItemKeys;
@@ -14,7 +14,7 @@ use super::query::read_filter;
 use super::registry::Collection;
 use super::rows::Rows;
 use super::spi::{self, Spi, Statement};
-use crate::datatype::varlena::ArrayArg;
+use super::text::{self, Given, Words};
 use crate::error::{OrRaise, SqlError};
 
 /// Rows that are fetched at a time.
@@ -30,9 +30,9 @@ fn sealvec_query_metadata(
     order_by: Option<&[u8]>,
     ascending: Option<bool>,
     text: Option<&[u8]>,
-    _text_fields: Option<ArrayArg<'_>>,
-    _text_field_weights: Option<ArrayArg<'_>>,
-    _require_all_terms: Option<bool>,
+    text_fields: Option<Vec<String>>,
+    text_field_weights: Option<Vec<f64>>,
+    require_all_terms: Option<bool>,
     index_key: Option<&[u8]>,
     user_id: Option<&[u8]>,
     user_token: Option<&[u8]>,
@@ -41,66 +41,81 @@ fn sealvec_query_metadata(
     (|| {
         let opened = Call::open(name, &Shown { index_key, user_id, user_token }, Need::Read)?;
         let collection = &opened.collection;
+        let top_k = check_top_k(top_k)?;
         let filter = read_filter(filters)?;
-        let invalid = |error: sealvec_core::filter::FilterError| {
-            SqlError::new(ERRCODE_INVALID_PARAMETER_VALUE, error.to_string())
-        };
-        schema_of(collection)?.check(&filter, Search::Metadata).map_err(invalid)?;
         let order = json_of(order_by, "order_by")?.unwrap_or_default();
-        let order = OrderBy::parse(&order, ascending.unwrap_or(true)).map_err(invalid)?;
-        if text.is_some() {
-            return Err(SqlError::new(ERRCODE_FEATURE_NOT_SUPPORTED, "full-text search is not there yet"));
-        }
-        // As the original has it, 0 is all.
-        let top_k = match top_k.unwrap_or(0) {
-            0 => usize::MAX,
-            top_k @ 1.. => top_k as usize,
-            top_k => {
-                return Err(SqlError::new(
-                    ERRCODE_INVALID_PARAMETER_VALUE,
-                    format!("top_k must not be negative, got {top_k}"),
-                ));
-            }
-        };
+        let order = OrderBy::parse(&order, ascending.unwrap_or(true)).map_err(refused)?;
+        let given = Given { text, fields: text_fields, weights: text_field_weights, require_all: require_all_terms };
+        let words = text::text_query(collection, &given, order.is_some())?;
+        let search = if words.is_some() { Search::Text } else { Search::Metadata };
+        text::check_filter(collection, &filter, search)?;
         let mut keys = ItemKeys::new(collection)?;
-        let mut found: Vec<(Option<OrderKey>, OpenItem)> = Vec::new();
-        spi::connect(|spi| {
-            each_item(spi, collection, &mut keys, |item| {
-                if filter.matches_json(item.metadata()) {
-                    let key = order.as_ref().map(|order| order.key(item.metadata()));
-                    found.push((key, item));
-                }
-                order.is_some() || found.len() < top_k
-            })
+        let found: Vec<(OpenItem, Option<f64>)> = spi::connect(|spi| match &words {
+            None => in_order(spi, collection, &mut keys, &filter, order.as_ref(), top_k),
+            Some(query) => {
+                let words = Words::read(spi, collection, &mut keys, query, &filter)?;
+                let items = words.items(spi, collection, &mut keys, words.scored(top_k))?;
+                Ok(items.into_iter().map(|(item, score)| (item, Some(score))).collect())
+            }
         })?;
-        if let Some(order) = &order {
-            let key = |found: &(Option<OrderKey>, OpenItem)| found.0.clone().expect("taken with the item");
-            found.sort_by(|a, b| order.compare(&key(a), &key(b)));
-        }
         // SAFETY: the call of this very function, which returns a set.
         let mut rows = unsafe { Rows::new(call)? };
-        for (rank, (_, item)) in found.iter().take(top_k).enumerate() {
+        for (rank, (item, score)) in found.iter().enumerate() {
+            let metadata = item.metadata();
             rows.push(|| {
                 [
                     (rank as i32).into_datum(),
                     item.id().into_datum(),
-                    None,
-                    item.metadata().map(|json| json.text()).into_datum(),
+                    score.into_datum(),
+                    metadata.map(|metadata| metadata.text()).into_datum(),
                 ]
             });
         }
-        Ok(None)
+        Ok::<_, SqlError>(None)
     })()
     .or_raise()
 }
 
-/// The policies of a collection's metadata fields.
-pub fn schema_of(collection: &Collection) -> Result<Schema, SqlError> {
-    match json_of(collection.metadata_schema.as_deref().map(str::as_bytes), "metadata_schema")? {
-        None => Ok(Schema::default()),
-        Some(json) => Schema::parse(&json)
-            .map_err(|error| SqlError::new(ERRCODE_DATA_CORRUPTED, format!("metadata_schema of the index: {error}"))),
+/// The items that match: the first `top_k` in the order that is asked for, or any.
+fn in_order(
+    spi: &mut Spi,
+    collection: &Collection,
+    keys: &mut ItemKeys,
+    filter: &Filter,
+    order: Option<&OrderBy>,
+    top_k: usize,
+) -> Result<Vec<(OpenItem, Option<f64>)>, SqlError> {
+    let mut found: Vec<(Option<OrderKey>, OpenItem)> = Vec::new();
+    each_item(spi, collection, keys, |_, item| {
+        if filter.matches_json(item.metadata()) {
+            found.push((order.map(|order| order.key(item.metadata())), item));
+        }
+        order.is_some() || found.len() < top_k
+    })?;
+    if let Some(order) = order {
+        found.sort_by(|a, b| match (&a.0, &b.0) {
+            (Some(a), Some(b)) => order.compare(a, b),
+            _ => unreachable!("each item's key was taken with it"),
+        });
     }
+    found.truncate(top_k);
+    Ok(found.into_iter().map(|(_, item)| (item, None)).collect())
+}
+
+/// As the original has it, 0 is all.
+fn check_top_k(top_k: Option<i32>) -> Result<usize, SqlError> {
+    match top_k.unwrap_or(0) {
+        0 => Ok(usize::MAX),
+        top_k @ 1.. => Ok(top_k as usize),
+        top_k => {
+            Err(SqlError::new(ERRCODE_INVALID_PARAMETER_VALUE, format!("top_k must not be negative, got {top_k}")))
+        }
+    }
+}
+
+/// Quotes nothing of the request: this text goes to the log.
+fn refused(error: FilterError) -> SqlError {
+    SqlError::new(ERRCODE_INVALID_PARAMETER_VALUE, error.to_string())
 }
 
 /// Opens every item of a collection in turn, until `visit` returns false.
@@ -108,7 +123,7 @@ pub fn each_item(
     spi: &mut Spi,
     collection: &Collection,
     keys: &mut ItemKeys,
-    mut visit: impl FnMut(OpenItem) -> bool,
+    mut visit: impl FnMut(&IdToken, OpenItem) -> bool,
 ) -> Result<(), SqlError> {
     let sql = |_: &mut Spi| Ok(format!("SELECT id_token, item FROM {}", names::table(collection.uuid)));
     let mut cursor = spi.open(collection.uuid, Statement::Everything, sql, &[])?;
@@ -116,7 +131,9 @@ pub fn each_item(
         pgrx::check_for_interrupts!();
         let fetched = cursor.fetch(FETCH);
         for row in fetched.rows() {
-            if !visit(keys.open(row.bytes(1), row.bytes(2))?) {
+            let token = row.bytes(1);
+            let item = keys.open(token, row.bytes(2))?;
+            if !visit(token.try_into().expect("the item opened under it"), item) {
                 return Ok(());
             }
         }

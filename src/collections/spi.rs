@@ -22,6 +22,7 @@ const PLANS_MAX: usize = 256;
 pub enum Statement {
     Nearest,
     NearestWithDistance,
+    Zeros,
     Everything,
     Fetch,
     FetchWithVector,

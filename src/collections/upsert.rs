@@ -15,6 +15,7 @@ use super::create::learn_dimension;
 use super::items::ItemKeys;
 use super::names;
 use super::payload::{ids_of, text_of, texts_of};
+use super::registry::Metric;
 use super::spi::{self, Spi, Statement};
 use super::vectors::{Vectors, wrong_dims};
 use crate::datatype::seal;
@@ -185,14 +186,15 @@ fn write_part(
     let collection = &call.collection;
     let column = Typmod { dims: collection.dimension.expect("learnt before") as u16, ring: collection.ring };
     let scratch = Scratch::new();
-    let mut columns: [Vec<pg_sys::Datum>; 3] = std::array::from_fn(|_| Vec::with_capacity(part.len()));
+    let mut columns: [Vec<pg_sys::Datum>; 4] = std::array::from_fn(|_| Vec::with_capacity(part.len()));
     for (token, place) in part {
         let item = &given[*place];
         columns[0].push(token.as_slice().into_datum().expect("bytes are a Datum"));
         columns[1].push(keys.seal(token, &item.item)?);
         columns[2].push(SealedDatum::new(&seal::for_column(column, item.vector)?).datum());
+        columns[3].push(item.vector.iter().all(|element| *element == 0.0).into());
     }
-    let [tokens, items, vectors] = columns;
+    let [tokens, items, vectors, zeros] = columns;
     // SAFETY: the types exist; each Datum is of the array's element type.
     let parameters = unsafe {
         let vectors_type = pg_sys::get_array_type(sealvec);
@@ -200,18 +202,24 @@ fn write_part(
             (pg_sys::BYTEAARRAYOID, array_of(tokens, pg_sys::BYTEAOID)),
             (pg_sys::BYTEAARRAYOID, array_of(items, pg_sys::BYTEAOID)),
             (vectors_type, array_of(vectors, sealvec)),
+            (pg_sys::BOOLARRAYOID, array_of(zeros, pg_sys::BOOLOID)),
         ]
     };
     scratch.leave();
     let table = names::table(collection.uuid);
+    let (column, parameter, set) = match collection.metric {
+        Metric::Cosine => (", is_zero", ", unnest($4)", ", is_zero = EXCLUDED.is_zero"),
+        _ => ("", "", ""),
+    };
+    let parameters = if parameter.is_empty() { &parameters[..3] } else { &parameters[..] };
     let sql = |_: &mut Spi| {
         Ok(format!(
-            "INSERT INTO {table} (id_token, item, embedding) \
-             SELECT * FROM ROWS FROM (unnest($1), unnest($2), unnest($3)) AS given (id_token, item, embedding) \
-             ON CONFLICT (id_token) DO UPDATE SET item = EXCLUDED.item, embedding = EXCLUDED.embedding"
+            "INSERT INTO {table} (id_token, item, embedding{column}) \
+             SELECT * FROM ROWS FROM (unnest($1), unnest($2), unnest($3){parameter}) AS given \
+             ON CONFLICT (id_token) DO UPDATE SET item = EXCLUDED.item, embedding = EXCLUDED.embedding{set}"
         ))
     };
-    spi.execute(collection.uuid, Statement::Upsert, sql, &parameters, false)?;
+    spi.execute(collection.uuid, Statement::Upsert, sql, parameters, false)?;
     Ok(())
 }
 
