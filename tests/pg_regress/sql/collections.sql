@@ -38,7 +38,7 @@ SELECT query, rank, id FROM sealvec.query('col_notes', ARRAY[[0,0,1],[0,1,0]], t
 SELECT query, rank, id FROM sealvec.query('col_notes', ARRAY[0,1,0]::real[], top_k => 1, index_key => :key);
 -- A filter asks the index for more until there are enough.
 SELECT id FROM sealvec.query('col_notes', '[0,0,1]', top_k => 1, filters => '{"n": 1}', index_key => :key);
-SELECT id FROM sealvec.query('col_notes', '[0,0,1]', filters => '{"$or": [{"tags": "y"}, {"n": {"$gte": 2}}]}', index_key => :key);
+SELECT id FROM sealvec.query('col_notes', '[0.2,0,1]', filters => '{"$or": [{"tags": "y"}, {"n": {"$gte": 2}}]}', index_key => :key);
 SELECT id FROM sealvec.query('col_notes', '[0,0,1]', filters => '{"n": {"$exists": false}}', index_key => :key);
 
 -- By id: in the order asked for, twice if asked twice.
