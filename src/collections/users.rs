@@ -14,10 +14,6 @@ use crate::datatype::varlena::ArrayArg;
 use crate::error::{OrRaise, SqlError};
 use crate::keys;
 
-/// Tokens made here are for SQL: their tag is a checksum that anybody can compute. A server that asks for tags of its own
-/// makes its tokens itself.
-const SQL_TAG: &[u8] = b"sealvec SQL";
-
 /// `create_user(name, permissions, user_id, user_key, index_key)`
 #[pg_extern(sql = false)]
 fn sealvec_create_user(
@@ -45,7 +41,8 @@ fn sealvec_create_user(
         registry::insert_user(ring, &record)?;
         // SAFETY: the call of this very function, which returns a set.
         let mut rows = unsafe { Rows::new(call)? };
-        let text = token.encode(&ServerKey::from_root_key(SQL_TAG));
+        // For SQL alone: a server that asks for tags of its own makes its tokens itself.
+        let text = token.encode(&ServerKey::public());
         rows.push(|| [token.user().as_bytes().as_slice().into_datum(), text.as_str().into_datum()]);
         Ok(None)
     })()

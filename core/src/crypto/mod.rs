@@ -13,6 +13,7 @@ pub mod kdf;
 mod known_answers;
 pub mod mac;
 pub mod nonce;
+pub mod stretch;
 pub mod xaes;
 
 pub use aad::{

@@ -2,10 +2,13 @@
 //! `user id (16) ‖ user KEK (32) ‖ tag (8)`, 82 characters in all.
 //!
 //! `tag = HMAC-SHA-256(server key, "1" ‖ user id ‖ user KEK)[..8]`
-//! `server key = SHA-256("cyborgdb/v1/server-hmac-key/" ‖ root key)`
+//! `server key = PBKDF2-HMAC-SHA-256(root key, salt = "sealvec v1 server key", 600,000)`
 //!
-//! Form, tag and server key are the original's, so its clients' checks pass. The tag only keeps noise from the
+//! Form and tag are the original's, so its clients' checks pass. The tag only keeps noise from the
 //! database: 64 bits are no credential. What opens a ring is the KEK, against the record's commitment.
+//!
+//! Every user can try out root keys on the tag of his own token. The original's server key, one SHA-256 of the root
+//! key, lets him try a billion a second; no client sees the server key, so ours is stretched.
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -14,6 +17,7 @@ use zeroize::{Zeroize, Zeroizing};
 
 use super::user::{USER_ID_LEN, UserId};
 use super::{Kek, UserRecord};
+use crate::crypto::stretch::stretch;
 use crate::crypto::{KEY_LEN, digest, mac};
 use crate::{Error, Result};
 
@@ -21,7 +25,8 @@ const PREFIX: &str = "cdbk_1_";
 const VERSION: &[u8] = b"1";
 const TAG_LEN: usize = 8;
 const BODY_LEN: usize = USER_ID_LEN + KEY_LEN + TAG_LEN;
-const SERVER_KEY_LABEL: &[u8] = b"cyborgdb/v1/server-hmac-key/";
+const SERVER_KEY_LABEL: &[u8] = b"sealvec v1 server key";
+const PUBLIC_LABEL: &[u8] = b"sealvec public tag";
 const MALFORMED: Error = Error::Malformed { what: "user token" };
 
 /// Characters of a token.
@@ -31,10 +36,20 @@ pub const TOKEN_LEN: usize = PREFIX.len() + 75;
 pub struct ServerKey(Box<Zeroizing<[u8; KEY_LEN]>>);
 
 impl ServerKey {
-    /// From the server's root key, of any length, as the server was given it.
+    /// From the server's root key, of any length, as the server was given it. Takes a tenth of a second, on purpose:
+    /// once per server, not per call.
     pub fn from_root_key(root_key: &[u8]) -> Self {
-        let mut key = Box::new(Zeroizing::new([0; KEY_LEN]));
-        key.copy_from_slice(&Zeroizing::new(digest::sha256(&[SERVER_KEY_LABEL, root_key]))[..]);
+        Self::of(&stretch(SERVER_KEY_LABEL, root_key))
+    }
+
+    /// A key that everybody has, for tokens that no server of tags will see: the tag is a checksum.
+    pub fn public() -> Self {
+        Self::of(&digest::sha256(&[PUBLIC_LABEL]))
+    }
+
+    fn of(bytes: &[u8; KEY_LEN]) -> Self {
+        let mut key = Box::new(Zeroizing::new([0; KEY_LEN])); // filled where it stays: a move would leave a copy
+        key.copy_from_slice(bytes);
         Self(key)
     }
 
@@ -157,7 +172,7 @@ mod tests {
     }
 
     /// Computed with Python's hashlib, hmac and base64, not by this module.
-    const TEXT: &str = "cdbk_1_AAECAwQFBgcICQoLDA0OD4CBgoOEhYaHiImKi4yNjo-QkZKTlJWWl5iZmpucnZ6fkLD7UNKJ7bM";
+    const TEXT: &str = "cdbk_1_AAECAwQFBgcICQoLDA0OD4CBgoOEhYaHiImKi4yNjo-QkZKTlJWWl5iZmpucnZ6f_jy5s8nENrE";
 
     #[test]
     fn known_answer() {
@@ -167,8 +182,17 @@ mod tests {
         assert_eq!((read.user(), read.kek().expose()), (token().user(), token().kek().expose()));
         assert_eq!(
             hex::encode(UserToken::fingerprint(TEXT)),
-            "ad234c08b8e8fdcc2e0781da14e5ebb01bfd8ac3041698a76eff85d4bdb1f7b8"
+            "f15a6fa0a28b5d86839c0e83c3e9e9800c06825a49ac4fd6d3e68ca1e3eee2fd"
         );
+    }
+
+    #[test]
+    fn a_public_tag_is_no_servers() {
+        let text = token().encode(&ServerKey::public());
+        assert_eq!(*text, "cdbk_1_AAECAwQFBgcICQoLDA0OD4CBgoOEhYaHiImKi4yNjo-QkZKTlJWWl5iZmpucnZ6f-0-L4KVLLE4");
+        assert!(matches!(UserToken::decode(&text, &ServerKey::from_root_key(ROOT)), Err(Error::WrongKey)));
+        assert!(matches!(UserToken::decode(TEXT, &ServerKey::public()), Err(Error::WrongKey)));
+        assert_eq!(UserToken::read(&text).unwrap().user(), token().user());
     }
 
     #[test]
