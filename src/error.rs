@@ -97,6 +97,8 @@ impl From<Error> for SqlError {
             Error::NotShared(_) => Self::new(ERRCODE_INSUFFICIENT_PRIVILEGE, message)
                 .detail("The key ring got a new data key after this user was made.")
                 .hint("Make the user anew: what was sealed before stays readable with the old key."),
+            Error::NotHisOwn => Self::new(ERRCODE_INVALID_PARAMETER_VALUE, message)
+                .hint("Leave user_key out to have one made, or pass 32 other random bytes."),
             // ---- data -----------------------------------------------------------------------
             // A failed tag: the bytes are not those that were sealed. Why is not for the client.
             Error::Open => Self::new(ERRCODE_DATA_CORRUPTED, "could not open sealed value"),

@@ -139,7 +139,8 @@ impl UserRecord {
     /// Makes `user` a user of `ring`, whose keys are `open`, with every DEK version that it has.
     ///
     /// # Errors
-    /// [`Error::WrongKey`] if `open` is another ring's.
+    /// [`Error::WrongKey`] if `open` is another ring's; [`Error::NotHisOwn`] if `kek` is the ring's, with which the user
+    /// could do all that its owner can.
     pub fn create(
         ring: &RingRecord,
         open: &OpenRing,
@@ -148,6 +149,9 @@ impl UserRecord {
         kek: &Kek,
     ) -> Result<Self> {
         check_ring_keys(ring, &open.deks, &open.id_key)?;
+        if ring.check_kek(kek).is_ok() {
+            return Err(Error::NotHisOwn);
+        }
         let mut record = Self {
             ring: ring.uuid(),
             user,

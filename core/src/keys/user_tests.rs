@@ -105,6 +105,13 @@ fn another_ring_is_a_wrong_key() {
 }
 
 #[test]
+fn the_rings_own_key_makes_no_user() {
+    let (ring, open) = ring(1);
+    let made = UserRecord::create(&ring, &open, USER, Permissions::READ, &kek(1));
+    assert!(matches!(made, Err(Error::NotHisOwn)));
+}
+
+#[test]
 fn a_user_of_before_reads_the_old_and_seals_nothing() {
     let mut ring = ring(1);
     let mut record = user(&ring, Permissions::READ_WRITE);
@@ -193,9 +200,9 @@ fn a_later_version_is_not_guessed_at() {
     assert!(matches!(UserRecord::decode(&bytes), Err(Error::Version { found: 2, known: 1, .. })));
 }
 
-/// The user himself, who knows his KEK and can write the catalogue, gains nothing by it.
+/// Also with a code that fits, a copy is what it was made as, and holds a key of the ring.
 #[test]
-fn a_user_cannot_promote_himself_or_make_up_a_key() {
+fn a_relabelled_or_made_up_key_is_refused() {
     let ring = ring(1);
     let record = user(&ring, Permissions::READ);
     let mut promoted = record.encode();
@@ -209,6 +216,25 @@ fn a_user_cannot_promote_himself_or_make_up_a_key() {
     forged.copies[0].deks[0] = made_up.as_bytes().try_into().unwrap();
     let forged = recoded(forged.encode(), &kek(9));
     assert!(matches!(forged.open(&ring.0, &kek(9), Permission::Read), Err(Error::WrongKey)));
+}
+
+/// The limit of the above, as the threat model states it: the user's KEK and the right to write the catalogue are
+/// enough to make a "write" copy of a "read" one. They are enough for the DEK itself, so no record could prevent it.
+#[test]
+fn who_has_the_kek_and_writes_the_catalogue_holds_the_dek() {
+    let ring = ring(1);
+    let mut record = user(&ring, Permissions::READ);
+    let open = record.open(&ring.0, &kek(9), Permission::Read).unwrap();
+    record.permissions = Permissions::WRITE;
+    let wrap = |purpose, version, secret: &[u8; KEY_LEN]| -> [u8; COPY_LEN] {
+        let sealed = record.wrap_key(&kek(9)).seal(&record.aad(Permission::Write, purpose, version), secret).unwrap();
+        sealed.as_bytes().try_into().unwrap()
+    };
+    let id_key = wrap(Purpose::IdKey, 0, open.id_key.expose());
+    let deks = vec![wrap(Purpose::Dek, 1, open.deks[0].as_dek().expose())];
+    record.copies = vec![Copies { id_key, deks }];
+    let promoted = recoded(record.encode(), &kek(9));
+    assert!(promoted.open(&ring.0, &kek(9), Permission::Write).is_ok());
 }
 
 #[test]
