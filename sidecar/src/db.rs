@@ -231,7 +231,7 @@ impl Drop for Conn {
 
 /// Whether what was prepared here gives other columns since the extension changed.
 pub fn is_stale_plan(report: &tokio_postgres::error::DbError) -> bool {
-    report.code().code() == "0A000" && report.message() == "cached plan must not change result type"
+    report.code().code() == "0A000" && report.routine() == Some("RevalidateCachedQuery")
 }
 
 /// Whether a connection is of no use after this error: it broke, or what it prepared no longer fits the database

@@ -45,8 +45,8 @@ fn message(kind: u8, body: &[u8]) -> Vec<u8> {
     [&[kind][..], &(body.len() as i32 + 4).to_be_bytes(), body].concat()
 }
 
-fn error(sqlstate: &str, text: &str) -> Vec<u8> {
-    message(b'E', format!("SERROR\0VERROR\0C{sqlstate}\0M{text}\0\0").as_bytes())
+fn error(sqlstate: &str, routine: &str) -> Vec<u8> {
+    message(b'E', format!("SERROR\0VERROR\0C{sqlstate}\0Mno\0R{routine}\0\0").as_bytes())
 }
 
 impl Fake {
@@ -98,12 +98,12 @@ impl Fake {
                 }
                 b'E' => match bound.as_str() {
                     "DIE" => return Ok(()),
-                    "RETYPE" => answer.extend(error("0A000", "cached plan must not change result type")),
+                    "RETYPE" => answer.extend(error("0A000", "RevalidateCachedQuery")),
                     "HANG" => {
                         let hanging = Arc::new(Notify::new());
                         self.hanging.lock().unwrap().insert(number, Arc::clone(&hanging));
                         hanging.notified().await;
-                        answer.extend(error("57014", "cancelled"));
+                        answer.extend(error("57014", "ProcessInterrupts"));
                     }
                     _ => answer.extend(
                         [message(b'D', &[0, 1, 0, 0, 0, 4, 0, 0, 0, 1]), message(b'C', b"SELECT 1\0")].concat(),

@@ -2,7 +2,7 @@
 
 use std::ffi::OsString;
 use std::net::SocketAddr;
-use std::num::NonZeroU16;
+use std::num::{NonZeroU16, NonZeroUsize};
 use std::path::PathBuf;
 
 use clap::builder::{BoolishValueParser, Resettable, StyledStr};
@@ -114,9 +114,18 @@ pub(super) struct ServeArgs {
     #[arg(long, env = "SEALVEC_LOG_FORMAT", default_value = "text", help_heading = "Logs")]
     pub log_format: LogFormat,
 
-    /// Directory of embedding models
-    #[arg(long, env = "SEALVEC_MODEL_DIR", value_name = "DIR", help_heading = "Embedding")]
-    pub model_dir: Option<PathBuf>,
+    /// Directory of embedding models; one that is missing is a 503 that says which files to put there
+    #[arg(
+        long,
+        env = "SEALVEC_MODEL_DIR",
+        value_name = "DIR",
+        default_value = "/var/lib/sealvec/models",
+        help_heading = "Embedding"
+    )]
+    pub model_dir: PathBuf,
+    /// Threads of the model [default: one a processor, at most four]
+    #[arg(long, env = "SEALVEC_MODEL_THREADS", value_name = "N", help_heading = "Embedding")]
+    pub model_threads: Option<NonZeroUsize>,
 }
 
 /// Form of the log.

@@ -6,6 +6,7 @@ mod secret;
 mod slot;
 
 use std::net::{Ipv4Addr, SocketAddr};
+use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -67,7 +68,9 @@ pub struct Settings {
     /// Slots of the key registry, by name.
     pub slots: Vec<Slot>,
     /// Directory of embedding models.
-    pub model_dir: Option<PathBuf>,
+    pub model_dir: PathBuf,
+    /// Threads of the model; its own choice if absent.
+    pub model_threads: Option<NonZeroUsize>,
     /// What is allowed but should be known; logged once at the start.
     pub warnings: Vec<String>,
 }
@@ -179,6 +182,7 @@ fn settle(args: ServeArgs, env: &dyn Fn(&str) -> Option<String>, file: file::Fil
         auth,
         slots: file.slots,
         model_dir: args.model_dir,
+        model_threads: args.model_threads,
         warnings,
     })
 }

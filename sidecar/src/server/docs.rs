@@ -32,7 +32,7 @@ impl Modify for Key {
     fn modify(&self, openapi: &mut utoipa::openapi::OpenApi) {
         let key = ApiKeyValue::with_description("X-API-Key", "The root key, or a user's token");
         let components = openapi.components.get_or_insert_default();
-        components.add_security_scheme("APIKeyHeader", SecurityScheme::ApiKey(ApiKey::Header(key)));
+        components.add_security_scheme("ApiKey", SecurityScheme::ApiKey(ApiKey::Header(key)));
     }
 }
 
