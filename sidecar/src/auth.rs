@@ -62,6 +62,11 @@ pub enum Caller {
 #[derive(Clone, Debug)]
 pub struct Admin(pub Caller);
 
+/// A caller who may administer indexes, or one who shows no key at all. As an argument of a route that a client
+/// without a key must be able to call: 401 and 403 for any key that [`Admin`] is not.
+#[derive(Clone, Debug)]
+pub struct AdminOrStranger(pub Option<Admin>);
+
 /// The root key itself, with what tags new users' tokens. As an argument of a route: 403 for everyone else,
 /// also when no key is asked for.
 #[derive(Clone, Debug)]
@@ -138,6 +143,17 @@ impl FromRequestParts<AppState> for Admin {
             Caller::User(_) => Err(ApiError::forbidden("This operation requires an admin (root) API key")),
             caller => Ok(Self(caller)),
         }
+    }
+}
+
+impl FromRequestParts<AppState> for AdminOrStranger {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, state: &AppState) -> Result<Self, ApiError> {
+        if !matches!(*state.auth, Auth::Open) && !parts.headers.contains_key(HEADER) {
+            return Ok(Self(None));
+        }
+        Admin::from_request_parts(parts, state).await.map(|admin| Self(Some(admin)))
     }
 }
 
