@@ -8,6 +8,7 @@ use std::ffi::CString;
 use pgrx::pg_sys;
 use sealvec_core::item::OpenItem;
 
+use super::describe;
 use super::items::ItemKeys;
 use super::names::{self, Extension};
 use super::registry::{Collection, Metric};
@@ -49,6 +50,11 @@ pub fn nearest(
     }
     if let Some(probes) = search.probes {
         settings.set(c"sealvec.probes", &CString::new(probes.to_string()).expect("digits"));
+    }
+    // Without lists the original's answers are exact. Few rows are meant: to open what the codes' error bounds would
+    // pass over costs little.
+    if describe::lists(collection)? == 0 {
+        settings.set(c"sealvec.target_recall", c"1");
     }
     let mut zeros = zeros(spi, collection, keys)?.into_iter().peekable();
     let with_distance = search.distance || zeros.peek().is_some();
