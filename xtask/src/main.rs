@@ -6,6 +6,7 @@ mod demo;
 mod pg;
 mod run;
 mod scan;
+mod sidecar;
 mod test;
 mod tree;
 

@@ -3,6 +3,7 @@
 mod engine;
 mod measure;
 mod report;
+mod rest;
 mod sweep;
 mod truth;
 mod wire;
@@ -38,6 +39,9 @@ pub struct Bench {
     /// Measure pgvector's ivfflat and hnsw on the same server in the same run (Postgres 16 from the wheel).
     #[arg(long, value_enum, value_name = "RIVAL")]
     vs: Option<Rival>,
+    /// Measure an encrypted index through the sidecar over HTTP instead, with nothing set.
+    #[arg(long, conflicts_with_all = ["vs", "json"])]
+    rest: bool,
     /// Also write everything measured to this file.
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
@@ -85,7 +89,7 @@ impl Bench {
         };
 
         let cluster = self.cluster()?;
-        let vector_oid = self.load(&cluster, &vectors)?;
+        let vector_oid = if self.rest { 0 } else { self.load(&cluster, &vectors)? };
         let ground = Ground {
             cluster: &cluster,
             vectors: &vectors,
@@ -96,6 +100,14 @@ impl Bench {
             seconds: self.seconds,
             vector_oid,
         };
+        if self.rest {
+            cluster.connect("postgres")?.batch_execute(&format!("CREATE DATABASE {DATABASE}"))?;
+            cluster.connect(DATABASE)?.batch_execute("CREATE EXTENSION sealvec")?;
+            let rest = rest::measure(&ground, self.no_build)?;
+            cluster.stop("fast")?;
+            rest.print(&report::machine());
+            return Ok(());
+        }
         let mut results = report::Results::new(&self, &ground)?;
 
         results.builds.push(measure::build(&ground, Engine::Sealed, "sealed_index", "sealed")?);

@@ -165,7 +165,7 @@ fn megabytes(bytes: i64) -> f64 {
     bytes as f64 / 1e6
 }
 
-fn machine() -> String {
+pub fn machine() -> String {
     let info = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
     let model = info
         .lines()

@@ -54,3 +54,10 @@ pub fn read_text(path: &Path) -> Result<String> {
     }
     Ok(text)
 }
+
+/// Bytes from the kernel, for keys.
+pub fn random_bytes(count: usize) -> Result<Vec<u8>> {
+    let mut bytes = vec![0; count];
+    fs::File::open("/dev/urandom")?.read_exact(&mut bytes)?;
+    Ok(bytes)
+}

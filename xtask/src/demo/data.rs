@@ -2,8 +2,8 @@
 
 use std::collections::HashMap;
 use std::error::Error;
-use std::fs::{self, File};
-use std::io::{Read, Write};
+use std::fs;
+use std::io::Write;
 use std::ops::Range;
 
 use anyhow::{Context, Result, ensure};
@@ -62,6 +62,14 @@ impl Packages {
 
     pub fn row_of(&self, name: &str) -> Option<usize> {
         self.rows.get(name).copied().filter(|row| self.sealed().contains(row))
+    }
+
+    pub fn name(&self, row: usize) -> &str {
+        &self.packages[row].name
+    }
+
+    pub fn description(&self, row: usize) -> &str {
+        &self.packages[row].text
     }
 
     /// A line of COPY's text form: name, description, embedding.
@@ -134,10 +142,4 @@ impl ToSql for Kek {
     }
 
     to_sql_checked!();
-}
-
-pub fn random_bytes(count: usize) -> Result<Vec<u8>> {
-    let mut bytes = vec![0; count];
-    File::open("/dev/urandom")?.read_exact(&mut bytes)?;
-    Ok(bytes)
 }

@@ -9,7 +9,7 @@ use anyhow::{Context, Result, ensure};
 use postgres::Client;
 
 use super::data::{self, Packages};
-use super::{SHOWN, run};
+use super::{SHOWN, rest, run};
 use crate::pg::Cluster;
 use crate::run::step;
 use crate::scan::{Patterns, Report, Searcher, add_key};
@@ -17,7 +17,7 @@ use crate::scan::{Patterns, Report, Searcher, add_key};
 /// Sealed vectors that are looked for.
 const VECTORS: usize = 300;
 
-pub fn search(cluster: &Cluster, client: &mut Client, packages: &Packages, client_key: &[u8]) -> Result<()> {
+pub fn search(cluster: &Cluster, client: &mut Client, packages: &Packages, keys: &[&[u8]]) -> Result<()> {
     control_table(client, packages)?;
     run(client, "CHECKPOINT")?; // so that what is in shared buffers is in files
     // A sort that spills leaves its temp files as long as its cursor is open; they are searched too.
@@ -31,7 +31,7 @@ pub fn search(cluster: &Cluster, client: &mut Client, packages: &Packages, clien
     let spilled = fs::read_dir(&temporary).map_or(0, Iterator::count);
     ensure!(spilled > 0, "expected temp files in {} while a sort is open", temporary.display());
 
-    let secrets = Searcher::new(secrets(cluster, packages, client_key)?);
+    let secrets = Searcher::new(secrets(cluster, packages, keys)?);
     let control = Searcher::new(control(packages));
     let (data, log) = (cluster.data(), cluster.log());
     let places: [&Path; 2] = [&data, &log];
@@ -46,7 +46,7 @@ pub fn search(cluster: &Cluster, client: &mut Client, packages: &Packages, clien
         found.bytes as f64 / 1e6
     );
     println!(
-        "   {} patterns of {VECTORS} sealed vectors, changed rows, the root key and the client's key, in {forms} forms",
+        "   {} patterns of {VECTORS} sealed vectors, changed rows, contents and metadata of items, and every key, in {forms} forms",
         secrets.patterns().patterns.len()
     );
     println!("   plaintext control table: {} hits ({})", seen.hits.len(), names(&control, &seen).join(", "));
@@ -86,7 +86,7 @@ fn control_table(client: &mut Client, packages: &Packages) -> Result<()> {
     )
 }
 
-fn secrets(cluster: &Cluster, packages: &Packages, client_key: &[u8]) -> Result<Patterns> {
+fn secrets(cluster: &Cluster, packages: &Packages, keys: &[&[u8]]) -> Result<Patterns> {
     let mut patterns = Patterns::default();
     let step = packages.sealed().len() / VECTORS;
     for row in packages.sealed().step_by(step).take(VECTORS) {
@@ -96,7 +96,13 @@ fn secrets(cluster: &Cluster, packages: &Packages, client_key: &[u8]) -> Result<
         patterns.add_vector(packages.vectors.rows() + question, packages.questions.row(question)); // queries, and one updated row
     }
     add_key(&mut patterns, usize::MAX, &root_key(&cluster.root_key())?)?;
-    add_key(&mut patterns, usize::MAX - 1, client_key)?;
+    for (place, key) in (1..).zip(keys) {
+        add_key(&mut patterns, usize::MAX - place, key)?;
+    }
+    for row in packages.sealed().take(rest::ITEMS) {
+        patterns.add_bytes(row, "contents of an item", rest::contents(packages, row).as_bytes());
+        patterns.add_bytes(row, "metadata of an item", rest::note(packages, row).as_bytes());
+    }
     Ok(patterns)
 }
 

@@ -2,6 +2,7 @@
 
 mod data;
 mod leaks;
+mod rest;
 
 use std::time::Instant;
 
@@ -9,6 +10,7 @@ use anyhow::{Context, Result, bail, ensure};
 use clap::Args;
 use postgres::Client;
 
+use crate::data::random_bytes;
 use crate::pg::{self, Cluster, How, Profile, Which};
 use crate::run::step;
 use data::{Kek, Packages};
@@ -22,7 +24,8 @@ const RECALL: f64 = 0.95;
 
 /// Show sealvec at work: seal 5,000 real embeddings, ask in words, change rows, then search the disk for leaks.
 ///
-/// Installs what is missing (as root), builds in release, and starts a cluster of its own named `demo` under target/.
+/// Installs what is missing (as root), builds in release, and starts a cluster of its own named `demo` under target/, and
+/// a sidecar before it for as long as it is asked.
 /// Exit code 0 only if every answer, plan and search came out as promised.
 #[derive(Args)]
 pub struct Demo {
@@ -47,8 +50,10 @@ impl Demo {
         change(&mut client, &packages)?;
         heading("A key that only the client holds");
         let client_key = hold_key(&mut client, &packages)?;
+        heading("An encrypted index over HTTP");
+        let [root, index_key] = rest::round(&cluster, self.no_build, &packages)?;
         heading("Search the disk for plaintext");
-        leaks::search(&cluster, &mut client, &packages, &client_key.0)?;
+        leaks::search(&cluster, &mut client, &packages, &[&client_key.0, &root.0, &index_key.0])?;
 
         println!("\nEverything held, in {:.0} s. The cluster still runs:", begun.elapsed().as_secs_f64());
         println!("  cargo xtask pg psql --name demo            look around");
@@ -198,7 +203,7 @@ fn change(client: &mut Client, packages: &Packages) -> Result<()> {
 
 /// Seals rows under a key that never lies on the server's disk; returns the key, so that it can be searched for.
 fn hold_key(client: &mut Client, packages: &Packages) -> Result<Kek> {
-    let key = Kek(data::random_bytes(32)?);
+    let key = Kek(random_bytes(32)?);
     client.execute("SELECT sealvec.create_key_ring('vault', kek => $1)", &[&key])?;
     client.execute("SELECT sealvec.unlock('vault', $1)", &[&key])?;
     run(
