@@ -207,3 +207,21 @@ fn deep_metadata_is_matched() {
 fn debug_shows_no_content() {
     assert_eq!(format!("{:?}", Filter::parse(&json!({"secret": 1})).unwrap()), "Filter([redacted])");
 }
+
+/// With its feature `raw_value`, `serde_json` counts levels anew inside of each such string. A filter's limits hold all the
+/// same, and what a megabyte can nest fits the 2 MB of a thread.
+#[test]
+fn json_in_the_strings_of_a_filter_costs_little_stack() {
+    let mut text = "1".to_owned();
+    for _ in 0..18 {
+        let quoted = Value::from(text);
+        let disguised = format!(r#"{{"$serde_json::private::RawValue":{quoted}}}"#);
+        text = format!(r#"{}{disguised}{}"#, "[".repeat(125), "]".repeat(125));
+    }
+    let read = move || {
+        let filter: Value = serde_json::from_str(&format!(r#"{{"$and":{text}}}"#)).unwrap();
+        Filter::parse(&filter).unwrap_err().quoting_message().len()
+    };
+    let message = std::thread::Builder::new().stack_size(2 << 20).spawn(read).unwrap().join().unwrap();
+    assert!(message > 2 * 18 * 124, "the whole was read: {message}");
+}

@@ -148,6 +148,15 @@ fn a_repeated_key_counts_last() {
     assert!(json.member("c").is_none());
 }
 
+/// A name that `serde_json::Value` takes for a sign of its own.
+#[test]
+fn no_key_is_special() {
+    let key = "$serde_json::private::RawValue";
+    let text = format!(r#"{{"{key}":"{{}}"}}"#);
+    let json = Json::parse(&text).unwrap();
+    assert_eq!((json.text(), json.member(key).unwrap().text()), (text.as_str(), "\"{}\""));
+}
+
 #[test]
 fn hollow_is_empty_inside() {
     for (text, hollow) in
