@@ -146,6 +146,19 @@ async fn a_statement_is_prepared_once_per_connection() {
     assert!(startup.contains("statement_timeout=3600000") && !startup.contains("sealvec."), "{startup:?}");
 }
 
+/// A backend that has just served has keys derived and directories opened; another would do it again.
+#[tokio::test]
+async fn the_warmest_connection_is_lent_first() {
+    let (fake, port) = start().await;
+    let pool = pool(port, 4);
+    let lent = (pool.get().await.unwrap(), pool.get().await.unwrap(), pool.get().await.unwrap());
+    drop(lent);
+    for _ in 0..5 {
+        select(&pool).await;
+    }
+    assert_eq!((fake.connections.load(Ordering::SeqCst), fake.prepared.load(Ordering::SeqCst)), (3, 1));
+}
+
 #[tokio::test]
 async fn an_exhausted_pool_says_come_back() {
     let (_fake, port) = start().await;
