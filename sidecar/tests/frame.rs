@@ -96,6 +96,8 @@ async fn unknown_paths_wrong_methods_and_slashes() {
             );
         }
     }
+    // axum's own words would be a text.
+    assert_eq!(get(&service, "/docs/%FF").await.error(), (400, json!("Bad Request")));
     // A slash leads nowhere if the path without it does not exist, and never to another host.
     for path in ["/nothing/", "//evil.example/", "//docs/", "/docs//"] {
         assert_eq!(get(&service, path).await.status, 404, "{path}");

@@ -3,8 +3,15 @@
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::process::{Child, ChildStderr, Command, Stdio};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject;
+use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
+
+/// Made by `make.sh` there.
+const DATA: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/data/");
 const ROOT: &str = "ROOTKEY-that-must-not-be-logged";
 const PASSWORD: &str = "PASSWORD-that-must-not-be-logged";
 
@@ -33,7 +40,8 @@ impl Server {
             let mut line = String::new();
             assert_ne!(log.read_line(&mut line).unwrap(), 0, "it ended: {first}");
             first += &line;
-            if let Some((_, rest)) = line.split_once("REST on http://") {
+            if let Some((_, rest)) = line.split_once("REST on ") {
+                let (_, rest) = rest.split_once("://").unwrap();
                 break rest.split(['"', '\n']).next().unwrap().parse().unwrap();
             }
         };
@@ -75,6 +83,69 @@ fn refused(env: &[(&str, &str)], flags: &[&str]) -> String {
     let output = command(env, flags).output().unwrap();
     assert!(!output.status.success());
     String::from_utf8(output.stderr).unwrap()
+}
+
+/// The certificate that the server shows to a client that trusts the tests' authority, and its answer.
+fn ask_tls(address: SocketAddr) -> (Vec<u8>, String) {
+    let authority = CertificateDer::from_pem_file(DATA.to_owned() + "ca.pem").unwrap();
+    let mut roots = RootCertStore::empty();
+    roots.add(authority).unwrap();
+    let config = ClientConfig::builder().with_root_certificates(roots).with_no_client_auth();
+    let name = "localhost".try_into().unwrap();
+    let session = ClientConnection::new(Arc::new(config), name).unwrap();
+    let mut stream = StreamOwned::new(session, TcpStream::connect(address).unwrap());
+    stream.write_all(b"GET /v1/openapi.json HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n").unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    (stream.conn.peer_certificates().unwrap()[0].to_vec(), answer)
+}
+
+/// Never HTTP where HTTPS is asked for; SIGHUP changes the certificate, but not to one that does not fit its key.
+#[test]
+fn https_and_nothing_else() {
+    let certificate = |name: &str| CertificateDer::from_pem_file(format!("{DATA}{name}.pem")).unwrap().to_vec();
+    let dir = std::env::temp_dir().join(format!("sealvec-tls-{}", std::process::id()));
+    std::fs::create_dir_all(&dir).unwrap();
+    let (cert, key) = (dir.join("cert"), dir.join("key"));
+    let install = |cert_of: &str, key_of: &str| {
+        std::fs::copy(format!("{DATA}{cert_of}.pem"), &cert).unwrap();
+        std::fs::copy(format!("{DATA}{key_of}.key"), &key).unwrap();
+    };
+    let flags = ["--tls-cert", cert.to_str().unwrap(), "--tls-key", key.to_str().unwrap()];
+    let env = [("SEALVEC_ROOT_KEY", ROOT), ("DATABASE_URL", "postgres://u@h/db")];
+    install("one", "two");
+    assert!(refused(&env, &flags).contains("do not fit each other"));
+
+    install("one", "one");
+    let server = Server::start(nowhere(), &flags);
+    assert!(server.first.contains("https://"));
+    let (shown, answer) = ask_tls(server.address);
+    assert!(answer.starts_with("HTTP/1.1 200 ") && shown == certificate("one"), "{answer}");
+    let mut clear = Vec::new();
+    let _ = ask(server.address, "GET /v1/openapi.json HTTP/1.1").read_to_end(&mut clear);
+    assert!(!clear.starts_with(b"HTTP/"), "it answers in clear");
+
+    let hang_up = |expected: &str| {
+        server.signal("-HUP");
+        for _ in 0..100 {
+            if ask_tls(server.address).0 == certificate(expected) {
+                return;
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        panic!("it does not show {expected}");
+    };
+    install("two", "two");
+    hang_up("two");
+    install("one", "two");
+    server.signal("-HUP");
+    std::thread::sleep(Duration::from_millis(200));
+    assert!(ask_tls(server.address).0 == certificate("two"));
+    server.signal("-TERM");
+    let (status, log) = server.end();
+    assert_eq!(status, Some(0));
+    assert!(log.contains("the certificate stays as it was"), "{log}");
+    std::fs::remove_dir_all(dir).unwrap();
 }
 
 #[test]

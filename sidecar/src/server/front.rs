@@ -7,6 +7,8 @@ use axum::http::{HeaderValue, Method, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
 use tower::ServiceExt;
 
+use crate::error::ApiError;
+
 /// A method that no route has: the answer tells whether the path exists, 404 or 405.
 const PROBE: &[u8] = b"PROBE";
 
@@ -29,7 +31,7 @@ impl Front {
         if request.method() == Method::HEAD {
             *request.method_mut() = probe(); // a route's GET would answer it otherwise
         }
-        let mut response = run(self.routes, request).await;
+        let mut response = in_shape(run(self.routes, request).await);
         if let Some(allow) = response.headers_mut().get_mut(header::ALLOW) {
             let without = allow.to_str().map(|methods| methods.replace(",HEAD", ""));
             if let Some(without) = without.ok().and_then(|methods| HeaderValue::from_str(&methods).ok()) {
@@ -52,6 +54,18 @@ impl Front {
         };
         HeaderValue::from_str(&place).ok()
     }
+}
+
+/// What axum's own extractors refuse, such as a path that is no UTF-8, is text; here every error has one form.
+fn in_shape(response: Response) -> Response {
+    let status = response.status();
+    let json = response.headers().get(header::CONTENT_TYPE).is_some_and(|kind| kind == "application/json");
+    if !(status.is_client_error() || status.is_server_error()) || json {
+        return response;
+    }
+    let mut shaped = ApiError::new(status, status.canonical_reason().unwrap_or("error")).into_response();
+    shaped.extensions_mut().extend(response.extensions().clone());
+    shaped
 }
 
 fn probe() -> Method {
