@@ -14,7 +14,7 @@ use super::dto::indexes::{CreateIndexRequest, IndexOperationRequest, MetadataFie
 use super::failure::{Answer, Failures};
 use super::rows::RawJson;
 use super::target::{Target, parse_key};
-use super::{embedding, words};
+use super::{embedding, text, words};
 use crate::auth::{Admin, AdminOrStranger, Caller};
 use crate::error::{ApiError, Call};
 use crate::sql::Kek;
@@ -27,6 +27,9 @@ const NAME_CHARS_MAX: usize = 255;
 const METRICS: [&str; 3] = ["euclidean", "squared_euclidean", "cosine"];
 /// Which words the full-text search takes for the same.
 const ANALYZER: &str = "en/1;sw=2de831ef7be676b6;snowball-english-utf8-3.0.1";
+/// BM25's parameters where none were given.
+const BM25_K1: f64 = 1.2;
+const BM25_B: f64 = 0.75;
 /// What JS 0.14 expects an index to be.
 const KIND: &str = "ivfflat";
 /// Rows from which the original trains by itself; its clients read it.
@@ -239,14 +242,18 @@ pub async fn describe(State(state): State<AppState>, caller: Caller, body: JsonB
     let metric: &str = row.get(2);
     let schema = row.get::<_, Option<RawJson<'_>>>(6).map_or("{}", |json| json.0);
     let schema: &RawValue = serde_json::from_str(schema).map_err(|_| ApiError::internal())?;
-    let bm25 = match (row.get::<_, Option<f64>>(7), row.get::<_, Option<f64>>(8)) {
-        (Some(k1), Some(b)) => Some(Bm25 { k1, b, analyzer_version: ANALYZER }),
-        _ => None,
-    };
+    let (k1, b) = (row.get::<_, Option<f64>>(7), row.get::<_, Option<f64>>(8));
+    let searched = text::schema(serde_json::from_str(schema.get()).ok().as_ref());
+    let bm25 = searched.fields().any(|(_, policy)| policy.full_text).then(|| Bm25 {
+        k1: k1.unwrap_or(BM25_K1),
+        b: b.unwrap_or(BM25_B),
+        analyzer_version: ANALYZER,
+    });
     let info = IndexInfo {
         index_name: row.get(0),
         index_type: KIND,
-        is_trained: row.get(4),
+        // One list is none: clients read "n_lists 1 while untrained".
+        is_trained: row.get(4) && n_lists > 1,
         dimension,
         metric,
         n_lists,

@@ -24,7 +24,7 @@ const USER_ID_LEN: usize = 16;
 const PERMISSIONS: [&str; 2] = ["read", "write"];
 
 const CREATE_SQL: &str = "SELECT 1 FROM sealvec.create_user($1, $2, user_id => $3, user_key => $4, index_key => $5)";
-const LIST_SQL: &str = "SELECT user_id, permissions FROM sealvec.list_users($1, index_key => $2)";
+const LIST_SQL: &str = "SELECT id, permissions FROM sealvec.list_users($1, index_key => $2)";
 const DELETE_SQL: &str = "SELECT sealvec.delete_user($1, $2, index_key => $3)";
 
 /// A new user of the index. The answer's key is shown once and kept nowhere.
@@ -34,8 +34,8 @@ const DELETE_SQL: &str = "SELECT sealvec.delete_user($1, $2, index_key => $3)";
 )]
 pub async fn create_user(
     State(state): State<AppState>,
-    Path(index): Path<String>,
     root: Root,
+    Path(index): Path<String>,
     body: JsonBody,
 ) -> Answer {
     let text = body.text()?;
@@ -66,8 +66,8 @@ pub async fn create_user(
 )]
 pub async fn list_users(
     State(state): State<AppState>,
-    Path(index): Path<String>,
     _: Root,
+    Path(index): Path<String>,
     headers: HeaderMap,
 ) -> Answer {
     let target = target(&state, words::LIST_USERS, &index, &headers).await?;
@@ -89,8 +89,8 @@ pub async fn list_users(
 )]
 pub async fn delete_user(
     State(state): State<AppState>,
-    Path((index, user)): Path<(String, String)>,
     _: Root,
+    Path((index, user)): Path<(String, String)>,
     headers: HeaderMap,
 ) -> Answer {
     let target = target(&state, words::DELETE_USER, &index, &headers).await?;
