@@ -184,6 +184,37 @@ async fn documentation_needs_nothing_from_elsewhere() {
     assert_eq!(get(&service, "/docs/..%2Fstart.js").await.status, 404);
 }
 
+#[tokio::test]
+async fn the_description_refers_to_nothing_that_it_lacks() {
+    fn references(value: &Value, found: &mut Vec<String>) {
+        match value {
+            Value::Object(map) => {
+                found.extend(map.get("$ref").and_then(Value::as_str).map(str::to_owned));
+                map.values().for_each(|value| references(value, found));
+            }
+            Value::Array(list) => list.iter().for_each(|value| references(value, found)),
+            _ => {}
+        }
+    }
+    let openapi = get(&service(Auth::root(ROOT)), "/v1/openapi.json").await.json();
+    let mut found = Vec::new();
+    references(&openapi, &mut found);
+    assert!(found.len() > 20);
+    for reference in found {
+        let place = reference.strip_prefix('#').unwrap();
+        assert!(openapi.pointer(place).is_some(), "{reference}");
+    }
+    for (path, methods) in openapi["paths"].as_object().unwrap() {
+        for (method, operation) in methods.as_object().unwrap() {
+            for scheme in operation["security"].as_array().into_iter().flatten() {
+                for name in scheme.as_object().unwrap().keys() {
+                    assert!(openapi["components"]["securitySchemes"][name].is_object(), "{method} {path}: {name}");
+                }
+            }
+        }
+    }
+}
+
 /// Every route of the description but the open ones, so that a new route cannot be forgotten.
 #[tokio::test]
 async fn the_key_comes_before_the_body() {

@@ -21,15 +21,21 @@ mod validate;
 mod vectors;
 mod words;
 
+use utoipa::OpenApi;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use crate::state::AppState;
 
+/// What [`failure::Failures`] refers to: the router collects the types of bodies, but not those of shared answers.
+#[derive(OpenApi)]
+#[openapi(components(schemas(dto::answers::ErrorResponse, dto::answers::ValidationErrorResponse)))]
+struct Failed;
+
 /// Every route of the prefix `/v1`, with its description. A route takes its caller as [`Caller`](crate::auth::Caller),
 /// [`Admin`](crate::auth::Admin) or [`Root`](crate::auth::Root), before its body.
 pub fn router(_state: &AppState) -> OpenApiRouter<AppState> {
-    OpenApiRouter::new()
+    OpenApiRouter::with_openapi(Failed::openapi())
         .routes(routes!(health::health))
         .routes(routes!(indexes::list))
         .routes(routes!(indexes::create))
