@@ -2,6 +2,7 @@
 
 mod access;
 mod cancel;
+mod collections;
 mod crash;
 mod cursor;
 mod drivers;
