@@ -9,6 +9,7 @@ use sealvec_core::keys::Uuid;
 use sealvec_core::text::Bm25;
 
 use super::call::{self, Need, Shown, required};
+use super::describe;
 use super::names::{self, Extension};
 use super::payload;
 use super::registry::{self, Collection, Metric, Part};
@@ -91,18 +92,25 @@ fn sealvec_delete_index(
         let collection = registry::find(name)?;
         let shown = Shown { index_key, user_id, user_token };
         let shows_any = index_key.or(user_id).or(user_token).is_some();
+        // Nothing opens what is sealed under a ring that was dropped by force: the table goes with its owner's rights alone.
+        let has_ring = keys::ring_exists(collection.ring)?;
         // Who may drop the table need not reach the key service, which may be gone for good.
-        let _scope = match collection.is_client_held() || shows_any {
+        let _scope = match has_ring && (collection.is_client_held() || shows_any) {
             true => call::open(&collection, &shown, Need::Own)?,
             false => None,
         };
-        keys::check_owner(collection.ring).map_err(|error| match error.sqlstate {
-            ERRCODE_INSUFFICIENT_PRIVILEGE => not_owner(name),
-            _ => error,
-        })?;
+        if has_ring {
+            keys::check_owner(collection.ring).map_err(|error| match error.sqlstate {
+                ERRCODE_INSUFFICIENT_PRIVILEGE => not_owner(name),
+                _ => error,
+            })?;
+        }
+        if !describe::owns(&collection) {
+            return Err(not_owner(name));
+        }
         spi::connect(|spi| spi.run(&format!("DROP TABLE IF EXISTS {}", names::table(collection.uuid))))?;
         registry::delete(&collection)?;
-        keys::drop_ring(collection.ring)
+        if has_ring { keys::drop_ring(collection.ring) } else { Ok(()) }
     })()
     .or_raise()
 }

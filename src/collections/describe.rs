@@ -85,3 +85,19 @@ pub fn may_see(collection: &Collection) -> bool {
         allowed != 0
     })
 }
+
+/// Whether the current user has the rights of the owner of a collection's table; of one whose table is gone, of the
+/// owner of its ring.
+pub fn owns(collection: &Collection) -> bool {
+    // SAFETY: look-ups by OIDs.
+    unsafe {
+        let user = pg_sys::GetUserId();
+        match names::table_oid(collection.uuid) {
+            #[cfg(feature = "pg15")]
+            Some(table) => pg_sys::pg_class_ownercheck(table, user),
+            #[cfg(not(feature = "pg15"))]
+            Some(table) => pg_sys::object_ownercheck(pg_sys::RelationRelationId, table, user),
+            None => pg_sys::superuser() || crate::keys::check_owner(collection.ring).is_ok(),
+        }
+    }
+}

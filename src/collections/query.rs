@@ -82,9 +82,11 @@ fn sealvec_query(
                     rank += 1;
                 };
                 match &words {
-                    None => asked.nearest(spi, collection, &mut keys, vector, |item, distance| {
-                        push(&item, distance, None);
-                    })?,
+                    None => {
+                        for (item, distance) in asked.nearest(spi, collection, &mut keys, vector)? {
+                            push(&item, distance, None);
+                        }
+                    }
                     Some((words, fusion)) => {
                         for (item, score) in asked.fused(spi, collection, &mut keys, vector, words, fusion)? {
                             push(&item, None, Some(score));
@@ -115,18 +117,19 @@ impl Asked {
         collection: &Collection,
         keys: &mut ItemKeys,
         vector: &[f32],
-        mut found: impl FnMut(OpenItem, Option<f64>),
-    ) -> Result<(), SqlError> {
+    ) -> Result<Vec<(OpenItem, Option<f64>)>, SqlError> {
         let likely = if self.filter.is_empty() { self.top_k } else { LIKELY_FILTERED.max(2 * self.top_k) };
         let search = Search { probes: self.probes, likely, distance: self.include.distance };
-        let mut wanted = self.top_k;
+        let mut found = Vec::new();
         nearest(spi, collection, keys, vector, &search, |item, distance| {
             if self.filter.is_empty() || self.filter.matches_json(item.metadata()) {
-                found(item, distance);
-                wanted -= 1;
+                found.push((item, distance));
             }
-            wanted > 0
-        })
+            found.len() < self.top_k
+        })?;
+        // The bounds of the index's codes are statistical: now and then a row comes later than its distance says.
+        found.sort_by(|a, b| a.1.unwrap_or(0.0).total_cmp(&b.1.unwrap_or(0.0)));
+        Ok(found)
     }
 
     /// The best items by the ranks of vectors and words.
@@ -142,10 +145,10 @@ impl Asked {
         let depth = fusion.depth(self.top_k);
         let mut by_vector = Vec::new();
         if fusion.needs_vectors() {
-            let mut tokens = Vec::new();
             let leg = Self { top_k: depth, filter: self.filter.clone(), include: Include::default(), ..*self };
-            leg.nearest(spi, collection, keys, vector, |item, _| tokens.push(item.id().to_owned()))?;
-            by_vector.extend(tokens.iter().filter_map(|id| words.row(&keys.token(id))));
+            for (item, _) in leg.nearest(spi, collection, keys, vector)? {
+                by_vector.extend(words.row(&keys.token(item.id())));
+            }
         }
         let by_text = if fusion.needs_texts() { words.best(depth) } else { Vec::new() };
         let best = fusion.fuse(&by_vector, &by_text, self.top_k);

@@ -207,6 +207,7 @@ pub fn delete(collection: &Collection) -> Result<(), SqlError> {
 /// Makes others who make, change or train a collection of this name wait for the end of this transaction. `part` tells
 /// these from each other.
 pub fn lock(name: &str, part: Part) -> Result<(), SqlError> {
+    table::prevent_read_only();
     let (class, address) = (table::oid_of(COLLECTIONS)?, lock_address(name));
     let mode = pg_sys::ShareUpdateExclusiveLock as pg_sys::LOCKMODE;
     // SAFETY: takes any object's address; waits or reports an error.

@@ -7,6 +7,7 @@ use std::cell::RefCell;
 use std::collections::HashMap;
 use std::ffi::{CStr, CString};
 use std::ptr;
+use std::rc::Rc;
 
 use pgrx::PgSqlErrorCode::ERRCODE_INTERNAL_ERROR;
 use pgrx::{FromDatum, pg_sys};
@@ -32,10 +33,10 @@ pub enum Statement {
 }
 
 thread_local! {
-    static PLANS: RefCell<HashMap<(Uuid, Statement), Plan>> = RefCell::default();
+    static PLANS: RefCell<HashMap<(Uuid, Statement), Rc<Plan>>> = RefCell::default();
 }
 
-/// A statement that Postgres keeps planned. Freed on drop.
+/// A statement that Postgres keeps planned. Freed on drop; whoever executes it holds it.
 struct Plan(pg_sys::SPIPlanPtr);
 
 impl Drop for Plan {
@@ -114,7 +115,7 @@ impl Spi {
         let plan = plan(self, uuid, statement, sql, parameters)?;
         let mut values: Vec<pg_sys::Datum> = parameters.iter().map(|parameter| parameter.1).collect();
         // SAFETY: the plan takes these parameters, none of them null; it is kept until this returns, or an ERROR.
-        check(unsafe { pg_sys::SPI_execute_plan(plan, values.as_mut_ptr(), ptr::null(), read_only, 0) })?;
+        check(unsafe { pg_sys::SPI_execute_plan(plan.0, values.as_mut_ptr(), ptr::null(), read_only, 0) })?;
         // SAFETY: set by the call before.
         let count = unsafe { pg_sys::SPI_processed };
         Ok((Fetched::take(), count))
@@ -131,7 +132,7 @@ impl Spi {
         let plan = plan(self, uuid, statement, sql, parameters)?;
         let mut values: Vec<pg_sys::Datum> = parameters.iter().map(|parameter| parameter.1).collect();
         // SAFETY: as in `execute`; a cursor keeps the plan itself.
-        let portal = unsafe { pg_sys::SPI_cursor_open(ptr::null(), plan, values.as_mut_ptr(), ptr::null(), true) };
+        let portal = unsafe { pg_sys::SPI_cursor_open(ptr::null(), plan.0, values.as_mut_ptr(), ptr::null(), true) };
         Ok(Cursor(portal))
     }
 }
@@ -142,8 +143,8 @@ fn plan(
     statement: Statement,
     sql: impl FnOnce(&mut Spi) -> Result<String, SqlError>,
     parameters: &[(pg_sys::Oid, pg_sys::Datum)],
-) -> Result<pg_sys::SPIPlanPtr, SqlError> {
-    if let Some(plan) = PLANS.with_borrow(|plans| plans.get(&(uuid, statement)).map(|plan| plan.0)) {
+) -> Result<Rc<Plan>, SqlError> {
+    if let Some(plan) = PLANS.with_borrow(|plans| plans.get(&(uuid, statement)).cloned()) {
         return Ok(plan);
     }
     let sql = c_string(&sql(spi)?);
@@ -157,14 +158,14 @@ fn plan(
             return Err(SqlError::new(ERRCODE_INTERNAL_ERROR, "SPI prepared nothing"));
         }
         check(pg_sys::SPI_keepplan(prepared))?;
-        prepared
+        Rc::new(Plan(prepared))
     };
-    PLANS.with_borrow_mut(|plans| {
-        if plans.len() >= PLANS_MAX {
-            plans.clear(); // none is in use: a function of ours has one statement under way, and it comes after this
-        }
-        plans.insert((uuid, statement), Plan(prepared));
+    let freed = PLANS.with_borrow_mut(|plans| {
+        let freed = if plans.len() >= PLANS_MAX { std::mem::take(plans) } else { HashMap::new() };
+        plans.insert((uuid, statement), prepared.clone());
+        freed
     });
+    drop(freed); // with nothing borrowed: what Postgres does then is its own affair
     Ok(prepared)
 }
 

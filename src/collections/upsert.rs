@@ -6,7 +6,7 @@ use pgrx::PgSqlErrorCode::*;
 use pgrx::prelude::*;
 use pgrx::{IntoDatum, pg_sys};
 use sealvec_core::format::typmod::Typmod;
-use sealvec_core::item::{IdToken, Item, ItemInput};
+use sealvec_core::item::{IdToken, Item, ItemInput, sealed_len};
 use sealvec_core::json::Json;
 use zeroize::Zeroizing;
 
@@ -22,10 +22,11 @@ use crate::datatype::seal;
 use crate::datatype::varlena::{ArrayArg, SealedDatum, Value};
 use crate::error::{OrRaise, SqlError};
 
-/// Most rows that one statement writes: arrays of their sealed parts are held in memory, twice.
+/// Most rows that one statement writes.
 const ROWS_MAX: usize = 1_000;
-/// Most bytes of vectors that one statement writes.
-const BYTES_MAX: usize = 16 << 20;
+/// Bytes after which a statement takes no further row: arrays of the sealed parts are held in memory, twice, and a
+/// Datum ends at 1 GB.
+const BYTES_ENOUGH: usize = 16 << 20;
 
 /// `upsert(name, items, …) → bigint`: items as a JSON array of objects.
 #[pg_extern(sql = false)]
@@ -164,15 +165,30 @@ fn write(call: &Call, given: Vec<Given<'_>>) -> Result<(), SqlError> {
     let last = |pair: &[(IdToken, usize)]| pair.len() < 2 || pair[0].0 != pair[1].0;
     let order: Vec<(IdToken, usize)> =
         (0..order.len()).filter(|&i| last(&order[i..(i + 2).min(order.len())])).map(|i| order[i]).collect();
-    let rows_max = (BYTES_MAX / (4 * dims)).clamp(1, ROWS_MAX);
     spi::connect(|spi| {
         let sealvec = names::sealvec_oid(spi)?;
-        for part in order.chunks(rows_max) {
+        let mut rest = &order[..];
+        while !rest.is_empty() {
             pgrx::check_for_interrupts!();
+            let (part, behind) = rest.split_at(part_len(rest, dims, &given)?);
             write_part(spi, call, &mut keys, sealvec, part, &given)?;
+            rest = behind;
         }
         Ok(())
     })
+}
+
+/// How many rows from the front go into one statement; one at least.
+fn part_len(rest: &[(IdToken, usize)], dims: usize, given: &[Given<'_>]) -> Result<usize, SqlError> {
+    let (mut rows, mut bytes) = (0, 0);
+    for (_, place) in rest.iter().take(ROWS_MAX) {
+        bytes += size_of::<f32>() * dims + sealed_len(&given[*place].item)?;
+        rows += 1;
+        if bytes >= BYTES_ENOUGH {
+            break;
+        }
+    }
+    Ok(rows)
 }
 
 fn write_part(

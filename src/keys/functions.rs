@@ -73,6 +73,11 @@ pub fn drop_ring(number: u32) -> Result<(), SqlError> {
     catalog::delete(number)
 }
 
+/// Whether the ring is still there.
+pub fn ring_exists(number: u32) -> Result<bool, SqlError> {
+    catalog::number_is_taken(number)
+}
+
 /// 42501 unless the current user has the rights of the ring's owner.
 pub fn check_owner(number: u32) -> Result<(), SqlError> {
     let ring = catalog::ring(number)?;

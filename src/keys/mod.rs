@@ -19,7 +19,7 @@ pub mod table;
 mod watch;
 
 pub use catalog::{RingInfo, hold_by_name, hold_by_number, lasting_dek_version, ring_by_number};
-pub use functions::{check_owner, create_ring, drop_ring, with_ring};
+pub use functions::{check_owner, create_ring, drop_ring, ring_exists, with_ring};
 pub use held::on_close;
 pub use kek::shown;
 pub use provider::is_local;
