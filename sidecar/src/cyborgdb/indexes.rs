@@ -1,5 +1,6 @@
 //! Routes under `/v1/indexes`, but for users.
 
+use std::collections::BTreeSet;
 use std::error::Error;
 
 use axum::extract::State;
@@ -167,16 +168,21 @@ fn key_of(request: &CreateIndexRequest<'_>) -> Result<Option<Kek>, ApiError> {
 }
 
 async fn check_slot(state: &AppState, slot: &str) -> Result<(), ApiError> {
+    if let Some(configured) = state.slots.iter().find(|configured| configured.name == slot) {
+        configured.check()?;
+    }
     let rows = state.pool.query(SLOTS_SQL, &[]).await.map_err(ApiError::from_sql(&whole_server()))?;
     let known: Vec<&str> = rows.iter().map(|row| row.get(0)).collect();
     if known.contains(&slot) {
         return Ok(());
     }
+    let configured = state.slots.iter().map(|configured| configured.name.as_str());
+    let all: BTreeSet<&str> = known.into_iter().chain(configured).collect();
     // The double quotes are the original's: it shows a Python KeyError.
     Err(ApiError::bad_request(format!(
         "\"Unknown KMS registry entry: {}. Known: {}\"",
         words::python_string(slot),
-        words::python_list(known)
+        words::python_list(all)
     )))
 }
 
