@@ -1,6 +1,7 @@
 //! The router, and what every request passes before and after its route.
 
 mod docs;
+mod drain;
 mod front;
 mod limit;
 mod observe;
@@ -49,7 +50,10 @@ pub fn router(state: AppState, options: Options) -> Router {
         Some(cors) => service.layer(cors),
         None => service,
     };
-    service.layer(CatchPanicLayer::custom(limit::panicked)).layer(from_fn(observe::observe))
+    service
+        .layer(CatchPanicLayer::custom(limit::panicked))
+        .layer(from_fn(drain::drain))
+        .layer(from_fn(observe::observe))
 }
 
 /// `/metrics` alone, for a listener of its own.
