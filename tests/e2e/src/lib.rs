@@ -1,21 +1,27 @@
 //! What the end-to-end tests stand on: private clusters, real vectors, exact answers, files of a data directory.
 //!
-//! Nothing here knows sealvec's code: servers are started by the `xtask` program, everything else is SQL and files.
+//! Nothing here knows sealvec's code: servers are started by the `xtask` program, everything else is SQL, HTTP and files.
 
 pub mod answers;
 pub mod cluster;
 pub mod data;
+pub mod http;
+pub mod items;
 pub mod ledger;
 pub mod memory;
+pub mod packages;
 pub mod page;
 pub mod random;
+pub mod sidecar;
 pub mod standby;
 pub mod xtask;
 
 pub use answers::{both_ways, nearest};
 pub use cluster::Cluster;
 pub use data::Matrix;
+pub use http::Http;
 pub use random::Random;
+pub use sidecar::Sidecar;
 
 use postgres::Client;
 use postgres::error::DbError;

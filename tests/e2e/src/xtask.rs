@@ -34,26 +34,26 @@ pub fn output<S: AsRef<std::ffi::OsStr>>(arguments: impl IntoIterator<Item = S>)
 
 fn program() -> &'static Path {
     static PROGRAM: OnceLock<PathBuf> = OnceLock::new();
-    PROGRAM.get_or_init(|| {
-        let mut cargo = Command::new(env!("CARGO"));
-        cargo.args(["build", "--quiet", "--package", "xtask"]).current_dir(root());
-        // What cargo set for this test would make build scripts that watch it run again.
-        for (name, _) in std::env::vars_os() {
-            let text = name.to_string_lossy();
-            if ["CARGO_PKG_", "CARGO_MANIFEST_", "CARGO_BIN_"].iter().any(|prefix| text.starts_with(prefix))
-                || matches!(
-                    &*text,
-                    "CARGO" | "CARGO_CRATE_NAME" | "CARGO_PRIMARY_PACKAGE" | "OUT_DIR" | "LD_LIBRARY_PATH"
-                )
-            {
-                cargo.env_remove(&name);
-            }
+    PROGRAM.get_or_init(|| build("xtask", "dev"))
+}
+
+/// Builds a program of the workspace, a package of its own name, and returns where it lies. `profile` is dev or release.
+pub fn build(package: &str, profile: &str) -> PathBuf {
+    let mut cargo = Command::new(env!("CARGO"));
+    cargo.args(["build", "--quiet", "--profile", profile, "--package", package]).current_dir(root());
+    // What cargo set for this test would make build scripts that watch it run again.
+    for (name, _) in std::env::vars_os() {
+        let text = name.to_string_lossy();
+        if ["CARGO_PKG_", "CARGO_MANIFEST_", "CARGO_BIN_"].iter().any(|prefix| text.starts_with(prefix))
+            || matches!(&*text, "CARGO" | "CARGO_CRATE_NAME" | "CARGO_PRIMARY_PACKAGE" | "OUT_DIR" | "LD_LIBRARY_PATH")
+        {
+            cargo.env_remove(&name);
         }
-        assert!(cargo.status().expect("cargo runs").success(), "could not build xtask");
-        let program = target().join("debug/xtask");
-        assert!(program.exists(), "expected {}", program.display());
-        program
-    })
+    }
+    assert!(cargo.status().expect("cargo runs").success(), "could not build {package}");
+    let program = target().join(if profile == "release" { "release" } else { "debug" }).join(package);
+    assert!(program.exists(), "expected {}", program.display());
+    program
 }
 
 /// Runs a program that must succeed; returns its standard output.

@@ -1,4 +1,4 @@
-//! `cargo xtask scan`: searches files for the plaintext of known vectors and for key bytes.
+//! `cargo xtask scan`: searches files for the plaintext of known vectors and texts and for key bytes.
 
 pub mod pattern;
 
@@ -158,7 +158,7 @@ fn place(head: u64) -> (usize, u64) {
     ((hash >> 6) as usize, 1 << (hash & 63))
 }
 
-/// Search files for the plaintext of known vectors and for key bytes.
+/// Search files for the plaintext of known vectors and texts and for key bytes.
 ///
 /// Looks for each vector as float32, float16 and float64 in both byte orders, as decimal text, and for the hexadecimal
 /// and base64 of the binary forms; as given and scaled to length one. Directories are searched whole. Exit code 0 when
@@ -177,6 +177,9 @@ pub struct Scan {
     /// A text file with one vector a line, as [0.1,0.2,…] or 0.1,0.2,….
     #[arg(long, value_name = "FILE")]
     vectors_text: Option<PathBuf>,
+    /// A text file whose lines are looked for as they are, in hexadecimal and in base64; eight bytes a line at least.
+    #[arg(long, value_name = "FILE")]
+    text_file: Option<PathBuf>,
     /// A file whose bytes are a key: every 16 bytes of it are looked for.
     #[arg(long, value_name = "FILE")]
     key_file: Vec<PathBuf>,
@@ -216,6 +219,19 @@ impl Scan {
                 source += 1;
             }
         }
+        if let Some(path) = &self.text_file {
+            let text = fs::read_to_string(path).with_context(|| format!("could not read {}", path.display()))?;
+            for (number, line) in text.lines().enumerate().filter(|(_, line)| !line.is_empty()) {
+                ensure!(
+                    line.len() >= FINGERPRINT,
+                    "{}, line {}: shorter than {FINGERPRINT} bytes, and so found anywhere",
+                    path.display(),
+                    number + 1
+                );
+                patterns.add_bytes(source, "text", line.as_bytes());
+                source += 1;
+            }
+        }
         for path in &self.key_file {
             add_key(
                 &mut patterns,
@@ -228,7 +244,10 @@ impl Scan {
             add_key(&mut patterns, source, &from_hex(text)?)?;
             source += 1;
         }
-        ensure!(source > 0, "nothing to look for: give --vectors-npy, --vectors-text, --key-file or --key-hex");
+        ensure!(
+            source > 0,
+            "nothing to look for: give --vectors-npy, --vectors-text, --text-file, --key-file or --key-hex"
+        );
 
         let searcher = Searcher::new(patterns);
         let paths: Vec<&Path> = self.paths.iter().map(PathBuf::as_path).collect();

@@ -115,7 +115,6 @@ def creations_that_are_refused():
     refused(400, "[Mm]etric", mine.create_index, "metric", key, dimension=2, metric="Cosine")
     refused(400, "dimension", mine.create_index, "less than nothing", key, dimension=-1)
     refused(400, "dimension", mine.create_index, "too wide", key, dimension=70_000)
-    refused(400, "model", mine.create_index, "model", key, embedding_model="no-such-model")
     refused_by_sdk(mine.create_index, "precision", key, dimension=2, storage_precision="int8") if TYPED_ERRORS else None
     mine.create_index("taken", key, dimension=2)
     refused(409, "taken", mine.create_index, "taken", key, dimension=2)

@@ -119,11 +119,15 @@ def with_a_named_model():
 
 
 def the_models_name_goes_to_the_server():
-    """A model's name makes the store ask for an index that embeds by itself, of that model's dimension."""
+    """A model's name makes the store ask for an index that embeds by itself, of that model's dimension; what the
+    server embeds and what the store embeds lie in one index."""
     store = CyborgVectorStore("by name", key(), ROOT_KEY, URL, "all-MiniLM-L6-v2", dimension=384)
     assert store.index.dimension == 384
     store.add_texts(["given vectors"], embeddings=[[1.0] * 384], ids=["v"])
     assert store.similarity_search_by_vector([1.0] * 384, k=1)[0].page_content == "given vectors"
+    store.index.upsert([{"id": "s", "contents": "embedded by the server", "metadata": {"_content": "embedded by the server"}}])
+    assert store.index.query(query_contents="embedded by the server", top_k=1) == [{"id": "s"}]
+    assert [document.page_content for document in store.get(["s", "v"])] == ["embedded by the server", "given vectors"]
     store.delete(delete_index=True)
 
 

@@ -5,8 +5,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use sealvec_e2e::cluster::is_root;
-use sealvec_e2e::xtask::{must, root, target};
+use sealvec_e2e::packages::{apt, has, home, install};
+use sealvec_e2e::xtask::{must, root};
 use sealvec_e2e::{Cluster, one, run};
 
 /// A cluster with a table of the given name, two rings apart from the test's own.
@@ -38,37 +38,6 @@ fn passes(cluster: &Cluster, name: &str, command: &mut Command) {
 
 fn script(name: &str) -> PathBuf {
     root().join("tests/e2e/drivers").join(name)
-}
-
-/// A directory for what a package manager installs; it stays, so that the next run has it.
-fn home(name: &str) -> PathBuf {
-    let home = target().join("e2e-drivers").join(name);
-    fs::create_dir_all(&home).expect("target/ can be written");
-    home
-}
-
-fn has(program: &str) -> bool {
-    Command::new(program).arg("--version").output().is_ok_and(|output| output.status.success())
-}
-
-/// Installs by a package manager, with a clear word if the registry gives a no.
-fn install(what: &str, command: &mut Command) {
-    let output = command.output().unwrap_or_else(|error| panic!("could not run {command:?}: {error}"));
-    assert!(
-        output.status.success(),
-        "could not install {what}: this test needs its package registry.\n{command:?}\n{}{}",
-        String::from_utf8_lossy(&output.stdout),
-        String::from_utf8_lossy(&output.stderr)
-    );
-}
-
-/// Debian's packages, where a package manager is missing.
-fn apt(packages: &[&str]) {
-    assert!(is_root(), "missing: apt-get install --no-install-recommends {}", packages.join(" "));
-    install("Debian's package lists", Command::new("apt-get").arg("update"));
-    let mut command = Command::new("apt-get");
-    command.args(["install", "-y", "--no-install-recommends"]).args(packages).env("DEBIAN_FRONTEND", "noninteractive");
-    install(&packages.join(" "), &mut command);
 }
 
 /// A Python with `package` in it.
