@@ -10,6 +10,7 @@ import psycopg
 from psycopg.adapt import Dumper
 from psycopg.pq import Format
 from psycopg.types import TypeInfo
+from psycopg.types.string import BytesBinaryDumper
 
 
 class Payload(str):
@@ -24,11 +25,17 @@ class Vectors(list):
     """Rows of floats."""
 
 
+class KekDumper(BytesBinaryDumper):
+    """As the README has it: the type is left to the server, which takes it for sealvec.kek."""
+
+    oid = 0
+
+
 def register(connection):
     """sealvec's transport types by name; arrays of them follow."""
+    connection.adapters.register_dumper(Kek, KekDumper)
     encoders = {
         Payload: ("payload", lambda text: text.encode()),
-        Kek: ("kek", bytes),
         Vectors: ("vectors", lambda rows: b"".join(struct.pack(f"<{len(row)}f", *row) for row in rows)),
     }
     for kind, (name, encode) in encoders.items():
