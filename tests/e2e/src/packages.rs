@@ -45,10 +45,11 @@ pub fn apt(packages: &[&str]) {
 }
 
 /// The interpreter of a virtual environment with exactly these packages (`name==version`).
-pub fn virtual_environment(name: &str, packages: &[&str]) -> PathBuf {
+pub fn virtual_environment(name: &str, packages: &[impl AsRef<str>]) -> PathBuf {
     let _alone = LOCK.lock().unwrap_or_else(PoisonError::into_inner);
     let home = home(name);
     let python = home.join("bin/python");
+    let packages: Vec<&str> = packages.iter().map(AsRef::as_ref).collect();
     let wanted = packages.join(" ");
     if is_installed(&home, &wanted) {
         return python;
@@ -63,7 +64,7 @@ pub fn virtual_environment(name: &str, packages: &[&str]) -> PathBuf {
         install("a virtual environment", &mut make());
     }
     let mut pip = Command::new(&python);
-    pip.args(["-m", "pip", "install", "--quiet", "--disable-pip-version-check"]).args(packages);
+    pip.args(["-m", "pip", "install", "--quiet", "--disable-pip-version-check"]).args(&packages);
     install(&wanted, &mut pip);
     fs::write(home.join("installed"), wanted).expect("written");
     python

@@ -6,4 +6,5 @@ mod fuzz;
 mod leaks;
 mod node;
 mod python;
+mod readme;
 mod restarts;

@@ -11,9 +11,13 @@ use sealvec_e2e::{Cluster, Sidecar};
 /// What the SDK asks for, and LangChain; `sentence_transformers`, two gigabytes, is stood in for.
 const BESIDE: [&str; 2] = ["langchain-core==1.7.2", "numpy==2.4.6"];
 
+/// The SDK and what it works with.
+pub fn packages(version: &str) -> Vec<String> {
+    [format!("cyborgdb=={version}")].into_iter().chain(BESIDE.map(str::to_owned)).collect()
+}
+
 fn every_call(version: &str) {
-    let sdk = format!("cyborgdb=={version}");
-    let python = virtual_environment(&format!("python-cyborgdb-{version}"), &[&[&*sdk], &BESIDE[..]].concat());
+    let python = virtual_environment(&format!("python-cyborgdb-{version}"), &packages(version));
     let name = format!("python-{}", version.replace('.', "-"));
     let cluster = Cluster::start(&name, &[]);
     let models = models().display().to_string();
