@@ -14,10 +14,9 @@ use rayon::prelude::*;
 use rayon::{ThreadPool, ThreadPoolBuilder};
 use serde::Deserialize;
 
-use crate::bert::{Bert, Config};
+use crate::bert::{self, Bert};
 use crate::error::EmbedError;
 use crate::files::{self, SPECS, Spec};
-use crate::safetensors::Weights;
 use crate::tokens::Tokenizer;
 
 /// What a caller may know of a model without its files.
@@ -32,7 +31,7 @@ pub struct ModelInfo {
     pub max_seq_length: usize,
 }
 
-/// The models below one directory, and the threads they run on. Share it: a model takes 200 ms and 190 MB to load,
+/// The models below one directory, and the threads they run on. Share it: a model takes 500 ms and 190 MB to load,
 /// and 110 MB to keep.
 pub struct Catalog {
     model_dir: PathBuf,
@@ -45,9 +44,9 @@ pub struct Catalog {
 /// More than this many threads gain little for one query, and the database wants some, too.
 const THREADS_DEFAULT_MAX: usize = 4;
 
-/// Tokens that one thread's share of a group of texts has: enough that weights read once serve many rows, and few
+/// Tokens of the texts that go through the network together: enough that weights read once serve many rows, and few
 /// enough that 6 kB for each stays in the processor's cache.
-const TOKENS_PER_THREAD: usize = 512;
+const TOKENS_PER_GROUP: usize = 512;
 
 impl Catalog {
     /// A catalog of the models below `model_dir`, on as many threads as there are processors, but at most four.
@@ -87,7 +86,7 @@ impl Catalog {
         let at = position(name).ok_or_else(|| self.unsupported(name))?;
         let model = self.load(at)?;
         let pool = self.pool()?;
-        Ok(pool.install(|| model.embed(texts, TOKENS_PER_THREAD * self.threads.get())))
+        pool.install(|| model.embed(texts))
     }
 
     /// The token numbers that [`embed`](Self::embed) sees of a text: its ends marked, cut at the model's maximum.
@@ -97,7 +96,7 @@ impl Catalog {
     pub fn tokens(&self, name: &str, text: &str) -> Result<Vec<u32>, EmbedError> {
         let at = position(name).ok_or_else(|| self.unsupported(name))?;
         let model = self.load(at)?;
-        Ok(model.tokenizer.encode(text, model.tokens_max))
+        model.tokenizer.encode(text)
     }
 
     fn unsupported(&self, name: &str) -> EmbedError {
@@ -143,7 +142,6 @@ struct Model {
     tokenizer: Tokenizer,
     bert: Bert,
     dims: usize,
-    tokens_max: usize,
 }
 
 /// `sentence_bert_config.json`.
@@ -155,52 +153,53 @@ struct SentenceConfig {
 impl Model {
     fn open(root: &Path, spec: &Spec) -> Result<Self, EmbedError> {
         let dir = files::locate(root, spec)?;
-        let tokenizer = Tokenizer::open(&dir.join(files::TOKENIZER))?;
-        let config = Config::open(&dir.join(files::CONFIG), spec.dims, tokenizer.numbers())?;
-        let tokens_max = tokens_max(&dir, spec, &config)?;
-        let bert = Bert::open(&config, &Weights::open(&dir.join(files::WEIGHTS))?)?;
-        Ok(Model { tokenizer, bert, dims: spec.dims, tokens_max })
+        let path = dir.join(files::SENTENCE_CONFIG);
+        let set = if path.is_file() { files::read_json::<SentenceConfig>(&path)?.max_seq_length } else { None };
+        let tokens_max = set.unwrap_or(spec.max_seq_length);
+
+        // Three: the two that mark the ends, and one of the text.
+        let tokenizer = Tokenizer::open(&dir.join(files::TOKENIZER), tokens_max.max(3))?;
+        let config = bert::open_config(&dir.join(files::CONFIG), spec.dims, tokenizer.numbers())?;
+        if !(3..=config.max_position_embeddings).contains(&tokens_max) {
+            let most = config.max_position_embeddings;
+            let why = format!("expected max_seq_length between 3 and {most}, not {tokens_max}");
+            return Err(EmbedError::corrupt(&path, why));
+        }
+        let bert = Bert::open(&config, &dir.join(files::WEIGHTS))?;
+        Ok(Model { tokenizer, bert, dims: spec.dims })
     }
 
-    /// Runs on the current rayon pool, `group_tokens` tokens or one text at a time.
-    fn embed(&self, texts: &[&str], group_tokens: usize) -> Vec<f32> {
-        let tokens: Vec<Vec<u32>> = texts.par_iter().map(|text| self.tokenizer.encode(text, self.tokens_max)).collect();
+    /// Runs on the current rayon pool.
+    fn embed(&self, texts: &[&str]) -> Result<Vec<f32>, EmbedError> {
+        let tokens: Vec<Vec<u32>> =
+            texts.par_iter().map(|text| self.tokenizer.encode(text)).collect::<Result<_, _>>()?;
 
-        // Texts of a length have attention of a size, so that the threads of a group end together.
+        // Texts of a length need no padding.
         let mut order: Vec<usize> = (0..texts.len()).collect();
         order.sort_by_key(|i| tokens[*i].len());
+        let groups = groups(&order, &tokens);
+        let made: Vec<Vec<f32>> = groups
+            .par_iter()
+            .map(|group| self.bert.embed(&group.iter().map(|i| tokens[*i].as_slice()).collect::<Vec<_>>()))
+            .collect::<Result<_, _>>()?;
 
         let mut vectors = vec![0.0; texts.len() * self.dims];
-        let mut rest = order.as_slice();
-        while !rest.is_empty() {
-            let (group, others) = rest.split_at(group_len(rest, &tokens, group_tokens));
-            let ids: Vec<&[u32]> = group.iter().map(|i| tokens[*i].as_slice()).collect();
-            for (vector, i) in self.bert.embed(&ids).chunks_exact(self.dims).zip(group) {
-                vectors[i * self.dims..][..self.dims].copy_from_slice(vector);
-            }
-            rest = others;
+        for (i, vector) in order.iter().zip(made.iter().flat_map(|group| group.chunks_exact(self.dims))) {
+            vectors[i * self.dims..][..self.dims].copy_from_slice(vector);
         }
-        vectors
+        Ok(vectors)
     }
 }
 
-/// How many texts at the front have `tokens_max` tokens together; at least one.
-fn group_len(order: &[usize], tokens: &[Vec<u32>], tokens_max: usize) -> usize {
-    let mut sum = 0;
-    let fitting = order.iter().take_while(|i| {
-        sum += tokens[**i].len();
-        sum <= tokens_max
-    });
-    fitting.count().max(1)
-}
-
-fn tokens_max(dir: &Path, spec: &Spec, config: &Config) -> Result<usize, EmbedError> {
-    let path = dir.join(files::SENTENCE_CONFIG);
-    let set = if path.is_file() { files::read_json::<SentenceConfig>(&path)?.max_seq_length } else { None };
-    let max = set.unwrap_or(spec.max_seq_length);
-    if (3..=config.max_position_embeddings).contains(&max) {
-        return Ok(max);
+/// Cuts `order`, which is by length, into runs that have at most [`TOKENS_PER_GROUP`] with padding, or one text.
+fn groups<'a>(order: &'a [usize], tokens: &[Vec<u32>]) -> Vec<&'a [usize]> {
+    let mut groups = Vec::new();
+    let mut rest = order;
+    while !rest.is_empty() {
+        let fitting = rest.iter().zip(1..).take_while(|(i, count)| count * tokens[**i].len() <= TOKENS_PER_GROUP);
+        let (group, others) = rest.split_at(fitting.count().max(1));
+        groups.push(group);
+        rest = others;
     }
-    let why = format!("expected max_seq_length between 3 and {}, not {max}", config.max_position_embeddings);
-    Err(EmbedError::corrupt(&path, why))
+    groups
 }

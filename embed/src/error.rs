@@ -3,7 +3,8 @@
 use std::path::{Path, PathBuf};
 
 /// Errors by fault: the caller's ([`Unsupported`](Self::Unsupported)), the operator's ([`Missing`](Self::Missing),
-/// [`Corrupt`](Self::Corrupt)), the machine's ([`Threads`](Self::Threads)).
+/// [`Corrupt`](Self::Corrupt)), the machine's ([`Threads`](Self::Threads)), ours or a
+/// library's ([`Failed`](Self::Failed)).
 ///
 /// No variant holds an embedded text; `name` is the model's name as the caller gave it, cut at 200 characters.
 #[non_exhaustive]
@@ -28,6 +29,10 @@ pub enum EmbedError {
     /// The thread pool could not be started.
     #[error("embedding model unavailable: cannot start threads: {0}")]
     Threads(String),
+
+    /// Files that were read without complaint give no vector.
+    #[error("embedding model unavailable: {0}")]
+    Failed(String),
 }
 
 impl EmbedError {
