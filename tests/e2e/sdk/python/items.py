@@ -210,7 +210,9 @@ def training():
     index.train()
     assert index.is_trained() is True and len(index.list_ids()) == 3_000
     # 10,000 rows asked of 3,000: all of them, also of a trained index.
-    assert len(index.query(queries[0], top_k=10_000)) == 3_000
+    everything = index.query(queries[0], top_k=10_000, include=["distance"])
+    assert len({row["id"] for row in everything}) == 3_000
+    assert [row["distance"] for row in everything] == sorted(row["distance"] for row in everything)
     few = made("few", dimension=16)
     few.upsert(["a", "b"], rows[:2])
     few.train()
