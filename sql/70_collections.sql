@@ -65,7 +65,7 @@ CREATE VIEW sealvec.kms_slots AS
 COMMENT ON VIEW sealvec.kms_slots IS 'key services by name; local is always there';
 GRANT SELECT ON sealvec.kms_slots TO PUBLIC;
 
-CREATE VIEW sealvec.collections AS
+CREATE VIEW sealvec.collections WITH (security_barrier) AS
     SELECT c.name, t.oid::regclass AS "table", c.ring AS ring_number, r.name AS ring,
            c.dimension, c.metric, c.storage_precision, c.embedding_model, c.kms_name
     FROM sealvec.collection c
@@ -117,12 +117,12 @@ CREATE FUNCTION sealvec.describe_index(name text, index_key sealvec.kek DEFAULT 
     OUT index_name text, OUT dimension integer, OUT metric text, OUT storage_precision text, OUT embedding_model text,
     OUT kms_name text, OUT metadata_schema json, OUT bm25_k1 double precision, OUT bm25_b double precision,
     OUT is_trained boolean, OUT n_lists integer) RETURNS SETOF record
-    ROWS 1 AS 'MODULE_PATHNAME', 'sealvec_describe_index_wrapper' LANGUAGE c STABLE PARALLEL RESTRICTED;
+    ROWS 1 AS 'MODULE_PATHNAME', 'sealvec_describe_index_wrapper' LANGUAGE c STABLE PARALLEL RESTRICTED COST 100;
 COMMENT ON FUNCTION sealvec.describe_index IS 'the shape and state of a collection, for who can open it';
 
 CREATE FUNCTION sealvec.train(name text, n_lists integer DEFAULT NULL, index_key sealvec.kek DEFAULT NULL,
     user_id bytea DEFAULT NULL, user_token sealvec.payload DEFAULT NULL) RETURNS integer
-    AS 'MODULE_PATHNAME', 'sealvec_train_wrapper' LANGUAGE c VOLATILE PARALLEL UNSAFE;
+    AS 'MODULE_PATHNAME', 'sealvec_train_wrapper' LANGUAGE c VOLATILE PARALLEL UNSAFE COST 10000;
 COMMENT ON FUNCTION sealvec.train(text, integer, sealvec.kek, bytea, sealvec.payload) IS 'make the lists of a collection, or of an index of that name, anew; returns how many';
 
 CREATE FUNCTION sealvec.training_status(OUT index_name text, OUT is_training boolean, OUT is_trained boolean, OUT n_lists integer)
@@ -134,13 +134,13 @@ COMMENT ON FUNCTION sealvec.training_status IS 'which collections are being trai
 
 CREATE FUNCTION sealvec.upsert(name text, items sealvec.payload, index_key sealvec.kek DEFAULT NULL,
     user_id bytea DEFAULT NULL, user_token sealvec.payload DEFAULT NULL) RETURNS bigint
-    AS 'MODULE_PATHNAME', 'sealvec_upsert_items_wrapper' LANGUAGE c VOLATILE PARALLEL UNSAFE;
+    AS 'MODULE_PATHNAME', 'sealvec_upsert_items_wrapper' LANGUAGE c VOLATILE PARALLEL UNSAFE COST 10000;
 COMMENT ON FUNCTION sealvec.upsert(text, sealvec.payload, sealvec.kek, bytea, sealvec.payload) IS 'add or replace items: a JSON array of objects with id, vector, contents, metadata; returns how many came';
 
 CREATE FUNCTION sealvec.upsert(name text, ids sealvec.payload[], vectors sealvec.vectors,
     contents sealvec.payload[] DEFAULT NULL, metadata sealvec.payload[] DEFAULT NULL,
     index_key sealvec.kek DEFAULT NULL, user_id bytea DEFAULT NULL, user_token sealvec.payload DEFAULT NULL) RETURNS bigint
-    AS 'MODULE_PATHNAME', 'sealvec_upsert_rows_wrapper' LANGUAGE c VOLATILE PARALLEL UNSAFE;
+    AS 'MODULE_PATHNAME', 'sealvec_upsert_rows_wrapper' LANGUAGE c VOLATILE PARALLEL UNSAFE COST 10000;
 COMMENT ON FUNCTION sealvec.upsert(text, sealvec.payload[], sealvec.vectors, sealvec.payload[], sealvec.payload[], sealvec.kek, bytea, sealvec.payload) IS 'add or replace items given field by field; returns how many came';
 
 CREATE FUNCTION sealvec.query(name text, vectors sealvec.vectors, top_k integer DEFAULT 100, n_probes integer DEFAULT NULL,
@@ -151,7 +151,7 @@ CREATE FUNCTION sealvec.query(name text, vectors sealvec.vectors, top_k integer 
     index_key sealvec.kek DEFAULT NULL, user_id bytea DEFAULT NULL, user_token sealvec.payload DEFAULT NULL,
     OUT query integer, OUT rank integer, OUT id text, OUT distance double precision, OUT score double precision, OUT metadata json)
     RETURNS SETOF record
-    ROWS 100 AS 'MODULE_PATHNAME', 'sealvec_query_wrapper' LANGUAGE c VOLATILE PARALLEL UNSAFE;
+    ROWS 100 AS 'MODULE_PATHNAME', 'sealvec_query_wrapper' LANGUAGE c VOLATILE PARALLEL UNSAFE COST 10000;
 COMMENT ON FUNCTION sealvec.query IS 'the nearest items to each vector, nearest first';
 
 CREATE FUNCTION sealvec.query_metadata(name text, filters sealvec.payload DEFAULT NULL, top_k integer DEFAULT NULL,
@@ -161,29 +161,29 @@ CREATE FUNCTION sealvec.query_metadata(name text, filters sealvec.payload DEFAUL
     index_key sealvec.kek DEFAULT NULL, user_id bytea DEFAULT NULL, user_token sealvec.payload DEFAULT NULL,
     OUT rank integer, OUT id text, OUT score double precision, OUT metadata json)
     RETURNS SETOF record
-    AS 'MODULE_PATHNAME', 'sealvec_query_metadata_wrapper' LANGUAGE c VOLATILE PARALLEL UNSAFE;
+    AS 'MODULE_PATHNAME', 'sealvec_query_metadata_wrapper' LANGUAGE c VOLATILE PARALLEL UNSAFE COST 10000;
 COMMENT ON FUNCTION sealvec.query_metadata IS 'the items that a filter or a text search finds, without a vector';
 
 CREATE FUNCTION sealvec.get(name text, ids sealvec.payload[], include text[] DEFAULT '{vector,contents,metadata}',
     index_key sealvec.kek DEFAULT NULL, user_id bytea DEFAULT NULL, user_token sealvec.payload DEFAULT NULL,
     OUT rank integer, OUT id text, OUT vector real[], OUT contents text, OUT metadata json)
     RETURNS SETOF record
-    AS 'MODULE_PATHNAME', 'sealvec_get_wrapper' LANGUAGE c VOLATILE PARALLEL UNSAFE;
+    AS 'MODULE_PATHNAME', 'sealvec_get_wrapper' LANGUAGE c VOLATILE PARALLEL UNSAFE COST 100;
 COMMENT ON FUNCTION sealvec.get IS 'items by id, in the order asked for; what is not there is left out';
 
 CREATE FUNCTION sealvec.delete(name text, ids sealvec.payload[], index_key sealvec.kek DEFAULT NULL,
     user_id bytea DEFAULT NULL, user_token sealvec.payload DEFAULT NULL) RETURNS bigint
-    AS 'MODULE_PATHNAME', 'sealvec_delete_wrapper' LANGUAGE c VOLATILE PARALLEL UNSAFE;
+    AS 'MODULE_PATHNAME', 'sealvec_delete_wrapper' LANGUAGE c VOLATILE PARALLEL UNSAFE COST 100;
 COMMENT ON FUNCTION sealvec.delete IS 'remove items; returns how many were there';
 
 CREATE FUNCTION sealvec.list_ids(name text, index_key sealvec.kek DEFAULT NULL, user_id bytea DEFAULT NULL,
     user_token sealvec.payload DEFAULT NULL) RETURNS SETOF text
-    AS 'MODULE_PATHNAME', 'sealvec_list_ids_wrapper' LANGUAGE c VOLATILE PARALLEL UNSAFE;
+    AS 'MODULE_PATHNAME', 'sealvec_list_ids_wrapper' LANGUAGE c VOLATILE PARALLEL UNSAFE COST 10000;
 COMMENT ON FUNCTION sealvec.list_ids IS 'every id of a collection, in no order';
 
 CREATE FUNCTION sealvec.num_vectors(name text, index_key sealvec.kek DEFAULT NULL, user_id bytea DEFAULT NULL,
     user_token sealvec.payload DEFAULT NULL) RETURNS bigint
-    AS 'MODULE_PATHNAME', 'sealvec_num_vectors_wrapper' LANGUAGE c VOLATILE PARALLEL UNSAFE;
+    AS 'MODULE_PATHNAME', 'sealvec_num_vectors_wrapper' LANGUAGE c VOLATILE PARALLEL UNSAFE COST 10000;
 COMMENT ON FUNCTION sealvec.num_vectors IS 'how many items a collection holds';
 
 -- Users.

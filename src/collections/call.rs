@@ -4,6 +4,7 @@ use pgrx::PgSqlErrorCode::*;
 use sealvec_core::Error;
 use sealvec_core::keys::{Kek, Permission, UserId, UserToken};
 
+use super::names;
 use super::payload::text_of;
 use super::registry::{self, Collection};
 use crate::error::SqlError;
@@ -48,8 +49,19 @@ impl Call {
     /// 42704 for an unknown name, 55000 if the client holds the key and showed none, 28000 if a key was shown and
     /// the ring takes none, 28P01 for a wrong one, 42501 for a user without the permission.
     pub fn open(name: Option<&str>, shown: &Shown<'_>, need: Need) -> Result<Self, SqlError> {
-        let collection = registry::find(required(name, "name")?)?;
-        let scope = open(&collection, shown, need)?;
+        let name = required(name, "name")?;
+        let found = registry::find(name)?;
+        let scope = open(&found, shown, need)?;
+        // Whoever removes it waits from now on; and one that was removed meanwhile is none.
+        names::hold_table(found.uuid);
+        let collection = registry::find(name)?;
+        if collection.uuid != found.uuid || names::table_oid(found.uuid).is_none() {
+            return Err(registry::unknown(name));
+        }
+        // What a trigger does, it does with the caller's rights and while his key opens the ring.
+        if need == Need::Write && scope.is_some() && names::has_triggers(found.uuid) {
+            return Err(has_triggers(&collection));
+        }
         Ok(Self { collection, _scope: scope })
     }
 }
@@ -70,7 +82,7 @@ pub fn open(collection: &Collection, shown: &Shown<'_>, need: Need) -> Result<Op
             format!("index \"{}\" is KMS-backed; do not supply index_key", collection.name),
         )
         .hint("Leave index_key out: the server resolves the key itself.")),
-        (None, true) if !keys::is_open(collection.ring) => Err(SqlError::new(
+        (None, true) if !keys::is_open_in_session(collection.ring) => Err(SqlError::new(
             ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
             format!("index \"{}\" needs its key", collection.name),
         )
@@ -127,6 +139,15 @@ pub fn user_id(bytes: &[u8]) -> Result<UserId, SqlError> {
         SqlError::new(ERRCODE_INVALID_PARAMETER_VALUE, format!("user_id must be exactly 16 bytes, not {}", bytes.len()))
     })?;
     Ok(UserId::from_bytes(bytes))
+}
+
+fn has_triggers(collection: &Collection) -> SqlError {
+    SqlError::new(
+        ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
+        format!("no key is taken to write to index \"{}\" while its table has triggers", collection.name),
+    )
+    .detail("A trigger, or what a foreign key makes of one, runs while the key opens the index, and could open its items.")
+    .hint("Drop them and VACUUM the table, which sealvec.collections names. An index on a key service that needs no credential may have them.")
 }
 
 /// The role has no grant on the collection's ring.

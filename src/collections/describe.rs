@@ -24,7 +24,7 @@ fn sealvec_index_info(name: Option<&str>, call: pg_sys::FunctionCallInfo) -> Opt
         }
         // SAFETY: the call of this very function, which returns a set.
         let mut rows = unsafe { Rows::new(call)? };
-        rows.push(|| shape(&collection));
+        rows.push(|| shape(&collection))?;
         Ok(None)
     })()
     .or_raise()
@@ -49,7 +49,7 @@ fn sealvec_describe_index(
         rows.push(|| {
             let [a, b, c, d, e, f, g, h, i] = shape(collection);
             [a, b, c, d, e, f, g, h, i, (lists > 0).into_datum(), (lists.max(1) as i32).into_datum()]
-        });
+        })?;
         Ok::<_, SqlError>(None)
     })()
     .or_raise()

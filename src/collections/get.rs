@@ -19,7 +19,7 @@ use crate::datatype::with_vector;
 use crate::error::{OrRaise, SqlError};
 
 /// Ids that one statement looks up.
-const LOOK_UP: usize = 1_000;
+const LOOK_UP: usize = 100;
 
 /// `get(name, ids, include, …)`
 #[pg_extern(sql = false)]
@@ -54,23 +54,23 @@ fn sealvec_get(
                 for token in &tokens {
                     let Some(row) = found.get(token.as_slice()) else { continue };
                     let item = keys.open(token, row.bytes(2))?;
-                    let vector = match row.datum(3).filter(|_| has_vectors) {
-                        // SAFETY: a sealvec of the row, which lives as long as what was fetched.
-                        Some(datum) => {
-                            let value = unsafe { Value::from_datum(datum) };
-                            Some(with_vector(value, RealArray::new)?.datum())
-                        }
-                        None => None,
-                    };
-                    rows.push(|| {
-                        [
+                    rows.try_push(|| {
+                        let vector = match row.datum(3).filter(|_| has_vectors) {
+                            // SAFETY: a sealvec of the row, which lives as long as what was fetched.
+                            Some(datum) => {
+                                let value = unsafe { Value::from_datum(datum) };
+                                Some(with_vector(value, RealArray::new)?.datum())
+                            }
+                            None => None,
+                        };
+                        Ok([
                             rank.into_datum(),
                             item.id().into_datum(),
                             vector,
                             contents.then(|| item.contents()).flatten().into_datum(),
                             metadata.then(|| item.metadata().map(|json| json.text())).flatten().into_datum(),
-                        ]
-                    });
+                        ])
+                    })?;
                     rank += 1;
                 }
             }
@@ -88,8 +88,11 @@ pub fn fetch(spi: &mut Spi, collection: &Collection, tokens: &[IdToken], vectors
     };
     let sql = |_: &mut Spi| {
         let table = names::table(collection.uuid);
-        Ok(format!("SELECT id_token, item{vector} FROM {table} WHERE id_token = ANY ($1)"))
+        Ok(format!("SELECT id_token, item{vector} FROM {table} WHERE id_token OPERATOR(pg_catalog.=) ANY ($1)"))
     };
+    // The plan is kept, and a table is small when it is first asked.
+    let settings = Settings::new();
+    settings.set(c"enable_seqscan", c"off");
     Ok(spi.execute(collection.uuid, statement, sql, &[token_array(tokens)], true)?.0)
 }
 
@@ -116,7 +119,9 @@ fn sealvec_delete(
         let mut tokens: Vec<IdToken> = ids.iter().map(|id| keys.token(id)).collect();
         tokens.sort_unstable();
         tokens.dedup();
-        let sql = |_: &mut Spi| Ok(format!("DELETE FROM {} WHERE id_token = ANY ($1)", names::table(collection.uuid)));
+        let sql = |_: &mut Spi| {
+            Ok(format!("DELETE FROM {} WHERE id_token OPERATOR(pg_catalog.=) ANY ($1)", names::table(collection.uuid)))
+        };
         spi::connect(|spi| {
             // By the index, and so in the order of tokens, as upsert writes: two calls never wait crosswise.
             let settings = Settings::new();
@@ -150,8 +155,8 @@ fn sealvec_list_ids(
         let mut rows = unsafe { Rows::new(call)? };
         spi::connect(|spi| {
             each_item(spi, collection, &mut keys, |_, item| {
-                rows.push(|| [item.id().into_datum()]);
-                true
+                rows.push(|| [item.id().into_datum()])?;
+                Ok(true)
             })
         })?;
         Ok::<_, SqlError>(None)
@@ -170,7 +175,7 @@ fn sealvec_num_vectors(
     (|| {
         let opened = Call::open(name, &Shown { index_key, user_id, user_token }, Need::Read)?;
         let collection = &opened.collection;
-        let sql = |_: &mut Spi| Ok(format!("SELECT count(*) FROM {}", names::table(collection.uuid)));
+        let sql = |_: &mut Spi| Ok(format!("SELECT pg_catalog.count(*) FROM {}", names::table(collection.uuid)));
         spi::connect(|spi| {
             let (fetched, _) = spi.execute(collection.uuid, Statement::Count, sql, &[], true)?;
             Ok(fetched.rows().next().and_then(|row| row.get::<i64>(1)).unwrap_or(0))

@@ -61,8 +61,8 @@ impl ItemKeys {
         keys::with_dek(self.ring, Some(version), |_, _| ())?;
         item::open_item(self.key(version)?, &ring, token, sealed).map_err(|error| match error {
             Error::Open => SqlError::from(error)
-                .detail("An item's bytes are not those that were sealed for its row.")
-                .hint("Bring the row back from a backup."),
+                .detail(format!("An item's bytes are not those that were sealed for its row, whose id_token is {}.", Hex(token)))
+                .hint("Bring the row back from a backup, or delete it by its token if it was never an item: who may INSERT into the table can store anything."),
             other => other.into(),
         })
     }
@@ -77,5 +77,15 @@ impl ItemKeys {
             }
         };
         Ok(&self.items[place].1)
+    }
+}
+
+/// A token as SQL writes bytea: it is public.
+struct Hex<'a>(&'a IdToken);
+
+impl std::fmt::Display for Hex<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("\\x")?;
+        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
     }
 }

@@ -30,9 +30,33 @@ pub fn table_oid(uuid: Uuid) -> Option<pg_sys::Oid> {
     relation(&uuid.to_string())
 }
 
-/// OID of the index on vectors; `None` before there is one.
+/// Keeps the table, if it is there, until the transaction ends.
+pub fn hold_table(uuid: Uuid) {
+    if let Some(table) = table_oid(uuid) {
+        // SAFETY: any OID may be locked; waits, or reports an error, and hears of invalidations once it has the lock.
+        unsafe { pg_sys::LockRelationOid(table, pg_sys::AccessShareLock as pg_sys::LOCKMODE) };
+    }
+}
+
+/// Whether the table has triggers, foreign keys' included, or had them since it was last vacuumed.
+pub fn has_triggers(uuid: Uuid) -> bool {
+    let Some(table) = table_oid(uuid) else { return false };
+    // SAFETY: a look-up by OID; the form lies in the tuple until it is released.
+    unsafe {
+        let tuple = pg_sys::SearchSysCache1(pg_sys::SysCacheIdentifier::RELOID as i32, table.into());
+        if tuple.is_null() {
+            return false;
+        }
+        let has = (*pg_sys::GETSTRUCT(tuple).cast::<pg_sys::FormData_pg_class>()).relhastriggers;
+        pg_sys::ReleaseSysCache(tuple);
+        has
+    }
+}
+
+/// OID of the index on vectors; `None` before there is one. Another relation that took the name is none.
 pub fn index_oid(uuid: Uuid) -> Option<pg_sys::Oid> {
-    relation(&index(uuid))
+    // SAFETY: a look-up by OID; InvalidOid for what is no index.
+    relation(&index(uuid)).filter(|index| Some(unsafe { pg_sys::IndexGetRelation(*index, true) }) == table_oid(uuid))
 }
 
 fn relation(name: &str) -> Option<pg_sys::Oid> {

@@ -12,13 +12,11 @@ use super::describe;
 use super::items::ItemKeys;
 use super::names::{self, Extension};
 use super::registry::{Collection, Metric};
-use super::spi::{Settings, Spi, Statement};
+use super::spi::{Batch, Settings, Spi, Statement};
 use crate::datatype::seal;
 use crate::datatype::varlena::SealedDatum;
 use crate::error::SqlError;
 
-/// Most rows that are fetched at a time.
-const FETCH_MAX: usize = 1_000;
 /// The cosine distance of a vector that is zero.
 const ZERO_DISTANCE: f64 = 1.0;
 
@@ -65,10 +63,11 @@ pub fn nearest(
     let statement = if with_distance { Statement::NearestWithDistance } else { Statement::Nearest };
     let sql = |spi: &mut Spi| Ok(select(&Extension::look(spi)?, collection, statement));
     let mut cursor = spi.open(collection.uuid, statement, sql, &[parameter])?;
-    let mut batch = search.likely.clamp(1, FETCH_MAX);
+    let mut batch = Batch::first(search.likely);
     loop {
         pgrx::check_for_interrupts!();
-        let fetched = cursor.fetch(batch);
+        let fetched = cursor.fetch(batch.len());
+        let mut bytes = 0;
         for row in fetched.rows() {
             let distance = if with_distance { row.get(3).unwrap_or(f64::NAN) } else { f64::NAN };
             while distance > ZERO_DISTANCE && zeros.peek().is_some() {
@@ -76,14 +75,16 @@ pub fn nearest(
                     return Ok(());
                 }
             }
-            if !visit(keys.open(row.bytes(1), row.bytes(2))?, told(distance)) {
+            let item = row.bytes(2);
+            bytes += item.len();
+            if !visit(keys.open(row.bytes(1), item)?, told(distance)) {
                 return Ok(());
             }
         }
-        if fetched.len() < batch {
+        if fetched.len() < batch.len() {
             break;
         }
-        batch = (2 * batch).min(FETCH_MAX);
+        batch.next(bytes);
     }
     for item in zeros {
         if !visit(item, told(ZERO_DISTANCE)) {

@@ -36,8 +36,8 @@ fn sealvec_query(
     filters: Option<&[u8]>,
     include: Option<ArrayArg<'_>>,
     text: Option<&[u8]>,
-    text_fields: Option<Vec<String>>,
-    text_field_weights: Option<Vec<f64>>,
+    text_fields: Option<Vec<Option<String>>>,
+    text_field_weights: Option<Vec<Option<f64>>>,
     require_all_terms: Option<bool>,
     alpha: Option<f64>,
     rrf_k: Option<f64>,
@@ -51,7 +51,12 @@ fn sealvec_query(
         let vectors = required(vectors, "vectors")?;
         let opened = Call::open(name, &Shown { index_key, user_id, user_token }, Need::Read)?;
         let collection = &opened.collection;
-        let given = Given { text, fields: text_fields, weights: text_field_weights, require_all: require_all_terms };
+        let given = Given {
+            text,
+            fields: text::whole(text_fields, "text_fields")?,
+            weights: text::whole(text_field_weights, "text_field_weights")?,
+            require_all: require_all_terms,
+        };
         let fusion = FusionArguments { alpha, rrf_k, window_mult: window_mult.map(i64::from) };
         let asked = Asked {
             top_k: check_top_k(top_k)?,
@@ -78,18 +83,18 @@ fn sealvec_query(
             for (query, vector) in vectors.rows(dimension)?.enumerate() {
                 let mut rank = 0i32;
                 let mut push = |item: &OpenItem, distance: Option<f64>, score: Option<f64>| {
-                    rows.push(|| asked.include.row(query as i32, rank, item, distance, score));
                     rank += 1;
+                    rows.push(|| asked.include.row(query as i32, rank - 1, item, distance, score))
                 };
                 match &words {
                     None => {
                         for (item, distance) in asked.nearest(spi, collection, &mut keys, vector)? {
-                            push(&item, distance, None);
+                            push(&item, distance, None)?;
                         }
                     }
                     Some((words, fusion)) => {
                         for (item, score) in asked.fused(spi, collection, &mut keys, vector, words, fusion)? {
-                            push(&item, None, Some(score));
+                            push(&item, None, Some(score))?;
                         }
                     }
                 }

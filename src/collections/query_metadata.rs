@@ -5,6 +5,7 @@ use pgrx::prelude::*;
 use pgrx::{IntoDatum, pg_sys};
 use sealvec_core::filter::{Filter, FilterError, OrderBy, OrderKey, Search};
 use sealvec_core::item::{IdToken, OpenItem};
+use zeroize::Zeroizing;
 
 use super::call::{Call, Need, Shown};
 use super::items::ItemKeys;
@@ -13,12 +14,12 @@ use super::payload::json_of;
 use super::query::read_filter;
 use super::registry::Collection;
 use super::rows::Rows;
-use super::spi::{self, Spi, Statement};
+use super::spi::{self, Batch, Spi, Statement};
 use super::text::{self, Given, Words};
 use crate::error::{OrRaise, SqlError};
 
-/// Rows that are fetched at a time.
-const FETCH: usize = 1_000;
+/// Most bytes of ids and metadata that are kept to be put in order.
+const BYTES_MAX: usize = 1 << 30;
 
 /// `query_metadata(name, filters, top_k, order_by, ascending, text, …)`
 #[pg_extern(sql = false)]
@@ -30,8 +31,8 @@ fn sealvec_query_metadata(
     order_by: Option<&[u8]>,
     ascending: Option<bool>,
     text: Option<&[u8]>,
-    text_fields: Option<Vec<String>>,
-    text_field_weights: Option<Vec<f64>>,
+    text_fields: Option<Vec<Option<String>>>,
+    text_field_weights: Option<Vec<Option<f64>>>,
     require_all_terms: Option<bool>,
     index_key: Option<&[u8]>,
     user_id: Option<&[u8]>,
@@ -45,35 +46,56 @@ fn sealvec_query_metadata(
         let filter = read_filter(filters)?;
         let order = json_of(order_by, "order_by")?.unwrap_or_default();
         let order = OrderBy::parse(&order, ascending.unwrap_or(true)).map_err(refused)?;
-        let given = Given { text, fields: text_fields, weights: text_field_weights, require_all: require_all_terms };
+        let given = Given {
+            text,
+            fields: text::whole(text_fields, "text_fields")?,
+            weights: text::whole(text_field_weights, "text_field_weights")?,
+            require_all: require_all_terms,
+        };
         let words = text::text_query(collection, &given, order.is_some())?;
         let search = if words.is_some() { Search::Text } else { Search::Metadata };
         text::check_filter(collection, &filter, search)?;
         let mut keys = ItemKeys::new(collection)?;
-        let found: Vec<(OpenItem, Option<f64>)> = spi::connect(|spi| match &words {
+        let found: Vec<(Found, Option<f64>)> = spi::connect(|spi| match &words {
             None => in_order(spi, collection, &mut keys, &filter, order.as_ref(), top_k),
             Some(query) => {
                 let words = Words::read(spi, collection, &mut keys, query, &filter)?;
                 let items = words.items(spi, collection, &mut keys, words.scored(top_k))?;
-                Ok(items.into_iter().map(|(item, score)| (item, Some(score))).collect())
+                Ok(items.into_iter().map(|(item, score)| (Found::of(&item), Some(score))).collect())
             }
         })?;
         // SAFETY: the call of this very function, which returns a set.
         let mut rows = unsafe { Rows::new(call)? };
         for (rank, (item, score)) in found.iter().enumerate() {
-            let metadata = item.metadata();
             rows.push(|| {
                 [
                     (rank as i32).into_datum(),
-                    item.id().into_datum(),
+                    item.id.as_str().into_datum(),
                     score.into_datum(),
-                    metadata.map(|metadata| metadata.text()).into_datum(),
+                    item.metadata.as_ref().map(|metadata| metadata.as_str()).into_datum(),
                 ]
-            });
+            })?;
         }
         Ok::<_, SqlError>(None)
     })()
     .or_raise()
+}
+
+/// What is told of an item, without its contents, which may be long. Wiped on drop.
+struct Found {
+    id: Zeroizing<String>,
+    metadata: Option<Zeroizing<String>>,
+}
+
+impl Found {
+    fn of(item: &OpenItem) -> Self {
+        let metadata = item.metadata().map(|metadata| Zeroizing::new(metadata.text().to_owned()));
+        Self { id: Zeroizing::new(item.id().to_owned()), metadata }
+    }
+
+    fn len(&self) -> usize {
+        self.id.len() + self.metadata.as_ref().map_or(0, |metadata| metadata.len())
+    }
 }
 
 /// The items that match: the first `top_k` in the order that is asked for, or any.
@@ -84,13 +106,21 @@ fn in_order(
     filter: &Filter,
     order: Option<&OrderBy>,
     top_k: usize,
-) -> Result<Vec<(OpenItem, Option<f64>)>, SqlError> {
-    let mut found: Vec<(Option<OrderKey>, OpenItem)> = Vec::new();
+) -> Result<Vec<(Found, Option<f64>)>, SqlError> {
+    let mut found: Vec<(Option<OrderKey>, Found)> = Vec::new();
+    let mut bytes = 0;
     each_item(spi, collection, keys, |_, item| {
         if filter.matches_json(item.metadata()) {
-            found.push((order.map(|order| order.key(item.metadata())), item));
+            let order = order.map(|order| order.key(item.metadata()));
+            let kept = Found::of(&item);
+            bytes += kept.len();
+            if bytes > BYTES_MAX {
+                return Err(SqlError::new(ERRCODE_PROGRAM_LIMIT_EXCEEDED, "the result is larger than 1 GB")
+                    .hint("Filter more closely, or ask for fewer items: top_k."));
+            }
+            found.push((order, kept));
         }
-        order.is_some() || found.len() < top_k
+        Ok(order.is_some() || found.len() < top_k)
     })?;
     if let Some(order) = order {
         found.sort_by(|a, b| match (&a.0, &b.0) {
@@ -123,22 +153,26 @@ pub fn each_item(
     spi: &mut Spi,
     collection: &Collection,
     keys: &mut ItemKeys,
-    mut visit: impl FnMut(&IdToken, OpenItem) -> bool,
+    mut visit: impl FnMut(&IdToken, OpenItem) -> Result<bool, SqlError>,
 ) -> Result<(), SqlError> {
     let sql = |_: &mut Spi| Ok(format!("SELECT id_token, item FROM {}", names::table(collection.uuid)));
     let mut cursor = spi.open(collection.uuid, Statement::Everything, sql, &[])?;
+    let mut batch = Batch::first(usize::MAX);
     loop {
         pgrx::check_for_interrupts!();
-        let fetched = cursor.fetch(FETCH);
+        let fetched = cursor.fetch(batch.len());
+        let mut bytes = 0;
         for row in fetched.rows() {
-            let token = row.bytes(1);
-            let item = keys.open(token, row.bytes(2))?;
-            if !visit(token.try_into().expect("the item opened under it"), item) {
+            let (token, sealed) = (row.bytes(1), row.bytes(2));
+            bytes += sealed.len();
+            let item = keys.open(token, sealed)?;
+            if !visit(token.try_into().expect("the item opened under it"), item)? {
                 return Ok(());
             }
         }
-        if fetched.len() < FETCH {
+        if fetched.len() < batch.len() {
             return Ok(());
         }
+        batch.next(bytes);
     }
 }

@@ -16,6 +16,9 @@ const USER_BY_ID: &CStr = c"collection_user_pkey";
 const SLOTS: &CStr = c"kms_slot";
 const SLOT_BY_NAME: &CStr = c"kms_slot_pkey";
 
+/// Writers of users and slots wait for each other, readers for nobody: what a writer finds, nobody else removes.
+const WRITERS: u32 = pg_sys::ShareUpdateExclusiveLock;
+
 /// Columns of sealvec.collection, as sql/70_collections.sql numbers them.
 mod column {
     pub const NAME: usize = 1;
@@ -192,7 +195,7 @@ pub fn set_dimension(name: &str, dimension: usize) -> Result<(), SqlError> {
 
 /// Removes a collection's row, and its users.
 pub fn delete(collection: &Collection) -> Result<(), SqlError> {
-    let users = Table::open(USERS, pg_sys::RowExclusiveLock)?;
+    let users = Table::open(USERS, WRITERS)?;
     users.scan(None, &[Key::int4(user_column::RING, collection.ring)], |row| {
         users.delete(row);
         true
@@ -208,11 +211,16 @@ pub fn delete(collection: &Collection) -> Result<(), SqlError> {
 /// these from each other.
 pub fn lock(name: &str, part: Part) -> Result<(), SqlError> {
     table::prevent_read_only();
-    let (class, address) = (table::oid_of(COLLECTIONS)?, lock_address(name));
+    let (class, address) = (lock_class()?, lock_address(name));
     let mode = pg_sys::ShareUpdateExclusiveLock as pg_sys::LOCKMODE;
     // SAFETY: takes any object's address; waits or reports an error.
     unsafe { pg_sys::LockDatabaseObject(class, address, part as u16, mode) };
     Ok(())
+}
+
+/// What [`lock`] locks, as `pg_locks` shows it in classid.
+pub fn lock_class() -> Result<pg_sys::Oid, SqlError> {
+    table::oid_of(COLLECTIONS)
 }
 
 /// Where [`lock`] puts a name, as `pg_locks` shows it in objid. Two names may share a place, and then wait for each other.
@@ -259,7 +267,7 @@ pub fn users(ring: u32) -> Result<Vec<UserRecord>, SqlError> {
 
 /// Adds a user.
 pub fn insert_user(ring: u32, record: &UserRecord) -> Result<(), SqlError> {
-    Table::open(USERS, pg_sys::RowExclusiveLock)?.insert(&[
+    Table::open(USERS, WRITERS)?.insert(&[
         value(ring as i32),
         value(record.user().as_bytes().as_slice()),
         value(record.encode()),
@@ -269,7 +277,7 @@ pub fn insert_user(ring: u32, record: &UserRecord) -> Result<(), SqlError> {
 
 /// Removes a user; false if there was none.
 pub fn delete_user(ring: u32, user: UserId) -> Result<bool, SqlError> {
-    let users = Table::open(USERS, pg_sys::RowExclusiveLock)?;
+    let users = Table::open(USERS, WRITERS)?;
     let keys = [Key::int4(user_column::RING, ring), Key::bytes(user_column::USER_ID, user.as_bytes())];
     let mut found = false;
     users.scan(Some(USER_BY_ID), &keys, |row| {
@@ -303,13 +311,13 @@ pub fn slot(name: &str) -> Result<Option<String>, SqlError> {
 
 /// Adds a slot.
 pub fn insert_slot(name: &str, provider: &str) -> Result<(), SqlError> {
-    Table::open(SLOTS, pg_sys::RowExclusiveLock)?.insert(&[value(name), value(provider)]);
+    Table::open(SLOTS, WRITERS)?.insert(&[value(name), value(provider)]);
     Ok(())
 }
 
 /// Removes a slot; false if there was none.
 pub fn delete_slot(name: &str) -> Result<bool, SqlError> {
-    let slots = Table::open(SLOTS, pg_sys::RowExclusiveLock)?;
+    let slots = Table::open(SLOTS, WRITERS)?;
     let mut found = false;
     slots.scan(Some(SLOT_BY_NAME), &[Key::text(slot_column::NAME, name)], |row| {
         slots.delete(row);
@@ -319,7 +327,8 @@ pub fn delete_slot(name: &str) -> Result<bool, SqlError> {
     Ok(found)
 }
 
-fn unknown(name: &str) -> SqlError {
+/// There is no collection of that name.
+pub fn unknown(name: &str) -> SqlError {
     SqlError::new(ERRCODE_UNDEFINED_OBJECT, format!("index \"{name}\" does not exist"))
         .hint("sealvec.list_indexes() names those that are there; sealvec.create_index() makes one.")
 }

@@ -12,10 +12,16 @@ use crate::error::SqlError;
 /// A column's value; `None` for NULL.
 pub type Value = Option<pg_sys::Datum>;
 
+/// Most bytes of a result: it lies in memory as a whole.
+const BYTES_MAX: usize = 1 << 30;
+
 /// Rows of the result of one call.
 pub struct Rows {
     store: *mut pg_sys::Tuplestorestate,
     shape: pg_sys::TupleDesc,
+    /// Where the store keeps its rows, and what that held before.
+    context: pg_sys::MemoryContext,
+    before: usize,
     /// Holds the Datums of a row until the store has copied them.
     scratch: pg_sys::MemoryContext,
 }
@@ -49,6 +55,8 @@ impl Rows {
                 }
             }
             let random = (*result).allowedModes as u32 & pg_sys::SetFunctionReturnMode::SFRM_Materialize_Random != 0;
+            let context = pg_sys::CurrentMemoryContext;
+            let allocated = pg_sys::MemoryContextMemAllocated(context, false) as usize;
             let store = pg_sys::tuplestore_begin_heap(random, false, i32::MAX);
             (*result).returnMode = pg_sys::SetFunctionReturnMode::SFRM_Materialize;
             (*result).setResult = store;
@@ -61,23 +69,56 @@ impl Rows {
                 pg_sys::ALLOCSET_DEFAULT_MAXSIZE as usize,
             );
             pg_sys::MemoryContextSwitchTo(before);
-            Ok(Self { store, shape, scratch })
+            Ok(Self { store, shape, context, before: allocated, scratch })
         }
     }
 
     /// Adds the row that `make` makes; what it allocates is freed when the row is in.
-    pub fn push<const N: usize>(&mut self, make: impl FnOnce() -> [Value; N]) {
+    ///
+    /// # Errors
+    /// 54000 if the result is larger than memory is set aside for.
+    pub fn push<const N: usize>(&mut self, make: impl FnOnce() -> [Value; N]) -> Result<(), SqlError> {
+        self.try_push(|| Ok(make()))
+    }
+
+    /// As [`push`](Self::push), of a row that may fail.
+    pub fn try_push<const N: usize>(
+        &mut self,
+        make: impl FnOnce() -> Result<[Value; N], SqlError>,
+    ) -> Result<(), SqlError> {
         // SAFETY: the store and the context live as long as the query; the store copies the row. Should `make` panic,
         // abort resets the current context itself.
         unsafe {
             let before = pg_sys::MemoryContextSwitchTo(self.scratch);
-            let row = make();
+            let row = match make() {
+                Ok(row) => row,
+                Err(error) => {
+                    pg_sys::MemoryContextSwitchTo(before);
+                    return Err(error);
+                }
+            };
             assert_eq!(N, (*self.shape).natts as usize, "a value for each column");
             let mut values = row.map(|value| value.unwrap_or(pg_sys::Datum::null()));
             let mut nulls = row.map(|value| value.is_none());
             pg_sys::tuplestore_putvalues(self.store, self.shape, values.as_mut_ptr(), nulls.as_mut_ptr());
             pg_sys::MemoryContextSwitchTo(before);
             pg_sys::MemoryContextReset(self.scratch);
+            let allocated = pg_sys::MemoryContextMemAllocated(self.context, false) as usize;
+            match allocated.saturating_sub(self.before) > BYTES_MAX {
+                false => Ok(()),
+                true => Err(SqlError::new(ERRCODE_PROGRAM_LIMIT_EXCEEDED, "the result is larger than 1 GB")
+                    .hint("Ask for fewer items at a time, or for less of each.")),
+            }
+        }
+    }
+}
+
+impl Drop for Rows {
+    fn drop(&mut self) {
+        if !std::thread::panicking() {
+            // SAFETY: made by `new`, current nowhere; when an ERROR is under way, abort frees it. Store and descriptor are
+            // the executor's by now.
+            unsafe { pg_sys::MemoryContextDelete(self.scratch) };
         }
     }
 }

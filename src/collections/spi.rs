@@ -32,8 +32,11 @@ pub enum Statement {
     Upsert,
 }
 
+/// Whose plan: the types belong to it, because those of an extension that was dropped and made again are others.
+type Asked = (Uuid, Statement, Vec<pg_sys::Oid>);
+
 thread_local! {
-    static PLANS: RefCell<HashMap<(Uuid, Statement), Rc<Plan>>> = RefCell::default();
+    static PLANS: RefCell<HashMap<Asked, Rc<Plan>>> = RefCell::default();
 }
 
 /// A statement that Postgres keeps planned. Freed on drop; whoever executes it holds it.
@@ -49,20 +52,9 @@ impl Drop for Plan {
 /// A connection to SPI; ends with it what it allocated.
 pub struct Spi(());
 
-/// Runs `f` inside a connection, where names without a schema are Postgres's own. An ERROR leaves the connection to the
-/// end of the transaction, as SPI has it.
+/// Runs `f` inside a connection. Names and operators in our SQL are qualified: the search path is the caller's, as his
+/// triggers expect. An ERROR leaves the connection to the end of the transaction, as SPI has it.
 pub fn connect<R>(f: impl FnOnce(&mut Spi) -> Result<R, SqlError>) -> Result<R, SqlError> {
-    connect_as_is(|spi| {
-        let settings = Settings::new();
-        settings.set(c"search_path", c"pg_catalog, pg_temp");
-        let result = f(spi);
-        drop(settings);
-        result
-    })
-}
-
-/// As [`connect`], with the caller's search path: for a name that he wrote.
-pub fn connect_as_is<R>(f: impl FnOnce(&mut Spi) -> Result<R, SqlError>) -> Result<R, SqlError> {
     // SAFETY: connects once, and finishes once below.
     check(unsafe { pg_sys::SPI_connect() })?;
     let result = f(&mut Spi(()));
@@ -100,6 +92,29 @@ impl Spi {
             )
         })?;
         Ok(Fetched::take().rows().next().and_then(|row| row.get(1)))
+    }
+
+    /// The rows of an OID and an integer that `sql` returns, given one parameter.
+    pub fn pairs(
+        &mut self,
+        sql: &str,
+        parameter: (pg_sys::Oid, pg_sys::Datum),
+    ) -> Result<Vec<(pg_sys::Oid, i32)>, SqlError> {
+        let sql = c_string(sql);
+        let (mut types, mut values) = ([parameter.0], [parameter.1]);
+        // SAFETY: one parameter, not null, of the type named.
+        check(unsafe {
+            pg_sys::SPI_execute_with_args(
+                sql.as_ptr(),
+                1,
+                types.as_mut_ptr(),
+                values.as_mut_ptr(),
+                ptr::null(),
+                true,
+                0,
+            )
+        })?;
+        Ok(Fetched::take().rows().filter_map(|row| Some((row.get(1)?, row.get(2)?))).collect())
     }
 
     /// Executes a statement of the collection `uuid`; `sql` says what it is, and is asked for at first use. Returns
@@ -144,11 +159,12 @@ fn plan(
     sql: impl FnOnce(&mut Spi) -> Result<String, SqlError>,
     parameters: &[(pg_sys::Oid, pg_sys::Datum)],
 ) -> Result<Rc<Plan>, SqlError> {
-    if let Some(plan) = PLANS.with_borrow(|plans| plans.get(&(uuid, statement)).cloned()) {
+    let mut types: Vec<pg_sys::Oid> = parameters.iter().map(|parameter| parameter.0).collect();
+    let asked = (uuid, statement, types.clone());
+    if let Some(plan) = PLANS.with_borrow(|plans| plans.get(&asked).cloned()) {
         return Ok(plan);
     }
     let sql = c_string(&sql(spi)?);
-    let mut types: Vec<pg_sys::Oid> = parameters.iter().map(|parameter| parameter.0).collect();
     let options = (pg_sys::CURSOR_OPT_GENERIC_PLAN | pg_sys::CURSOR_OPT_NO_SCROLL) as i32;
     // SAFETY: a C string and the parameters' types; a failure is an ERROR or null.
     let prepared = unsafe {
@@ -162,7 +178,7 @@ fn plan(
     };
     let freed = PLANS.with_borrow_mut(|plans| {
         let freed = if plans.len() >= PLANS_MAX { std::mem::take(plans) } else { HashMap::new() };
-        plans.insert((uuid, statement), prepared.clone());
+        plans.insert(asked, prepared.clone());
         freed
     });
     drop(freed); // with nothing borrowed: what Postgres does then is its own affair
@@ -187,6 +203,30 @@ impl Drop for Cursor {
             // SAFETY: opened by `open`, closed once; when an ERROR is under way, abort closes it instead.
             unsafe { pg_sys::SPI_cursor_close(self.0) };
         }
+    }
+}
+
+/// How many rows to fetch next: twice as many each time, as long as they are small.
+pub struct Batch(usize);
+
+impl Batch {
+    const FIRST: usize = 64;
+    const MAX: usize = 1_000;
+    const BYTES_ENOUGH: usize = 4 << 20;
+
+    /// For a first batch of which `likely` rows will be wanted.
+    pub fn first(likely: usize) -> Self {
+        Self(likely.clamp(1, Self::FIRST))
+    }
+
+    /// Rows of this batch.
+    pub fn len(&self) -> usize {
+        self.0
+    }
+
+    /// After a batch of so many bytes.
+    pub fn next(&mut self, bytes: usize) {
+        self.0 = if bytes < Self::BYTES_ENOUGH { (2 * self.0).min(Self::MAX) } else { (self.0 / 2).max(1) };
     }
 }
 
@@ -253,10 +293,12 @@ impl<'a> Row<'a> {
     /// A bytea column that is not NULL, without a copy unless it was stored out of line.
     pub fn bytes(&self, column: i32) -> &'a [u8] {
         let datum = self.datum(column).expect("a NOT NULL column");
-        // SAFETY: a varlena of the row, or what detoasting makes of it in the connection's memory; both live as long
-        // as what was fetched.
+        // SAFETY: a varlena of the row, or what detoasting makes of it in the memory of what was fetched; both live as
+        // long as that.
         unsafe {
+            let before = pg_sys::MemoryContextSwitchTo((*self.fetched.table).tuptabcxt);
             let varlena = pg_sys::pg_detoast_datum_packed(datum.cast_mut_ptr());
+            pg_sys::MemoryContextSwitchTo(before);
             std::slice::from_raw_parts(pgrx::vardata_any(varlena).cast::<u8>(), pgrx::varsize_any_exhdr(varlena))
         }
     }

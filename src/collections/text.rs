@@ -23,6 +23,14 @@ pub struct Given<'a> {
     pub require_all: Option<bool>,
 }
 
+/// An array argument without NULLs.
+pub fn whole<T>(array: Option<Vec<Option<T>>>, argument: &str) -> Result<Option<Vec<T>>, SqlError> {
+    let Some(array) = array else { return Ok(None) };
+    array.into_iter().collect::<Option<Vec<T>>>().map(Some).ok_or_else(|| {
+        SqlError::new(ERRCODE_NULL_VALUE_NOT_ALLOWED, format!("argument \"{argument}\" must not contain nulls"))
+    })
+}
+
 impl Given<'_> {
     fn arguments(&self) -> Result<TextArguments<'_>, SqlError> {
         Ok(TextArguments {
@@ -97,7 +105,7 @@ impl Words {
         each_item(spi, collection, keys, |token, item| {
             search.add(tokens.len() as u64, item.metadata(), filter.matches_json(item.metadata()));
             tokens.push(*token);
-            true
+            Ok(true)
         })?;
         let by_token = (0..).zip(&tokens).map(|(row, token)| (*token, row)).collect();
         Ok(Self { tokens, by_token, ranked: search.finish(usize::MAX) })

@@ -30,7 +30,8 @@ fn sealvec_train(
                 format!("n_lists must be <= {LISTS_MAX} and not negative; got {lists}"),
             ));
         }
-        let Some(collection) = registry::try_find(name)? else { return train_index(name) };
+        // Another's collection of this name, which the caller can't see, is none of his business.
+        let Some(collection) = registry::try_find(name)?.filter(describe::may_see) else { return train_index(name) };
         let _scope = call::open(&collection, &Shown { index_key, user_id, user_token }, Need::Own)?;
         registry::lock(name, Part::Training)?;
         let Some(index) = names::index_oid(collection.uuid) else { return Ok(0) };
@@ -48,7 +49,7 @@ fn sealvec_train(
 
 /// An index on somebody's own table, by its name as SQL writes it.
 fn train_index(name: &str) -> Result<i32, SqlError> {
-    spi::connect_as_is(|spi| {
+    spi::connect(|spi| {
         let text = name.into_datum().expect("a text is a Datum");
         let index: Option<pg_sys::Oid> =
             spi.one("SELECT pg_catalog.to_regclass($1)::pg_catalog.oid", (pg_sys::TEXTOID, text))?;
@@ -61,27 +62,33 @@ fn train_index(name: &str) -> Result<i32, SqlError> {
 /// `training_status()`
 #[pg_extern(sql = false)]
 fn sealvec_training_status(call: pg_sys::FunctionCallInfo) -> Option<i32> {
-    const HELD: &str = "SELECT EXISTS (SELECT FROM pg_catalog.pg_locks WHERE locktype = 'object' AND granted \
-        AND database = (SELECT oid FROM pg_catalog.pg_database WHERE datname = pg_catalog.current_database()) \
-        AND classid = 'sealvec.collection'::pg_catalog.regclass AND objid = $1 AND objsubid = 2)";
+    // Those of $1 that somebody trains, and those that somebody makes, changes or removes.
+    const HELD: &str = "SELECT objid, objsubid::pg_catalog.int4 FROM pg_catalog.pg_locks \
+        WHERE locktype OPERATOR(pg_catalog.=) 'object' AND granted \
+        AND database OPERATOR(pg_catalog.=) (SELECT oid FROM pg_catalog.pg_database \
+            WHERE datname OPERATOR(pg_catalog.=) pg_catalog.current_database()) \
+        AND classid OPERATOR(pg_catalog.=) $1";
     (|| {
         let mut collections = registry::all()?;
         collections.retain(describe::may_see);
         collections.sort_by(|a, b| a.name.cmp(&b.name));
+        let class = registry::lock_class()?;
+        let held = spi::connect(|spi| spi.pairs(HELD, (pg_sys::OIDOID, class.into())))?;
         // SAFETY: the call of this very function, which returns a set.
         let mut rows = unsafe { Rows::new(call)? };
         for collection in &collections {
             let address = registry::lock_address(&collection.name);
-            let training = spi::connect(|spi| spi.one::<bool>(HELD, (pg_sys::OIDOID, address.into())))?;
-            let lists = describe::lists(collection)?;
+            let is_held = |part: Part| held.contains(&(address, part as i32));
+            // What is being changed is not waited for.
+            let lists = if is_held(Part::Shape) { 0 } else { describe::lists(collection)? };
             rows.push(|| {
                 [
                     collection.name.as_str().into_datum(),
-                    training.into_datum(),
+                    is_held(Part::Training).into_datum(),
                     (lists > 0).into_datum(),
                     (lists.max(1) as i32).into_datum(),
                 ]
-            });
+            })?;
         }
         Ok::<_, SqlError>(None)
     })()

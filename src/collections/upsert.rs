@@ -38,25 +38,35 @@ fn sealvec_upsert_items(
     user_token: Option<&[u8]>,
 ) -> i64 {
     (|| {
-        let items = text_of(required(items, "items")?)?;
+        let text = text_of(required(items, "items")?)?;
         let mut call = Call::open(name, &Shown { index_key, user_id, user_token }, Need::Write)?;
-        let items = ItemInput::parse_array(items)?;
+        let items = ItemInput::parse_array(text)?;
         let (mut elements, mut vector) = (Zeroizing::new(Vec::new()), Zeroizing::new(Vec::new()));
         let Some(first) = items.first() else { return Ok(0) };
         read_vector(first, 0, &mut vector)?;
         let dims = dims_of(&mut call, vector.len())?;
-        elements.reserve_exact(items.len() * dims); // never regrown: no copy is left behind
+        // Never regrown: no copy is left behind. An element takes two bytes of the text at least, so that nobody has more
+        // set aside than he has sent.
+        reserve(&mut elements, (items.len() * dims).min(text.len() / 2 + 1))?;
         for (place, item) in items.iter().enumerate() {
             read_vector(item, place, &mut vector)?;
             if vector.len() != dims {
                 return Err(wrong_dims(dims, vector.len()));
             }
+            assert!(elements.capacity() - elements.len() >= dims, "room for every element of the text");
             elements.extend_from_slice(&vector);
         }
-        let rows = items
-            .iter()
-            .zip(elements.chunks_exact(dims))
-            .map(|(input, vector)| Ok(Given { id: input.id(), item: input.item(), vector }));
+        let rows = items.iter().zip(elements.chunks_exact(dims)).map(|(input, vector)| {
+            // JSON can write it and no text of Postgres can hold it: the item could not be asked for.
+            if input.id().contains('\0') || input.contents().is_some_and(|contents| contents.contains('\0')) {
+                return Err(SqlError::new(
+                    ERRCODE_CHARACTER_NOT_IN_REPERTOIRE,
+                    "an id or contents with a NUL character",
+                )
+                .hint("Postgres has no text with \\u0000 in it; write binary contents in base64."));
+            }
+            Ok(Given { id: input.id(), item: input.item(), vector })
+        });
         write(&call, rows.collect::<Result<_, SqlError>>()?)?;
         Ok(items.len() as i64)
     })()
@@ -109,6 +119,14 @@ struct Given<'a> {
     id: &'a str,
     item: Item<'a>,
     vector: &'a [f32],
+}
+
+/// An ERROR where there is no memory: Rust's own way ends the process, and so the server.
+fn reserve(elements: &mut Vec<f32>, count: usize) -> Result<(), SqlError> {
+    elements.try_reserve_exact(count).map_err(|_| {
+        SqlError::new(ERRCODE_OUT_OF_MEMORY, "no memory for the vectors of a request")
+            .hint("Send fewer items at a time.")
+    })
 }
 
 fn read_vector(item: &ItemInput<'_>, place: usize, out: &mut Vec<f32>) -> Result<(), SqlError> {
@@ -224,14 +242,14 @@ fn write_part(
     scratch.leave();
     let table = names::table(collection.uuid);
     let (column, parameter, set) = match collection.metric {
-        Metric::Cosine => (", is_zero", ", unnest($4)", ", is_zero = EXCLUDED.is_zero"),
+        Metric::Cosine => (", is_zero", ", pg_catalog.unnest($4)", ", is_zero = EXCLUDED.is_zero"),
         _ => ("", "", ""),
     };
     let parameters = if parameter.is_empty() { &parameters[..3] } else { &parameters[..] };
     let sql = |_: &mut Spi| {
         Ok(format!(
             "INSERT INTO {table} (id_token, item, embedding{column}) \
-             SELECT * FROM ROWS FROM (unnest($1), unnest($2), unnest($3){parameter}) AS given \
+             SELECT * FROM ROWS FROM (pg_catalog.unnest($1), pg_catalog.unnest($2), pg_catalog.unnest($3){parameter}) AS given \
              ON CONFLICT (id_token) DO UPDATE SET item = EXCLUDED.item, embedding = EXCLUDED.embedding{set}"
         ))
     };

@@ -8,7 +8,7 @@ use sealvec_core::keys::{Kek, Permission, Permissions, ServerKey, UserId, UserRe
 use super::call::{Call, Need, Shown, required, user_id as read_user_id};
 use super::create::not_owner;
 use super::payload::texts_of;
-use super::registry;
+use super::registry::{self, Part};
 use super::rows::Rows;
 use crate::datatype::varlena::ArrayArg;
 use crate::error::{OrRaise, SqlError};
@@ -26,6 +26,7 @@ fn sealvec_create_user(
 ) -> Option<i32> {
     (|| {
         let permissions = read_permissions(&required(permissions, "permissions")?)?;
+        registry::lock(required(name, "name")?, Part::Shape)?; // or a user might outlive an index that goes meanwhile
         let opened = owned(name, index_key)?;
         let ring = opened.collection.ring;
         let token = UserToken::new(
@@ -43,7 +44,7 @@ fn sealvec_create_user(
         let mut rows = unsafe { Rows::new(call)? };
         // For SQL alone: a server that asks for tags of its own makes its tokens itself.
         let text = token.encode(&ServerKey::public());
-        rows.push(|| [token.user().as_bytes().as_slice().into_datum(), text.as_str().into_datum()]);
+        rows.push(|| [token.user().as_bytes().as_slice().into_datum(), text.as_str().into_datum()])?;
         Ok(None)
     })()
     .or_raise()
@@ -59,7 +60,7 @@ fn sealvec_list_users(name: Option<&str>, index_key: Option<&[u8]>, call: pg_sys
         let mut rows = unsafe { Rows::new(call)? };
         for user in &users {
             let permissions: Vec<&str> = user.permissions().iter().map(name_of).collect();
-            rows.push(|| [user.user().as_bytes().as_slice().into_datum(), permissions.into_datum()]);
+            rows.push(|| [user.user().as_bytes().as_slice().into_datum(), permissions.into_datum()])?;
         }
         Ok::<_, SqlError>(None)
     })()
@@ -71,6 +72,7 @@ fn sealvec_list_users(name: Option<&str>, index_key: Option<&[u8]>, call: pg_sys
 fn sealvec_delete_user(name: Option<&str>, user_id: Option<&[u8]>, index_key: Option<&[u8]>) -> bool {
     (|| {
         let user = read_user_id(required(user_id, "user_id")?)?;
+        registry::lock(required(name, "name")?, Part::Shape)?;
         let opened = owned(name, index_key)?;
         registry::delete_user(opened.collection.ring, user)
     })()

@@ -2,7 +2,7 @@
 //!
 //! A stored expression outlives the session whose key sealed its constants, so it would fail for ever after.
 
-use pgrx::PgSqlErrorCode::ERRCODE_PROGRAM_LIMIT_EXCEEDED;
+use pgrx::PgSqlErrorCode::{ERRCODE_INVALID_OBJECT_DEFINITION, ERRCODE_PROGRAM_LIMIT_EXCEEDED};
 use pgrx::prelude::*;
 use sealvec_core::format::value::{HEADER_LEN, ValueHeader, ValueKind};
 
@@ -20,14 +20,50 @@ const STRIDE: usize = 1 << 16;
 #[pg_extern(sql = false)]
 fn sealvec_holds_session_value(tree: &[u8], sealvec: pg_sys::Oid) -> bool {
     let mut trials = 0;
+    let transport = transport_types();
     for (kind, bytes) in constants(tree) {
         pgrx::check_for_interrupts!();
+        if transport.contains(&kind) {
+            in_transit().raise();
+        }
         let inside = if kind == sealvec.to_u32() { Inside::Itself } else { Inside::Other };
         if holds_session_value(&bytes, inside, &mut trials).or_raise() {
             return true;
         }
     }
     false
+}
+
+/// OIDs of the types that only take arguments to functions, and of their arrays.
+fn transport_types() -> Vec<u32> {
+    // SAFETY: look-ups by name and OID; InvalidOid for what does not exist, as while the extension is being made.
+    unsafe {
+        let schema = pg_sys::get_namespace_oid(c"sealvec".as_ptr(), true);
+        [c"kek", c"_kek", c"payload", c"_payload", c"vectors", c"_vectors"]
+            .into_iter()
+            .map(|name| {
+                pg_sys::GetSysCacheOid(
+                    pg_sys::SysCacheIdentifier::TYPENAMENSP as i32,
+                    pg_sys::Anum_pg_type_oid as i16,
+                    pg_sys::Datum::from(name.as_ptr()),
+                    schema.into(),
+                    pg_sys::Datum::null(),
+                    pg_sys::Datum::null(),
+                )
+                .to_u32()
+            })
+            .filter(|oid| *oid != 0)
+            .collect()
+    }
+}
+
+fn in_transit() -> SqlError {
+    SqlError::new(
+        ERRCODE_INVALID_OBJECT_DEFINITION,
+        "a stored expression holds a constant of type sealvec.kek, sealvec.payload or sealvec.vectors",
+    )
+    .detail("It would lie in the catalog, keys in clear, and a dump prints it as ***.")
+    .hint("Pass it as a parameter of the query, or write a function that takes it as an argument.")
 }
 
 enum Inside {

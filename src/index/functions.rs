@@ -105,15 +105,18 @@ fn sealed_ivf_list_stats(
     )
 }
 
-/// Lists of an index; 0 as long as it is searched without. Needs no key and no rights.
+/// Lists of an index; 0 as long as it is searched without, and of one that is gone. Needs no key and no rights.
 pub fn lists(index: pg_sys::Oid) -> Result<u32, SqlError> {
-    // SAFETY: opens an index that exists, or raises; closed below, or by the resource owner on an ERROR.
-    let index = unsafe { pg_sys::index_open(index, pg_sys::AccessShareLock as pg_sys::LOCKMODE) };
+    // SAFETY: null for an index that does not exist; closed below, or by the resource owner on an ERROR.
+    let index = unsafe { pg_sys::try_relation_open(index, pg_sys::AccessShareLock as pg_sys::LOCKMODE) };
+    if index.is_null() {
+        return Ok(0);
+    }
     // SAFETY: open until the last line.
     let store = unsafe { RelationStore::new(index) };
     let meta = ivf::read_meta(&store).map_err(index_error);
     // SAFETY: opened above.
-    unsafe { pg_sys::index_close(index, pg_sys::AccessShareLock as pg_sys::LOCKMODE) };
+    unsafe { pg_sys::relation_close(index, pg_sys::AccessShareLock as pg_sys::LOCKMODE) };
     Ok(meta?.lists)
 }
 

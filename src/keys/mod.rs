@@ -24,7 +24,7 @@ pub use held::on_close;
 pub use kek::shown;
 pub use provider::is_local;
 pub use scoped::{Credential, Scope, open_for_call};
-pub use session::{generation, is_open, with_dek, with_keys};
+pub use session::{generation, is_open, is_open_in_session, with_dek, with_keys};
 pub use session_key::with_session_key;
 
 /// Called once per backend from `_PG_init`.

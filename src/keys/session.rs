@@ -24,6 +24,9 @@ use crate::guc;
 /// How often a session of a standby looks whether its open rings are still to be open.
 const LOOK_AGAIN_MS: u64 = 1000;
 
+/// Rings that calls opened and that wait for the next call, at most.
+const HIDDEN_MAX: usize = 64;
+
 thread_local! {
     pub(super) static SESSION: RefCell<OpenRings> = RefCell::new(OpenRings::new());
     /// Of the next ring that is kept open.
@@ -74,6 +77,11 @@ pub fn is_open(ring: u32) -> bool {
         None if shut => false,
         None => catalog::ring(ring).and_then(|ring| could_open(&ring, user)).unwrap_or_else(note),
     }
+}
+
+/// As [`is_open`], leaving aside what a call under way has opened for itself alone.
+pub fn is_open_in_session(ring: u32) -> bool {
+    is_open(ring) && !SESSION.with_borrow(|session| session.rings.get(&ring).is_some_and(|held| held.scope.is_some()))
 }
 
 /// Answers "no" where an error is only the reason for it, and leaves the reason to whoever looks for it.
@@ -232,6 +240,9 @@ pub(super) fn keep(ring: &Ring, keys: &RingKeys, credential: Option<[u8; 32]>) -
     let level = unsafe { pg_sys::GetCurrentTransactionNestLevel() };
     SESSION.with_borrow_mut(|session| {
         session.close(|held| held.info.number == ring.info.number);
+        if credential.is_some() && session.rings.values().filter(|held| !held.is_shown()).count() >= HIDDEN_MAX {
+            session.close(|held| !held.is_shown()); // locked memory is scarce, and each comes back with its next call
+        }
         let mut slots = Vec::with_capacity(keys.deks.len() + 1);
         let id_key = std::iter::once((0, keys.id_key.expose()));
         for (version, key) in keys.deks.iter().map(|dek| (dek.as_dek().version(), dek.as_dek().expose())).chain(id_key)

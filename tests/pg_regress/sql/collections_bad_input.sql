@@ -82,6 +82,39 @@ CREATE TABLE cb_keeps (v sealvec.vectors[]);
 -- An item moved to another row does not open.
 SELECT sealvec.upsert('cb', '[{"id":"m","vector":[1,2]}]', :key);
 DO $$ BEGIN EXECUTE format('UPDATE %s t SET item = (SELECT item FROM %1$s o WHERE o.id_token <> t.id_token)', (SELECT "table" FROM sealvec.collections WHERE name = 'cb')); END $$;
+\set VERBOSITY terse
 SELECT * FROM sealvec.get('cb', '{m}', index_key => :key);
+\set VERBOSITY default
 SELECT sealvec.delete_index('cb', :key), sealvec.delete_index('cb_kms');
 SELECT sealvec.drop_kms('prod-aws');
+
+-- What is sent sets the memory aside, not what it says of itself.
+SELECT sealvec.create_index('cb_large', 16000, index_key => :key) IS NOT NULL AS made;
+SELECT sealvec.upsert('cb_large', ('[{"id":"a","vector":[' || repeat('0,', 15999) || '1]}' || repeat(',{"id":"a"}', 500000) || ']')::sealvec.payload, :key);
+SELECT sealvec.query_metadata('cb_large', text => 'x', text_fields => '{NULL}', index_key => :key);
+SELECT sealvec.delete_index('cb_large', :key);
+
+-- A constant that is in transit can't be kept: a key would lie in the catalog, and a dump prints a mask.
+SELECT sealvec.create_index('cb_view', 2, kms_name => 'local') IS NOT NULL AS made;
+CREATE VIEW cb_keeps AS SELECT * FROM sealvec.query('cb_view', '[1,2]');
+CREATE VIEW cb_keeps AS SELECT sealvec.num_vectors('cb_view', '\x00');
+CREATE FUNCTION cb_keeps() RETURNS bigint BEGIN ATOMIC SELECT sealvec.delete('cb_view', '{a}'); END;
+CREATE FUNCTION cb_asks(v sealvec.vectors) RETURNS SETOF text LANGUAGE sql AS $$ SELECT id FROM sealvec.query('cb_view', v) $$;
+CREATE VIEW cb_counts AS SELECT sealvec.num_vectors('cb_view') AS items;
+SELECT items FROM cb_counts;
+SELECT sealvec.upsert('cb_view', '[{"id":"a\u0000b","vector":[1,2]}]');
+
+-- While a key opens an index, nobody's trigger runs.
+SELECT sealvec.create_index('cb_watched', 2, index_key => :key) IS NOT NULL AS made;
+CREATE FUNCTION cb_watch() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE NOTICE 'row %', TG_OP; RETURN NEW; END $$;
+DO $$ DECLARE name text; tab regclass; BEGIN
+    FOR name, tab IN SELECT c.name, c."table" FROM sealvec.collections c WHERE c.name IN ('cb_watched', 'cb_view') LOOP
+        EXECUTE format('CREATE TRIGGER watch AFTER INSERT ON %s FOR EACH ROW EXECUTE FUNCTION cb_watch()', tab);
+    END LOOP;
+END $$;
+SELECT sealvec.upsert('cb_watched', '[{"id":"a","vector":[1,2]}]', :key);
+SELECT sealvec.num_vectors('cb_watched', :key);
+SELECT sealvec.upsert('cb_view', '[{"id":"a","vector":[1,2]}]');
+SELECT items FROM cb_counts;
+DROP VIEW cb_counts;
+SELECT sealvec.delete_index('cb_watched', :key), sealvec.delete_index('cb_view');
