@@ -36,9 +36,12 @@ fn sealvec_train(
         registry::lock(name, Part::Training)?;
         let Some(index) = names::index_oid(collection.uuid) else { return Ok(0) };
         spi::connect(|spi| {
-            if let Some(lists) = n_lists {
+            if let Some(lists) = n_lists.filter(|lists| *lists > 0) {
+                // How many lists an index is made for, its meta page says under a seal: another number is another build.
                 let index = names::index(collection.uuid);
                 spi.run(&format!("ALTER INDEX sealvec_data.\"{index}\" SET (lists = {lists})"))?;
+                spi.run(&format!("REINDEX INDEX sealvec_data.\"{index}\""))?;
+                return Ok(describe::lists(&collection)? as i32);
             }
             let trained = spi.one("SELECT sealvec.train($1)", (pg_sys::REGCLASSOID, index.into()))?;
             Ok(trained.unwrap_or(0))
