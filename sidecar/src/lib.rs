@@ -2,7 +2,7 @@
 //!
 //! A request passes [`server`] (limits, request id, metrics), [`auth`] (who calls, before the body is read),
 //! a route of [`cyborgdb`] and one statement through [`db`]; what goes wrong is an [`error::ApiError`].
-//! No DEK ever comes here; a caller's KEK passes through in memory that is wiped.
+//! No DEK ever comes here; a caller's KEK is wiped once it was used, the body that it came in is not.
 
 pub mod auth;
 pub mod config;
