@@ -77,21 +77,7 @@ impl Spi {
         sql: &str,
         parameter: (pg_sys::Oid, pg_sys::Datum),
     ) -> Result<Option<T>, SqlError> {
-        let sql = c_string(sql);
-        let (mut types, mut values) = ([parameter.0], [parameter.1]);
-        // SAFETY: one parameter, not null, of the type named.
-        check(unsafe {
-            pg_sys::SPI_execute_with_args(
-                sql.as_ptr(),
-                1,
-                types.as_mut_ptr(),
-                values.as_mut_ptr(),
-                ptr::null(),
-                false,
-                1,
-            )
-        })?;
-        Ok(Fetched::take().rows().next().and_then(|row| row.get(1)))
+        Ok(self.select(sql, parameter, 1)?.rows().next().and_then(|row| row.get(1)))
     }
 
     /// The rows of an OID and an integer that `sql` returns, given one parameter.
@@ -100,21 +86,17 @@ impl Spi {
         sql: &str,
         parameter: (pg_sys::Oid, pg_sys::Datum),
     ) -> Result<Vec<(pg_sys::Oid, i32)>, SqlError> {
+        Ok(self.select(sql, parameter, 0)?.rows().filter_map(|row| Some((row.get(1)?, row.get(2)?))).collect())
+    }
+
+    /// The rows that `sql` returns, given one parameter; at most `limit`, if it is not 0.
+    fn select(&mut self, sql: &str, parameter: (pg_sys::Oid, pg_sys::Datum), limit: i64) -> Result<Fetched, SqlError> {
         let sql = c_string(sql);
         let (mut types, mut values) = ([parameter.0], [parameter.1]);
-        // SAFETY: one parameter, not null, of the type named.
-        check(unsafe {
-            pg_sys::SPI_execute_with_args(
-                sql.as_ptr(),
-                1,
-                types.as_mut_ptr(),
-                values.as_mut_ptr(),
-                ptr::null(),
-                true,
-                0,
-            )
-        })?;
-        Ok(Fetched::take().rows().filter_map(|row| Some((row.get(1)?, row.get(2)?))).collect())
+        let (types, values) = (types.as_mut_ptr(), values.as_mut_ptr());
+        // SAFETY: one parameter, not null, of the type named. Not read-only: `sealvec.train` is asked this way.
+        check(unsafe { pg_sys::SPI_execute_with_args(sql.as_ptr(), 1, types, values, ptr::null(), false, limit) })?;
+        Ok(Fetched::take())
     }
 
     /// Executes a statement of the collection `uuid`; `sql` says what it is, and is asked for at first use. Returns
