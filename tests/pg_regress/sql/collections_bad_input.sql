@@ -70,7 +70,7 @@ SELECT * FROM sealvec.query_metadata('cb', order_by => '{"a":1,"b":1}', index_ke
 SELECT * FROM sealvec.get('cb', NULL, index_key => :key);
 SELECT * FROM sealvec.get('cb', '{NULL}', index_key => :key);
 SELECT sealvec.train('cb', -1, :key);
-SELECT sealvec.train('nothing of this name');
+SELECT sealvec.train('nothing_of_this_name');
 SELECT sealvec.create_kms('elsewhere', 'aws-kms');
 SELECT sealvec.create_kms('local');
 SELECT sealvec.create_kms('prod-aws');
