@@ -6,7 +6,7 @@ use sealvec_core::keys::{Kek, Permission, UserId, UserToken};
 
 use super::names;
 use super::payload::text_of;
-use super::registry::{self, Collection};
+use super::registry::{self, Collection, Part};
 use crate::error::SqlError;
 use crate::keys::{self, Credential, Scope};
 
@@ -36,7 +36,7 @@ pub enum Need {
 
 /// A call under way.
 pub struct Call {
-    /// What it is about.
+    /// What it is about. Nobody else gives it a dimension while this call may write and it has none.
     pub collection: Collection,
     /// Closes the ring again, if this call opened it.
     _scope: Option<Scope>,
@@ -52,14 +52,18 @@ impl Call {
         let name = required(name, "name")?;
         let found = registry::find(name)?;
         let scope = open(&found, shown, need)?;
-        // Whoever removes it waits from now on; and one that was removed meanwhile is none.
-        names::hold_table(found.uuid);
-        let collection = registry::find(name)?;
-        if collection.uuid != found.uuid || names::table_oid(found.uuid).is_none() {
+        // The first upsert changes the table. It waits here for another one, before it holds what that one needs.
+        if need == Need::Write && found.dimension.is_none() {
+            registry::lock(name, Part::Shape)?;
+        }
+        // Whoever removes it waits from now on. One that was removed meanwhile took its table with it; and only what it
+        // is to learn yet can have changed.
+        if !names::hold_table(found.uuid) {
             return Err(registry::unknown(name));
         }
+        let collection = if found.dimension.is_some() { found } else { registry::find(name)? };
         // What a trigger does, it does with the caller's rights and while his key opens the ring.
-        if need == Need::Write && scope.is_some() && names::has_triggers(found.uuid) {
+        if need == Need::Write && scope.is_some() && names::has_triggers(collection.uuid) {
             return Err(has_triggers(&collection));
         }
         Ok(Self { collection, _scope: scope })

@@ -163,21 +163,9 @@ fn make_index(spi: &mut Spi, extension: &Extension, collection: &Collection) -> 
     }
 }
 
-/// Gives a collection the dimension of its first vector; waits for whoever does the same, and takes his.
+/// Gives a collection the dimension of its first vector. The call holds the lock on its shape.
 pub fn learn_dimension(collection: &mut Collection, dimension: usize) -> Result<(), SqlError> {
     check_dimension(Some(dimension as i32))?;
-    registry::lock(&collection.name, Part::Shape)?;
-    let now = registry::find(&collection.name)?;
-    if now.uuid != collection.uuid {
-        return Err(SqlError::new(
-            ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
-            format!("index \"{}\" was removed and made anew meanwhile", collection.name),
-        ));
-    }
-    *collection = now;
-    if collection.dimension.is_some() {
-        return Ok(());
-    }
     collection.dimension = Some(dimension);
     registry::set_dimension(&collection.name, dimension)?;
     spi::connect(|spi| {

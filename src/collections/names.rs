@@ -30,12 +30,12 @@ pub fn table_oid(uuid: Uuid) -> Option<pg_sys::Oid> {
     relation(&uuid.to_string())
 }
 
-/// Keeps the table, if it is there, until the transaction ends.
-pub fn hold_table(uuid: Uuid) {
-    if let Some(table) = table_oid(uuid) {
-        // SAFETY: any OID may be locked; waits, or reports an error, and hears of invalidations once it has the lock.
-        unsafe { pg_sys::LockRelationOid(table, pg_sys::AccessShareLock as pg_sys::LOCKMODE) };
-    }
+/// Keeps the table until the transaction ends; false if it is not there.
+pub fn hold_table(uuid: Uuid) -> bool {
+    let Some(table) = table_oid(uuid) else { return false };
+    // SAFETY: any OID may be locked; waits, or reports an error, and hears of invalidations once it has the lock.
+    unsafe { pg_sys::LockRelationOid(table, pg_sys::AccessShareLock as pg_sys::LOCKMODE) };
+    table_oid(uuid) == Some(table)
 }
 
 /// Whether the table has triggers, foreign keys' included, or had them since it was last vacuumed.

@@ -195,6 +195,39 @@ fn many_at_a_time_agree_on_the_dimension_and_never_wait_crosswise() {
 }
 
 #[test]
+fn first_upserts_at_the_same_moment_agree_on_the_dimension() {
+    const ROUNDS: usize = 10;
+    const CLIENTS: usize = 6;
+    let cluster = Cluster::start("collections-first", &["autovacuum=off", "deadlock_timeout=100ms"]);
+    for round in 0..ROUNDS {
+        run(&mut cluster.client(), &format!("SELECT sealvec.create_index('first {round}', index_key => {KEY})"));
+    }
+    let mut clients: Vec<Client> = (0..CLIENTS).map(|_| cluster.client()).collect();
+    for round in 0..ROUNDS {
+        thread::scope(|scope| {
+            for (number, client) in clients.iter_mut().enumerate() {
+                scope.spawn(move || {
+                    // One dimension or the other, whoever is first; who comes later with the other is told so.
+                    let vector = ["[1,2]", "[1,2,3]"][number % 2];
+                    let items = format!("[{{\"id\":\"item {number}\",\"vector\":{vector}}}]");
+                    let sql = format!("SELECT sealvec.upsert('first {round}', '{items}', {KEY})");
+                    if let Err(error) = client.query(&sql, &[]) {
+                        let code = error.code().map(|code| code.code().to_owned());
+                        assert_eq!(code.as_deref(), Some("22000"), "{}", said(&error));
+                    }
+                });
+            }
+        });
+    }
+    let mut client = cluster.client();
+    for round in 0..ROUNDS {
+        let count: i64 = one(&mut client, &format!("SELECT sealvec.num_vectors('first {round}', {KEY})"));
+        assert_eq!(count as usize, CLIENTS / 2, "round {round}: everybody who has the dimension of the first");
+    }
+    cluster.log_is_clean();
+}
+
+#[test]
 fn what_a_call_showed_serves_no_other_client_of_the_pool() {
     let cluster = Cluster::start("collections-pool", &["autovacuum=off"]);
     make(&mut cluster.client());
