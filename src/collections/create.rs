@@ -100,10 +100,7 @@ fn sealvec_delete_index(
             false => None,
         };
         if has_ring {
-            keys::check_owner(collection.ring).map_err(|error| match error.sqlstate {
-                ERRCODE_INSUFFICIENT_PRIVILEGE => not_owner(name),
-                _ => error,
-            })?;
+            check_ring_owner(&collection)?;
         }
         if !describe::owns(&collection) {
             return Err(not_owner(name));
@@ -115,8 +112,16 @@ fn sealvec_delete_index(
     .or_raise()
 }
 
+/// 42501 unless the current user has the rights of the owner of a collection's ring.
+pub fn check_ring_owner(collection: &Collection) -> Result<(), SqlError> {
+    keys::check_owner(collection.ring).map_err(|error| match error.sqlstate {
+        ERRCODE_INSUFFICIENT_PRIVILEGE => not_owner(&collection.name),
+        _ => error,
+    })
+}
+
 /// 42501: only who made an index, or has the rights of that role, may.
-pub fn not_owner(name: &str) -> SqlError {
+fn not_owner(name: &str) -> SqlError {
     SqlError::new(ERRCODE_INSUFFICIENT_PRIVILEGE, format!("must be owner of index \"{name}\""))
 }
 

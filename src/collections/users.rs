@@ -6,7 +6,7 @@ use pgrx::{IntoDatum, pg_sys};
 use sealvec_core::keys::{Kek, Permission, Permissions, ServerKey, UserId, UserRecord, UserToken};
 
 use super::call::{Call, Need, Shown, required, user_id as read_user_id};
-use super::create::not_owner;
+use super::create::check_ring_owner;
 use super::payload::texts_of;
 use super::registry::{self, Part};
 use super::rows::Rows;
@@ -82,10 +82,7 @@ fn sealvec_delete_user(name: Option<&str>, user_id: Option<&[u8]>, index_key: Op
 /// A call by whoever has the collection's own key and the rights of its owner.
 fn owned(name: Option<&str>, index_key: Option<&[u8]>) -> Result<Call, SqlError> {
     let opened = Call::open(name, &Shown { index_key, ..Shown::default() }, Need::Own)?;
-    keys::check_owner(opened.collection.ring).map_err(|error| match error.sqlstate {
-        ERRCODE_INSUFFICIENT_PRIVILEGE => not_owner(&opened.collection.name),
-        _ => error,
-    })?;
+    check_ring_owner(&opened.collection)?;
     Ok(opened)
 }
 
