@@ -19,7 +19,7 @@ use crate::datatype::with_vector;
 use crate::error::{OrRaise, SqlError};
 
 /// Ids that one statement looks up.
-const LOOK_UP: usize = 100;
+pub const LOOK_UP: usize = 100;
 
 /// `get(name, ids, include, …)`
 #[pg_extern(sql = false)]

@@ -8,8 +8,10 @@ use sealvec_core::Error;
 use sealvec_core::crypto::XaesKey;
 use sealvec_core::item::{self, IdToken, Item, ItemHeader, OpenItem, TokenKey};
 use sealvec_core::keys::{IdKey, Uuid};
+use zeroize::Zeroizing;
 
 use super::registry::Collection;
+use super::rows::{RESULT_BYTES_MAX, too_large};
 use crate::error::SqlError;
 use crate::keys;
 
@@ -77,6 +79,35 @@ impl ItemKeys {
             }
         };
         Ok(&self.items[place].1)
+    }
+}
+
+/// What a result keeps of an item while it is put in order: not its contents, which may be long. Wiped on drop.
+pub struct Told {
+    pub id: Zeroizing<String>,
+    pub metadata: Option<Zeroizing<String>>,
+}
+
+impl Told {
+    /// Of an item; its metadata only if it is asked for.
+    pub fn of(item: &OpenItem, metadata: bool) -> Self {
+        let metadata = item.metadata().filter(|_| metadata).map(|json| Zeroizing::new(json.text().to_owned()));
+        Self { id: Zeroizing::new(item.id().to_owned()), metadata }
+    }
+}
+
+/// Counts what is kept of items: no call keeps more than [`RESULT_BYTES_MAX`].
+#[derive(Default)]
+pub struct Kept(usize);
+
+impl Kept {
+    /// Counts one more.
+    ///
+    /// # Errors
+    /// 54000 above the limit.
+    pub fn count(&mut self, told: &Told) -> Result<(), SqlError> {
+        self.0 += told.id.len() + told.metadata.as_ref().map_or(0, |metadata| metadata.len());
+        if self.0 > RESULT_BYTES_MAX { Err(too_large()) } else { Ok(()) }
     }
 }
 

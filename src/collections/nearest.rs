@@ -5,10 +5,8 @@
 
 use std::ffi::CString;
 
-use pgrx::pg_sys;
 use sealvec_core::item::OpenItem;
 
-use super::describe;
 use super::items::ItemKeys;
 use super::names::{self, Extension};
 use super::registry::{Collection, Metric};
@@ -29,6 +27,8 @@ pub struct Search {
     pub likely: usize,
     /// Whether the distance is wanted, which costs opening each vector.
     pub distance: bool,
+    /// Whether the bounds of the index's codes are not to be trusted: each row that may be near is opened.
+    pub is_exact: bool,
 }
 
 /// Gives `visit` item after item with its distance, nearest first, until it returns false or there are no more.
@@ -38,7 +38,7 @@ pub fn nearest(
     keys: &mut ItemKeys,
     vector: &[f32],
     search: &Search,
-    mut visit: impl FnMut(OpenItem, Option<f64>) -> bool,
+    mut visit: impl FnMut(OpenItem, Option<f64>) -> Result<bool, SqlError>,
 ) -> Result<(), SqlError> {
     let settings = Settings::new();
     for (name, value) in
@@ -49,9 +49,7 @@ pub fn nearest(
     if let Some(probes) = search.probes {
         settings.set(c"sealvec.probes", &CString::new(probes.to_string()).expect("digits"));
     }
-    // Without lists the original's answers are exact. Few rows are meant: to open what the codes' error bounds would
-    // pass over costs little.
-    if describe::lists(collection)? == 0 {
+    if search.is_exact {
         settings.set(c"sealvec.target_recall", c"1");
     }
     let mut zeros = zeros(spi, collection, keys)?.into_iter().peekable();
@@ -70,14 +68,14 @@ pub fn nearest(
         let mut bytes = 0;
         for row in fetched.rows() {
             let distance = if with_distance { row.get(3).unwrap_or(f64::NAN) } else { f64::NAN };
-            while distance > ZERO_DISTANCE && zeros.peek().is_some() {
-                if !zeros.next().is_some_and(|item| visit(item, told(ZERO_DISTANCE))) {
+            while let Some(item) = zeros.next_if(|_| distance > ZERO_DISTANCE) {
+                if !visit(item, told(ZERO_DISTANCE))? {
                     return Ok(());
                 }
             }
             let item = row.bytes(2);
             bytes += item.len();
-            if !visit(keys.open(row.bytes(1), item)?, told(distance)) {
+            if !visit(keys.open(row.bytes(1), item)?, told(distance))? {
                 return Ok(());
             }
         }
@@ -87,7 +85,7 @@ pub fn nearest(
         batch.next(bytes);
     }
     for item in zeros {
-        if !visit(item, told(ZERO_DISTANCE)) {
+        if !visit(item, told(ZERO_DISTANCE))? {
             break;
         }
     }
@@ -100,7 +98,7 @@ fn zeros(spi: &mut Spi, collection: &Collection, keys: &mut ItemKeys) -> Result<
         return Ok(Vec::new());
     }
     let sql = |_: &mut Spi| Ok(format!("SELECT id_token, item FROM {} WHERE is_zero", names::table(collection.uuid)));
-    let (fetched, _) = spi.execute(collection.uuid, Statement::Zeros, sql, &[] as &[(pg_sys::Oid, _)], true)?;
+    let (fetched, _) = spi.execute(collection.uuid, Statement::Zeros, sql, &[], true)?;
     fetched.rows().map(|row| keys.open(row.bytes(1), row.bytes(2))).collect()
 }
 

@@ -7,11 +7,11 @@ use pgrx::PgSqlErrorCode::*;
 use pgrx::prelude::*;
 use pgrx::{IntoDatum, pg_sys};
 use sealvec_core::filter::{self, Filter};
-use sealvec_core::item::OpenItem;
 use sealvec_core::text::{Fusion, FusionArguments, Hybrid};
 
 use super::call::{Call, Need, Shown, required};
-use super::items::ItemKeys;
+use super::describe;
+use super::items::{ItemKeys, Kept, Told};
 use super::nearest::{Search, nearest};
 use super::payload::{json_of, texts_of};
 use super::registry::Collection;
@@ -63,6 +63,9 @@ fn sealvec_query(
             probes: check_probes(n_probes)?,
             filter: read_filter(filters)?,
             include: Include::read(include.as_ref())?,
+            // The original's answers are exact until there are lists. Few rows are meant: to open what the codes' error
+            // bounds would pass over costs little.
+            is_exact: describe::lists(collection)? == 0,
         };
         let hybrid = text::hybrid(collection, &given, &fusion)?;
         if hybrid.is_some() {
@@ -82,9 +85,9 @@ fn sealvec_query(
             };
             for (query, vector) in vectors.rows(dimension)?.enumerate() {
                 let mut rank = 0i32;
-                let mut push = |item: &OpenItem, distance: Option<f64>, score: Option<f64>| {
+                let mut push = |item: &Told, distance: Option<f64>, score: Option<f64>| {
                     rank += 1;
-                    rows.push(|| asked.include.row(query as i32, rank - 1, item, distance, score))
+                    rows.push(|| row(query as i32, rank - 1, item, distance, score))
                 };
                 match &words {
                     None => {
@@ -112,6 +115,8 @@ struct Asked {
     probes: Option<i32>,
     filter: Filter,
     include: Include,
+    /// Whether the bounds of the index's codes are not to be trusted.
+    is_exact: bool,
 }
 
 impl Asked {
@@ -122,15 +127,17 @@ impl Asked {
         collection: &Collection,
         keys: &mut ItemKeys,
         vector: &[f32],
-    ) -> Result<Vec<(OpenItem, Option<f64>)>, SqlError> {
+    ) -> Result<Vec<(Told, Option<f64>)>, SqlError> {
         let likely = if self.filter.is_empty() { self.top_k } else { LIKELY_FILTERED.max(2 * self.top_k) };
-        let search = Search { probes: self.probes, likely, distance: self.include.distance };
-        let mut found = Vec::new();
+        let search = Search { probes: self.probes, likely, distance: self.include.distance, is_exact: self.is_exact };
+        let (mut found, mut kept) = (Vec::new(), Kept::default());
         nearest(spi, collection, keys, vector, &search, |item, distance| {
             if self.filter.is_empty() || self.filter.matches_json(item.metadata()) {
-                found.push((item, distance));
+                let told = Told::of(&item, self.include.metadata);
+                kept.count(&told)?;
+                found.push((told, distance));
             }
-            found.len() < self.top_k
+            Ok(found.len() < self.top_k)
         })?;
         // The bounds of the index's codes are statistical: now and then a row comes later than its distance says.
         found.sort_by(|a, b| a.1.unwrap_or(0.0).total_cmp(&b.1.unwrap_or(0.0)));
@@ -146,18 +153,18 @@ impl Asked {
         vector: &[f32],
         words: &Words,
         fusion: &Fusion,
-    ) -> Result<Vec<(OpenItem, f64)>, SqlError> {
+    ) -> Result<Vec<(Told, f64)>, SqlError> {
         let depth = fusion.depth(self.top_k);
         let mut by_vector = Vec::new();
         if fusion.needs_vectors() {
             let leg = Self { top_k: depth, filter: self.filter.clone(), include: Include::default(), ..*self };
             for (item, _) in leg.nearest(spi, collection, keys, vector)? {
-                by_vector.extend(words.row(&keys.token(item.id())));
+                by_vector.extend(words.row(&keys.token(&item.id)));
             }
         }
         let by_text = if fusion.needs_texts() { words.best(depth) } else { Vec::new() };
         let best = fusion.fuse(&by_vector, &by_text, self.top_k);
-        words.items(spi, collection, keys, &best)
+        words.items(spi, collection, keys, &best, self.include.metadata)
     }
 }
 
@@ -181,18 +188,17 @@ impl Include {
         }
         Ok(read)
     }
+}
 
-    fn row(self, query: i32, rank: i32, item: &OpenItem, distance: Option<f64>, score: Option<f64>) -> [Column; 6] {
-        let metadata = item.metadata().filter(|_| self.metadata);
-        [
-            query.into_datum(),
-            rank.into_datum(),
-            item.id().into_datum(),
-            distance.into_datum(),
-            score.into_datum(),
-            metadata.map(|metadata| metadata.text()).into_datum(),
-        ]
-    }
+fn row(query: i32, rank: i32, item: &Told, distance: Option<f64>, score: Option<f64>) -> [Column; 6] {
+    [
+        query.into_datum(),
+        rank.into_datum(),
+        item.id.as_str().into_datum(),
+        distance.into_datum(),
+        score.into_datum(),
+        item.metadata.as_ref().map(|metadata| metadata.as_str()).into_datum(),
+    ]
 }
 
 fn check_top_k(top_k: Option<i32>) -> Result<usize, SqlError> {

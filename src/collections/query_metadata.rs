@@ -5,10 +5,9 @@ use pgrx::prelude::*;
 use pgrx::{IntoDatum, pg_sys};
 use sealvec_core::filter::{Filter, FilterError, OrderBy, OrderKey, Search};
 use sealvec_core::item::{IdToken, OpenItem};
-use zeroize::Zeroizing;
 
 use super::call::{Call, Need, Shown};
-use super::items::ItemKeys;
+use super::items::{ItemKeys, Kept, Told};
 use super::names;
 use super::payload::json_of;
 use super::query::read_filter;
@@ -17,9 +16,6 @@ use super::rows::Rows;
 use super::spi::{self, Batch, Spi, Statement};
 use super::text::{self, Given, Words};
 use crate::error::{OrRaise, SqlError};
-
-/// Most bytes of ids and metadata that are kept to be put in order.
-const BYTES_MAX: usize = 1 << 30;
 
 /// `query_metadata(name, filters, top_k, order_by, ascending, text, …)`
 #[pg_extern(sql = false)]
@@ -56,12 +52,12 @@ fn sealvec_query_metadata(
         let search = if words.is_some() { Search::Text } else { Search::Metadata };
         text::check_filter(collection, &filter, search)?;
         let mut keys = ItemKeys::new(collection)?;
-        let found: Vec<(Found, Option<f64>)> = spi::connect(|spi| match &words {
+        let found: Vec<(Told, Option<f64>)> = spi::connect(|spi| match &words {
             None => in_order(spi, collection, &mut keys, &filter, order.as_ref(), top_k),
             Some(query) => {
                 let words = Words::read(spi, collection, &mut keys, query, &filter)?;
-                let items = words.items(spi, collection, &mut keys, words.scored(top_k))?;
-                Ok(items.into_iter().map(|(item, score)| (Found::of(&item), Some(score))).collect())
+                let items = words.items(spi, collection, &mut keys, words.scored(top_k), true)?;
+                Ok(items.into_iter().map(|(item, score)| (item, Some(score))).collect())
             }
         })?;
         // SAFETY: the call of this very function, which returns a set.
@@ -81,23 +77,6 @@ fn sealvec_query_metadata(
     .or_raise()
 }
 
-/// What is told of an item, without its contents, which may be long. Wiped on drop.
-struct Found {
-    id: Zeroizing<String>,
-    metadata: Option<Zeroizing<String>>,
-}
-
-impl Found {
-    fn of(item: &OpenItem) -> Self {
-        let metadata = item.metadata().map(|metadata| Zeroizing::new(metadata.text().to_owned()));
-        Self { id: Zeroizing::new(item.id().to_owned()), metadata }
-    }
-
-    fn len(&self) -> usize {
-        self.id.len() + self.metadata.as_ref().map_or(0, |metadata| metadata.len())
-    }
-}
-
 /// The items that match: the first `top_k` in the order that is asked for, or any.
 fn in_order(
     spi: &mut Spi,
@@ -106,19 +85,14 @@ fn in_order(
     filter: &Filter,
     order: Option<&OrderBy>,
     top_k: usize,
-) -> Result<Vec<(Found, Option<f64>)>, SqlError> {
-    let mut found: Vec<(Option<OrderKey>, Found)> = Vec::new();
-    let mut bytes = 0;
+) -> Result<Vec<(Told, Option<f64>)>, SqlError> {
+    let mut found: Vec<(Option<OrderKey>, Told)> = Vec::new();
+    let mut kept = Kept::default();
     each_item(spi, collection, keys, |_, item| {
         if filter.matches_json(item.metadata()) {
-            let order = order.map(|order| order.key(item.metadata()));
-            let kept = Found::of(&item);
-            bytes += kept.len();
-            if bytes > BYTES_MAX {
-                return Err(SqlError::new(ERRCODE_PROGRAM_LIMIT_EXCEEDED, "the result is larger than 1 GB")
-                    .hint("Filter more closely, or ask for fewer items: top_k."));
-            }
-            found.push((order, kept));
+            let told = Told::of(&item, true);
+            kept.count(&told)?;
+            found.push((order.map(|order| order.key(item.metadata())), told));
         }
         Ok(order.is_some() || found.len() < top_k)
     })?;

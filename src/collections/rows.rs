@@ -13,7 +13,13 @@ use crate::error::SqlError;
 pub type Value = Option<pg_sys::Datum>;
 
 /// Most bytes of a result: it lies in memory as a whole.
-const BYTES_MAX: usize = 1 << 30;
+pub const RESULT_BYTES_MAX: usize = 1 << 30;
+
+/// 54000: a result beyond it.
+pub fn too_large() -> SqlError {
+    SqlError::new(ERRCODE_PROGRAM_LIMIT_EXCEEDED, "the result is larger than 1 GB")
+        .hint("Ask for fewer items at a time, or for less of each.")
+}
 
 /// Rows of the result of one call.
 pub struct Rows {
@@ -104,10 +110,9 @@ impl Rows {
             pg_sys::MemoryContextSwitchTo(before);
             pg_sys::MemoryContextReset(self.scratch);
             let allocated = pg_sys::MemoryContextMemAllocated(self.context, false) as usize;
-            match allocated.saturating_sub(self.before) > BYTES_MAX {
+            match allocated.saturating_sub(self.before) > RESULT_BYTES_MAX {
                 false => Ok(()),
-                true => Err(SqlError::new(ERRCODE_PROGRAM_LIMIT_EXCEEDED, "the result is larger than 1 GB")
-                    .hint("Ask for fewer items at a time, or for less of each.")),
+                true => Err(too_large()),
             }
         }
     }

@@ -4,15 +4,15 @@ use std::collections::HashMap;
 
 use pgrx::PgSqlErrorCode::*;
 use sealvec_core::filter::{Filter, Schema, Search};
-use sealvec_core::item::{IdToken, OpenItem};
+use sealvec_core::item::IdToken;
 use sealvec_core::text::{Bm25, FusionArguments, Hybrid, TextArguments, TextError, TextQuery};
 
-use super::get::fetch;
-use super::items::ItemKeys;
+use super::get::{LOOK_UP, fetch};
+use super::items::{ItemKeys, Kept, Told};
 use super::payload::{json_of, text_of};
 use super::query_metadata::each_item;
 use super::registry::Collection;
-use super::spi::Spi;
+use super::spi::{Row, Spi};
 use crate::error::SqlError;
 
 /// The text arguments, as they came.
@@ -126,22 +126,28 @@ impl Words {
         &self.ranked[..limit.min(self.ranked.len())]
     }
 
-    /// Opens these rows once more, in their order.
+    /// Opens these rows once more, in their order, some at a time; their metadata only if it is asked for.
     pub fn items(
         &self,
         spi: &mut Spi,
         collection: &Collection,
         keys: &mut ItemKeys,
         rows: &[(u64, f64)],
-    ) -> Result<Vec<(OpenItem, f64)>, SqlError> {
-        let tokens: Vec<IdToken> = rows.iter().map(|(row, _)| self.tokens[*row as usize]).collect();
-        let fetched = fetch(spi, collection, &tokens, false)?;
-        let mut found: HashMap<&[u8], OpenItem> = HashMap::with_capacity(tokens.len());
-        for row in fetched.rows() {
-            found.insert(row.bytes(1), keys.open(row.bytes(1), row.bytes(2))?);
+        metadata: bool,
+    ) -> Result<Vec<(Told, f64)>, SqlError> {
+        let (mut told, mut kept) = (Vec::with_capacity(rows.len()), Kept::default());
+        for rows in rows.chunks(LOOK_UP) {
+            pgrx::check_for_interrupts!();
+            let tokens: Vec<IdToken> = rows.iter().map(|(row, _)| self.tokens[*row as usize]).collect();
+            let fetched = fetch(spi, collection, &tokens, false)?;
+            let found: HashMap<&[u8], Row<'_>> = fetched.rows().map(|row| (row.bytes(1), row)).collect();
+            for (token, (_, score)) in tokens.iter().zip(rows) {
+                let Some(row) = found.get(token.as_slice()) else { continue };
+                let item = Told::of(&keys.open(token, row.bytes(2))?, metadata);
+                kept.count(&item)?;
+                told.push((item, *score));
+            }
         }
-        let scored =
-            tokens.iter().zip(rows).filter_map(|(token, (_, score))| Some((found.remove(token.as_slice())?, *score)));
-        Ok(scored.collect())
+        Ok(told)
     }
 }
