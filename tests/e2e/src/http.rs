@@ -1,4 +1,5 @@
-//! HTTP/1.1 over one kept connection, as much of it as the sidecar speaks: no client's own ideas of retries.
+//! HTTP/1.1 as much of it as the sidecar speaks, byte by byte: what these tests look at is what a client library hides,
+//! such as kept connections after a refusal, retries, and headers that no library would send.
 
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
@@ -65,16 +66,10 @@ impl Http {
                 empty.insert(BufReader::new(stream))
             }
         };
-        let mut head = format!("{method} {path} HTTP/1.1\r\nHost: {}\r\n", self.address);
-        if let Some(key) = &self.key {
-            head += &format!("X-API-Key: {key}\r\n");
-        }
-        if let Some(body) = body {
-            head += &format!("Content-Type: application/json\r\nContent-Length: {}\r\n", body.len());
-        }
-        let mut message = (head + "\r\n").into_bytes();
-        message.extend_from_slice(body.unwrap_or_default());
-        stream.get_mut().write_all(&message)?;
+        let key = self.key.as_ref().map(|key| ("X-API-Key", &**key));
+        let kind = body.map(|_| ("Content-Type", "application/json"));
+        let headers = [("Host", &*self.address)].into_iter().chain(key).chain(kind);
+        stream.get_mut().write_all(&message(method, path, headers, body))?;
         let answer = read_answer(stream)?;
         if answer.header("connection").is_some_and(|value| value.eq_ignore_ascii_case("close")) {
             self.stream = None;
@@ -107,8 +102,46 @@ fn is_stale(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset | io::ErrorKind::UnexpectedEof)
 }
 
+/// One request on a connection of its own, with any headers.
+pub fn send_once(
+    address: &str,
+    method: &str,
+    path: &str,
+    headers: &[(String, String)],
+    body: Option<&str>,
+) -> io::Result<Answer> {
+    let mut stream = TcpStream::connect(address)?;
+    stream.set_read_timeout(Some(Duration::from_secs(300)))?;
+    let own = [("Host", address), ("Connection", "close")];
+    let given = headers.iter().map(|(name, value)| (&**name, &**value));
+    stream.write_all(&message(method, path, own.into_iter().chain(given), body.map(str::as_bytes)))?;
+    read(&mut BufReader::new(stream), method != "HEAD")
+}
+
+fn message<'a>(
+    method: &str,
+    path: &str,
+    headers: impl Iterator<Item = (&'a str, &'a str)>,
+    body: Option<&[u8]>,
+) -> Vec<u8> {
+    let mut head = format!("{method} {path} HTTP/1.1\r\n");
+    for (name, value) in headers {
+        head += &format!("{name}: {value}\r\n");
+    }
+    if let Some(body) = body {
+        head += &format!("Content-Length: {}\r\n", body.len());
+    }
+    let mut message = (head + "\r\n").into_bytes();
+    message.extend_from_slice(body.unwrap_or_default());
+    message
+}
+
 /// One answer, its body whole.
 pub fn read_answer(stream: &mut BufReader<TcpStream>) -> io::Result<Answer> {
+    read(stream, true)
+}
+
+fn read(stream: &mut BufReader<TcpStream>, has_body: bool) -> io::Result<Answer> {
     let line = read_line(stream)?;
     let bad = || io::Error::new(io::ErrorKind::InvalidData, format!("not a status line: {line:?}"));
     let status = line.strip_prefix("HTTP/1.1 ").and_then(|rest| rest.get(..3)?.parse().ok()).ok_or_else(bad)?;
@@ -119,6 +152,9 @@ pub fn read_answer(stream: &mut BufReader<TcpStream>) -> io::Result<Answer> {
         headers.push((name.to_ascii_lowercase(), value.trim().to_owned()));
     }
     let mut answer = Answer { status, headers, body: Vec::new() };
+    if !has_body {
+        return Ok(answer);
+    }
     if answer.header("transfer-encoding").is_some_and(|value| value.eq_ignore_ascii_case("chunked")) {
         loop {
             let line = read_line(stream)?;
