@@ -13,7 +13,7 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use crate::config::{Settings, TlsFiles};
 use crate::db::Pool;
-use crate::embed::Local;
+use crate::embed;
 use crate::server::{self, Options};
 use crate::state::AppState;
 use crate::telemetry::Metrics;
@@ -37,7 +37,7 @@ pub async fn serve(settings: Settings) -> Result<(), String> {
         pool: pool.clone(),
         auth: Arc::new(settings.auth),
         limits: settings.limits,
-        embedder: Some(Arc::new(Local::new(settings.model_dir, settings.model_threads))),
+        embedder: embed::embedder(settings.model_dir, settings.model_threads),
         slots: settings.slots.into(),
         started: Instant::now(),
     };

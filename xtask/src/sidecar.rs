@@ -32,7 +32,8 @@ pub fn program(profile: Profile, no_build: bool) -> Result<PathBuf> {
 
 fn build(profile: Profile) -> Result<()> {
     let mut command = cargo();
-    command.args(["build", "--package", "sealvec-sidecar"]);
+    // Without embedding models: neither demo nor bench embeds, and the crates of the model are most of the build.
+    command.args(["build", "--package", "sealvec-sidecar", "--no-default-features"]);
     if profile == Profile::Release {
         command.arg("--release");
     }

@@ -1,44 +1,11 @@
-//! The seam between routes and an embedding model, and the models of `sealvec-embed` behind it.
+//! Models of `sealvec-embed`, run by this process.
 
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
 use sealvec_embed::Catalog;
 
-/// A model that can be named in a request.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Model {
-    /// Full name, such as `sentence-transformers/all-MiniLM-L6-v2`.
-    pub name: String,
-    /// Dimension of its vectors.
-    pub dimension: u16,
-    /// Tokens of a text that it reads; the rest is cut off.
-    pub max_seq_length: u32,
-}
-
-/// Why no vector came.
-#[derive(Debug)]
-pub enum EmbedError {
-    /// The name is no supported model's.
-    Unknown,
-    /// The model's files are missing or unreadable. The text says which directory to fill.
-    Unavailable(String),
-}
-
-/// Makes vectors of texts. Blocking: call it on a blocking thread.
-pub trait Embedder: Send + Sync {
-    /// Every model that it knows, whether its files are there or not.
-    fn models(&self) -> &[Model];
-
-    /// The model of a short or full name, in any case.
-    fn find(&self, name: &str) -> Option<&Model>;
-
-    /// Row-major vectors, one row a text, in the order of the texts.
-    ///
-    /// # Errors
-    /// See [`EmbedError`].
-    fn embed(&self, model: &str, texts: &[&str]) -> Result<Vec<f32>, EmbedError>;
-}
+use super::{EmbedError, Embedder, Model};
 
 /// Models in a directory, run by this process. Nothing is read before the first text.
 pub struct Local {
