@@ -1,4 +1,4 @@
-//! A sidecar of our own: built, started on a free port against a cluster, and ended with what started it.
+//! A sidecar of our own: started on a free port against a cluster, and ended with what started it.
 
 use std::fs::File;
 use std::net::TcpListener;
@@ -10,35 +10,18 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail, ensure};
 use serde_json::Value;
 
-use crate::pg::{Cluster, Profile};
-use crate::run::{cargo, quiet, step};
-use crate::tree;
+use crate::pg::{self, Cluster, Profile};
 
 /// How long a start may take.
 const START_MAX: Duration = Duration::from_secs(20);
 /// How long a request may take: training a large index, on a busy machine.
 const REQUEST_MAX: Duration = Duration::from_secs(600);
 
-/// The program, built before unless the last build is good enough.
-pub fn program(profile: Profile, no_build: bool) -> Result<PathBuf> {
-    if !no_build {
-        build(profile)?;
-    }
-    let directory = if profile == Profile::Release { "release" } else { "debug" };
-    let program = tree::target().join(directory).join("sealvec-sidecar");
-    ensure!(program.exists(), "there is no {}: build it first", program.display());
+/// The program that was built with the extension for this version of Postgres.
+pub fn program(version: u32, profile: Profile) -> Result<PathBuf> {
+    let program = pg::programs(version, profile).join("sealvec-sidecar");
+    ensure!(program.exists(), "there is no {}: run this without --no-build first", program.display());
     Ok(program)
-}
-
-fn build(profile: Profile) -> Result<()> {
-    let mut command = cargo();
-    // Without embedding models: neither demo nor bench embeds, and the crates of the model are most of the build.
-    command.args(["build", "--package", "sealvec-sidecar", "--no-default-features"]);
-    if profile == Profile::Release {
-        command.arg("--release");
-    }
-    step(&format!("building the sidecar ({})", profile.name()), || quiet(&mut command))?;
-    Ok(())
 }
 
 /// A running sidecar. Killed on drop.

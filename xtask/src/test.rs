@@ -141,7 +141,7 @@ impl Test {
         }
         let runner = runner()?;
         let which = Which { pg: self.pg, name: String::from("regress") };
-        let how = How { profile: self.profile, no_build: false, settings: Vec::new(), fresh: true };
+        let how = How { profile: self.profile, no_build: false, settings: Vec::new(), fresh: true, sidecar: false };
         let cluster = pg::start(&which, &how)?;
         cluster.connect("postgres")?.batch_execute("CREATE DATABASE regression")?;
 

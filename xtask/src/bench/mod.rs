@@ -19,6 +19,7 @@ use postgres::types::Type;
 use crate::data::Matrix;
 use crate::pg::{self, Cluster, How, Profile, Which};
 use crate::run::step;
+use crate::sidecar;
 use engine::Engine;
 use measure::{DATABASE, Ground};
 use truth::{Metric, Truth};
@@ -103,7 +104,7 @@ impl Bench {
         if self.rest {
             cluster.connect("postgres")?.batch_execute(&format!("CREATE DATABASE {DATABASE}"))?;
             cluster.connect(DATABASE)?.batch_execute("CREATE EXTENSION sealvec")?;
-            let rest = rest::measure(&ground, self.no_build)?;
+            let rest = rest::measure(&ground, &sidecar::program(self.version(), Profile::Release)?)?;
             cluster.stop("fast")?;
             rest.print(&report::machine());
             return Ok(());
@@ -163,6 +164,7 @@ impl Bench {
                 no_build: self.no_build,
                 settings: settings.map(|(name, value)| (name.to_owned(), value.to_owned())).to_vec(),
                 fresh: true,
+                sidecar: self.rest,
             },
         )
     }

@@ -1,6 +1,7 @@
 //! `bench --rest`: an encrypted index through the sidecar, over HTTP, with nothing set.
 
 use std::fmt::Write as _;
+use std::path::Path;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -13,9 +14,8 @@ use serde_json::json;
 use super::measure::Ground;
 use super::truth::{K, Metric};
 use crate::data::random_bytes;
-use crate::pg::Profile;
 use crate::run::step;
-use crate::sidecar::{self, Client, Sidecar};
+use crate::sidecar::{Client, Sidecar};
 
 /// Vectors of a request.
 const BATCH: usize = 1_000;
@@ -42,10 +42,9 @@ pub struct Timing {
 }
 
 /// Fills an index and asks it, through a sidecar of its own.
-pub fn measure(ground: &Ground, no_build: bool) -> Result<Rest> {
-    let program = sidecar::program(Profile::Release, no_build)?;
+pub fn measure(ground: &Ground, program: &Path) -> Result<Rest> {
     let root_key = hex(&random_bytes(32)?);
-    let sidecar = Sidecar::start(&program, ground.cluster, super::measure::DATABASE, &root_key, &["local"])?;
+    let sidecar = Sidecar::start(program, ground.cluster, super::measure::DATABASE, &root_key, &["local"])?;
     let key = hex(&random_bytes(32)?);
     let mut client = Client::new(&sidecar);
     let upserts_per_second_two = fill(ground, &sidecar, &mut client, &key, 2)?;

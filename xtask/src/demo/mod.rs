@@ -15,6 +15,8 @@ use crate::pg::{self, Cluster, How, Profile, Which};
 use crate::run::step;
 use data::{Kek, Packages};
 
+/// Version of Postgres.
+const PG: u32 = 15;
 /// Questions of the set that are shown; all of them are checked.
 const SHOWN: [usize; 5] = [2, 6, 9, 18, 26];
 /// Names asked for.
@@ -51,7 +53,7 @@ impl Demo {
         heading("A key that only the client holds");
         let client_key = hold_key(&mut client, &packages)?;
         heading("An encrypted index over HTTP");
-        let [root, index_key] = rest::round(&cluster, self.no_build, &packages)?;
+        let [root, index_key] = rest::round(&cluster, &packages)?;
         heading("Search the disk for plaintext");
         leaks::search(&cluster, &mut client, &packages, &[&client_key.0, &root.0, &index_key.0])?;
 
@@ -62,8 +64,9 @@ impl Demo {
     }
 
     fn cluster(&self) -> Result<Cluster> {
-        let which = Which { pg: 15, name: String::from("demo") };
-        let how = How { profile: Profile::Release, no_build: self.no_build, settings: Vec::new(), fresh: true };
+        let which = Which { pg: PG, name: String::from("demo") };
+        let (settings, no_build) = (Vec::new(), self.no_build);
+        let how = How { profile: Profile::Release, no_build, settings, fresh: true, sidecar: true };
         let cluster = pg::start(&which, &how)?;
         ensure!(cluster.root_key().exists(), "the cluster has no root key: is the extension in this tree?");
         Ok(cluster)

@@ -16,8 +16,8 @@ pub const ITEMS: usize = 1_000;
 const INDEX: &str = "my_index";
 
 /// Runs the round; returns the index's key and the API key, so that they can be searched for.
-pub fn round(cluster: &Cluster, no_build: bool, packages: &Packages) -> Result<[Kek; 2]> {
-    let program = sidecar::program(Profile::Release, no_build)?;
+pub fn round(cluster: &Cluster, packages: &Packages) -> Result<[Kek; 2]> {
+    let program = sidecar::program(super::PG, Profile::Release)?;
     let (root, key) = (Kek(random_bytes(32)?), Kek(random_bytes(32)?));
     let sidecar = Sidecar::start(&program, cluster, "postgres", &hex(&root.0), &["prod-aws"])?;
     let mut client = Client::new(&sidecar);

@@ -1,4 +1,4 @@
-//! The extension's files: built by cargo, put into a private copy of the server.
+//! The extension's files: built by cargo, with the sidecar if asked, and put into a private copy of the server.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -16,30 +16,39 @@ pub fn present() -> bool {
     tree::root().join(CONTROL).exists() && tree::root().join("src/lib.rs").exists()
 }
 
-/// Builds the library for `toolchain` and returns its path.
-pub fn build(toolchain: &Toolchain, profile: &str) -> Result<PathBuf> {
-    let mut target = tree::target();
+/// Builds the library for `toolchain` and returns its path. `sidecar` is built in the same run, which keeps both cores
+/// busy and compiles once what both stand on; without embedding models, which are most of it and which nobody here uses.
+pub fn build(toolchain: &Toolchain, profile: &str, sidecar: bool) -> Result<PathBuf> {
     let mut command = cargo();
     command.args(["build", "--package", "sealvec"]);
+    if sidecar {
+        command.args(["--package", "sealvec-sidecar"]);
+    }
     if profile == "release" {
         command.arg("--release");
     }
     // The same value as in .cargo/config.toml for the default version, or bindgen would run again at each change.
     command.env("PGRX_PG_CONFIG_PATH", &toolchain.pg_config);
-    if toolchain.version != 15 {
-        target = target.join(format!("pg{}", toolchain.version));
-        command
-            .args(["--no-default-features", "--features", &format!("pg{}", toolchain.version)])
-            .env("CARGO_TARGET_DIR", &target);
+    if sidecar || toolchain.version != 15 {
+        command.args(["--no-default-features", "--features", &format!("sealvec/pg{}", toolchain.version)]);
     }
-    step(&format!("building the extension for Postgres {} ({profile})", toolchain.version), || quiet(&mut command))?;
-    let library = target.join(if profile == "release" { "release" } else { "debug" }).join("libsealvec.so");
+    let what = if sidecar { "the extension and the sidecar" } else { "the extension" };
+    let directory = directory(toolchain.version, profile);
+    command.env("CARGO_TARGET_DIR", directory.parent().expect("a directory of the profile"));
+    step(&format!("building {what} for Postgres {} ({profile})", toolchain.version), || quiet(&mut command))?;
+    let library = directory.join("libsealvec.so");
     ensure!(
         library.exists(),
         "cargo built no {}; does the root package still make a cdylib named sealvec?",
         library.display()
     );
     Ok(library)
+}
+
+/// Where cargo puts what it builds for this version: each has its own, or the features of one would undo the other's.
+pub fn directory(version: u32, profile: &str) -> PathBuf {
+    let target = if version == 15 { tree::target() } else { tree::target().join(format!("pg{version}")) };
+    target.join(if profile == "release" { "release" } else { "debug" })
 }
 
 /// Puts library, control file and SQL into the copy; true when any of them differs from what lay there.

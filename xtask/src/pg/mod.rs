@@ -8,6 +8,7 @@ pub mod wheel;
 
 use std::fs::{self, File};
 use std::os::unix::process::CommandExt;
+use std::path::PathBuf;
 
 use anyhow::{Context, Result, bail};
 use clap::{Args, Subcommand, ValueEnum};
@@ -86,6 +87,9 @@ pub struct How {
     /// Delete the cluster first and begin with an empty one.
     #[arg(long)]
     pub fresh: bool,
+    /// Build the sidecar as well.
+    #[arg(skip)]
+    pub sidecar: bool,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -165,15 +169,16 @@ impl Pg {
 
 /// Builds the extension and puts it into the private copy of the server.
 pub fn install(version: u32, profile: Profile) -> Result<Server> {
-    prepare(version, profile, true).map(|(server, _)| server)
+    let how = How { profile, no_build: false, settings: Vec::new(), fresh: false, sidecar: false };
+    prepare(version, &how).map(|(server, _)| server)
 }
 
 /// The private copy, and whether the extension is in it.
-fn prepare(version: u32, profile: Profile, build: bool) -> Result<(Server, bool)> {
-    let toolchain = server::toolchain(version)?;
+fn prepare(version: u32, how: &How) -> Result<(Server, bool)> {
+    let (toolchain, profile) = (server::toolchain(version)?, how.profile.name());
     // Tests start several clusters at once, and all install into the same copy.
-    let _lock = lock(&format!("{version}-{}", profile.name()))?;
-    let server = server::private_copy(&toolchain, profile.name())?;
+    let _lock = lock(&format!("{version}-{profile}"))?;
+    let server = server::private_copy(&toolchain, profile)?;
     if !extension::present() {
         eprintln!(
             "note: no sealvec.control and src/lib.rs in {}: starting without the extension",
@@ -181,17 +186,22 @@ fn prepare(version: u32, profile: Profile, build: bool) -> Result<(Server, bool)
         );
         return Ok((server, false));
     }
-    if build {
-        let library = extension::build(&toolchain, profile.name())?;
+    if !how.no_build {
+        let library = extension::build(&toolchain, profile, how.sidecar)?;
         extension::install(&server, &library)?;
     }
     let installed = server.lib.join("sealvec.so").exists();
     Ok((server, installed))
 }
 
+/// Where what was built for this version lies.
+pub fn programs(version: u32, profile: Profile) -> PathBuf {
+    extension::directory(version, profile.name())
+}
+
 /// Brings a cluster up with the extension installed and the root key made.
 pub fn start(which: &Which, how: &How) -> Result<Cluster> {
-    let (server, installed) = prepare(which.pg, how.profile, !how.no_build)?;
+    let (server, installed) = prepare(which.pg, how)?;
     let cluster = Cluster::named(which.pg, &which.name)?;
     if how.fresh {
         cluster.remove()?;
