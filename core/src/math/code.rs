@@ -36,7 +36,7 @@ use half::f16;
 use zeroize::Zeroizing;
 
 use super::distance::norm;
-use super::kernels::{QueryTable, ScoreArgs, table};
+use super::kernels::{QueryTable, Residual, ScoreArgs, table};
 use super::rotate::{Rotation, padded};
 use crate::metric::Metric;
 
@@ -106,8 +106,9 @@ pub fn encode_block(layout: &BlockLayout, metric: Metric, rotated_centroid: &[f3
 
     let mut encoded = [Factors::default(); BLOCK_ROWS];
     let mut signs = vec![0u8; p / 4];
+    let centroid_squared = rotated_centroid.iter().map(|c| f64::from(*c) * f64::from(*c)).sum();
     for (i, row) in rows.chunks_exact(p).enumerate() {
-        encoded[i] = factors_of(metric, rotated_centroid, row, &mut signs);
+        encoded[i] = factors_of(metric, rotated_centroid, centroid_squared, row, &mut signs);
         if short {
             for (code, pair) in codes[i..].iter_mut().step_by(count).zip(signs.chunks_exact(2)) {
                 *code = pair[0] | pair[1] << 4;
@@ -150,24 +151,9 @@ struct Factors {
     err: f64,
 }
 
-/// The factors of one row; its sign bits go to `signs`, one nibble a byte.
-fn factors_of(metric: Metric, centroid: &[f32], row: &[f32], signs: &mut [u8]) -> Factors {
-    let (mut l1, mut l2, mut signed, mut centroid_squared) = ([0f64; 4], [0f64; 4], [0f64; 4], [0f64; 4]);
-    for ((row, centroid), nibble) in row.chunks_exact(4).zip(centroid.chunks_exact(4)).zip(signs) {
-        *nibble = 0;
-        for j in 0..4 {
-            let c = f64::from(centroid[j]);
-            let r = f64::from(row[j]) - c;
-            let positive = r >= 0.0;
-            *nibble |= u8::from(positive) << j;
-            l1[j] += r.abs();
-            l2[j] += r * r;
-            signed[j] += if positive { c } else { -c };
-            centroid_squared[j] += c * c;
-        }
-    }
-    let [l1, norm_squared, signed_centroid, centroid_squared] =
-        [l1, l2, signed, centroid_squared].map(|s| s.iter().sum());
+/// The factors of one row, given the sum of squares of its centroid; its sign bits go to `signs`, one nibble a byte.
+fn factors_of(metric: Metric, centroid: &[f32], centroid_squared: f64, row: &[f32], signs: &mut [u8]) -> Factors {
+    let Residual { l1, norm_squared, signed_centroid } = table().residual(centroid, row, signs);
     let weight = if metric == Metric::InnerProduct { 1.0 } else { 2.0 };
     if norm_squared == 0.0 {
         return Factors { norm_squared, signed_centroid, rescale: 0.0, err: 0.0 };
@@ -290,13 +276,14 @@ fn spread<'a>(factors: &[u8], rows: usize, columns: &'a mut [u8; BLOCK_ROWS * FA
     columns
 }
 
-/// The least of the bounds.
-pub(super) fn least(bounds: &[f32; BLOCK_ROWS]) -> f32 {
+/// The least of N values that is a number, N a multiple of eight.
+pub(super) fn least<const N: usize>(values: &[f32; N]) -> f32 {
+    const { assert!(N.is_multiple_of(8)) };
     // Eight at a time, so that the compiler may use vectors.
     let mut least = [f32::INFINITY; 8];
-    for bounds in bounds.chunks_exact(8) {
-        for (least, bound) in least.iter_mut().zip(bounds) {
-            *least = if *bound < *least { *bound } else { *least };
+    for values in values.chunks_exact(8) {
+        for (least, value) in least.iter_mut().zip(values) {
+            *least = if *value < *least { *value } else { *least };
         }
     }
     least.into_iter().fold(f32::INFINITY, f32::min)
@@ -364,6 +351,34 @@ mod tests {
                         assert_eq!(estimate.map(|x| x as u32)[..rows], want[..rows], "{} {p} {rows}", set.name);
                         assert_eq!(lower[..rows], estimate[..rows], "{} {p} {rows}", set.name);
                     }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn residuals_are_the_same_in_every_kernel_set() {
+        let mut random = Random::new(b"residuals");
+        for p in [64, 384, 1536] {
+            let centroid: Vec<f32> = (0..p).map(|_| random.normal()).collect();
+            for size in [0.0, 1e-3, 1e15] {
+                let row: Vec<f32> = centroid.iter().map(|c| c + size * random.normal()).collect();
+                let r: Vec<f64> = row.iter().zip(&centroid).map(|(x, c)| f64::from(*x) - f64::from(*c)).collect();
+                let mut want = vec![0; p / 4];
+                let portable = all()[0].residual(&centroid, &row, &mut want);
+                let near = |a: f64, b: f64| (a - b).abs() <= 1e-12 * p as f64 * (a.abs() + 1.0);
+                assert!(near(portable.l1, r.iter().map(|r| r.abs()).sum()));
+                assert!(near(portable.norm_squared, r.iter().map(|r| r * r).sum()));
+                let signed =
+                    r.iter().zip(&centroid).map(|(r, c)| if *r >= 0.0 { f64::from(*c) } else { -f64::from(*c) });
+                assert!(near(portable.signed_centroid, signed.sum()));
+                for (i, r) in r.iter().enumerate() {
+                    assert_eq!(want[i / 4] >> (i % 4) & 1 == 1, *r >= 0.0, "{i}: {r}");
+                }
+                for set in all() {
+                    let mut signs = vec![0; p / 4];
+                    assert_eq!(set.residual(&centroid, &row, &mut signs), portable, "{} {p}", set.name);
+                    assert_eq!(signs, want, "{} {p}", set.name);
                 }
             }
         }

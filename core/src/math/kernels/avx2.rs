@@ -2,7 +2,7 @@
 
 use std::arch::x86_64::*;
 
-use super::{Kernels, PANEL, QueryTable, ScoreArgs, TILE_POINTS, portable};
+use super::{Kernels, PANEL, QueryTable, Residual, ScoreArgs, TILE_POINTS, portable};
 use crate::math::code::BLOCK_ROWS;
 
 /// All of these were detected before this set is used.
@@ -27,6 +27,7 @@ pub(super) static KERNELS: Kernels = Kernels {
     flip,
     hadamard,
     halves,
+    residual,
     table,
     score,
     short_sums,
@@ -161,6 +162,11 @@ fn table(rotated: &[f32], lut: &mut [u8]) -> QueryTable {
 #[target_feature(enable = "avx2")]
 fn flip(x: &mut [f32], flips: &[u32]) {
     portable::flip(x, flips);
+}
+
+#[target_feature(enable = "avx2")]
+fn residual(centroid: &[f32], row: &[f32], signs: &mut [u8]) -> Residual {
+    portable::residual(centroid, row, signs)
 }
 
 #[target_feature(enable = "avx2")]

@@ -2,7 +2,7 @@
 
 use std::arch::x86_64::*;
 
-use super::{Kernels, PANEL, QueryTable, ScoreArgs, TILE_POINTS, avx2, portable};
+use super::{Kernels, PANEL, QueryTable, Residual, ScoreArgs, TILE_POINTS, avx2, portable};
 use crate::math::code::BLOCK_ROWS;
 
 /// All of these were detected before this set is used.
@@ -31,6 +31,7 @@ pub(super) static KERNELS: Kernels = Kernels {
     flip,
     hadamard,
     halves,
+    residual,
     table,
     score,
     short_sums: avx2::short_sums,
@@ -187,6 +188,11 @@ fn table(rotated: &[f32], lut: &mut [u8]) -> QueryTable {
 #[target_feature(enable = "avx512f,avx512dq")]
 fn flip(x: &mut [f32], flips: &[u32]) {
     portable::flip(x, flips);
+}
+
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl")]
+fn residual(centroid: &[f32], row: &[f32], signs: &mut [u8]) -> Residual {
+    portable::residual(centroid, row, signs)
 }
 
 #[target_feature(enable = "avx512f")]

@@ -40,6 +40,7 @@ pub(super) struct Kernels {
     flip: unsafe fn(&mut [f32], &[u32]),
     hadamard: unsafe fn(&mut [f32], f32),
     halves: unsafe fn(&mut [f32]),
+    residual: unsafe fn(&[f32], &[f32], &mut [u8]) -> Residual,
     table: unsafe fn(&[f32], &mut [u8]) -> QueryTable,
     score: unsafe fn(&ScoreArgs<'_>, &mut [f32; BLOCK_ROWS], &mut [f32; BLOCK_ROWS]) -> f32,
     short_sums: unsafe fn(&[u8], &[u8], usize) -> [u32; BLOCK_ROWS],
@@ -67,6 +68,17 @@ pub(super) struct ScoreArgs<'a> {
     pub constant: f32,
     /// No true score is below this.
     pub floor: f32,
+}
+
+/// Sums over the elements r of a row less its centroid, whose elements are c; s is the sign of r, plus for zero.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub(super) struct Residual {
+    /// Of |r|.
+    pub l1: f64,
+    /// Of r r.
+    pub norm_squared: f64,
+    /// Of s c.
+    pub signed_centroid: f64,
 }
 
 /// What [`Kernels::table`] says of the table it made.
@@ -193,6 +205,16 @@ impl Kernels {
         assert!(x.len().is_multiple_of(2));
         // SAFETY: two equal halves, and the CPU features were detected.
         unsafe { (self.halves)(x) }
+    }
+
+    /// The sums of `row` less `centroid`; the signs go to `signs`, four to the low half of each byte, set for plus. The
+    /// same bits in every set.
+    pub(super) fn residual(&self, centroid: &[f32], row: &[f32], signs: &mut [u8]) -> Residual {
+        assert_eq!(centroid.len(), row.len());
+        assert!(row.len().is_multiple_of(64));
+        assert_eq!(signs.len() * 4, row.len());
+        // SAFETY: equal lengths, whole steps, a byte for four elements, and the CPU features were detected.
+        unsafe { (self.residual)(centroid, row, signs) }
     }
 
     /// Writes the table of a rotated query: 16 entries for each group of four dimensions, entry e the sum of the four

@@ -2,7 +2,7 @@
 
 use half::f16;
 
-use super::{Kernels, PANEL, QueryTable, ScoreArgs, TILE_POINTS};
+use super::{Kernels, PANEL, QueryTable, Residual, ScoreArgs, TILE_POINTS};
 use crate::math::code::BLOCK_ROWS;
 use crate::math::code::least;
 
@@ -31,6 +31,7 @@ pub(super) static KERNELS: Kernels = Kernels {
     flip,
     hadamard,
     halves,
+    residual,
     table,
     score,
     short_sums,
@@ -101,6 +102,29 @@ pub(super) fn flip(x: &mut [f32], flips: &[u32]) {
     for (x, flip) in x.iter_mut().zip(flips) {
         *x = f32::from_bits(x.to_bits() ^ flip);
     }
+}
+
+/// Eight sums side by side in every set, so that all round alike.
+#[inline(always)]
+pub(super) fn residual(centroid: &[f32], row: &[f32], signs: &mut [u8]) -> Residual {
+    const LANES: usize = 8;
+    let (mut l1, mut l2, mut signed) = ([0f64; LANES], [0f64; LANES], [0f64; LANES]);
+    let steps = row.chunks_exact(LANES).zip(centroid.chunks_exact(LANES)).zip(signs.chunks_exact_mut(2));
+    for ((row, centroid), signs) in steps {
+        let mut byte = 0;
+        for lane in 0..LANES {
+            let c = f64::from(centroid[lane]);
+            let r = f64::from(row[lane]) - c;
+            let is_plus = row[lane] >= centroid[lane];
+            byte |= u8::from(is_plus) << lane;
+            l1[lane] += r.abs();
+            l2[lane] += r * r;
+            signed[lane] += if is_plus { c } else { -c };
+        }
+        signs.copy_from_slice(&[byte & 15, byte >> 4]);
+    }
+    let [l1, norm_squared, signed_centroid] = [l1, l2, signed].map(|sums| sums.iter().sum());
+    Residual { l1, norm_squared, signed_centroid }
 }
 
 #[inline(always)]
