@@ -21,7 +21,7 @@ use crate::{
         vector::RecordKind,
     },
     math::Assigner,
-    store::{Action, Block, Clear, NO_BLOCK, PageKind, PageStore, body},
+    store::{Action, Clear, NO_BLOCK, PageKind, PageStore, body},
 };
 
 /// How far a merge goes.
@@ -341,8 +341,8 @@ fn convert<S: PageStore>(
         None => SlotEntry { state: SlotState::Dead, ..entry },
         Some(record) => {
             let placeable = record.seal(Some(keys.index), identity, slot, tid.to_bytes())?;
-            let (block, offset): (Block, u16) = records::put(store, &mut action, &placeable, NO_BLOCK)?;
-            SlotEntry { block, offset, ..entry }
+            let put = records::put(store, &mut action, &placeable, NO_BLOCK)?;
+            SlotEntry { block: put.block, offset: put.offset, ..entry }
         }
     };
     action.page_mut(leaf).write(offset, &converted);

@@ -15,7 +15,9 @@ use crate::{
         },
     },
     keys::{IndexKeys, Uuid},
-    store::{Action, BODY, Block, Clear, NO_BLOCK, PAGE, PageKind, PageMut, PageStore, SealedBytes, body},
+    store::{
+        Action, BODY, Block, Clear, NO_BLOCK, PAGE, PAGES_MAX, PageKind, PageMut, PageStore, SealedBytes, Slot, body,
+    },
 };
 
 /// Buffers for one record at a time, wiped when dropped.
@@ -430,37 +432,65 @@ pub fn free_room(body: &[u8]) -> usize {
     longest.max(BODY - body.len().max(PAGE_HEADER))
 }
 
+/// Where a record was put.
+pub struct Put {
+    /// Its page in the action.
+    page: Slot,
+    /// The page's block.
+    pub block: Block,
+    /// The record's offset there.
+    pub offset: u16,
+    /// Pages that joined the action.
+    joined: usize,
+}
+
 /// Puts `record` somewhere: the hinted page, one that the free space map names, or a new one.
-/// At most three pages join `action`. Returns the page's block and the record's offset.
-pub fn put<S: PageStore>(
-    store: &S,
-    action: &mut S::Action<'_>,
-    record: &Placeable<'_>,
-    hint: Block,
-) -> Result<(Block, u16)> {
+/// At most three pages join `action`.
+pub fn put<S: PageStore>(store: &S, action: &mut S::Action<'_>, record: &Placeable<'_>, hint: Block) -> Result<Put> {
+    let mut joined = 0;
     if hint != NO_BLOCK {
         // The hint may have become any page, even one that is locked in another order: don't wait.
-        if let Some(slot) = action.try_update(hint)?
-            && pages::known(action.page(slot), hint)? == PageKind::Vector
-            && let Some(offset) = record.place(&mut action.page_mut(slot))
-        {
-            return Ok((hint, offset));
+        if let Some(page) = action.try_update(hint)? {
+            joined += 1;
+            if pages::known(action.page(page), hint)? == PageKind::Vector
+                && let Some(offset) = record.place(&mut action.page_mut(page))
+            {
+                return Ok(Put { page, block: hint, offset, joined });
+            }
         }
     }
     if let Some(block) = store.find_space(record.prepared.len())?
         && block != hint
-        && let Some(slot) = action.try_update(block)?
-        && pages::known(action.page(slot), block)? == PageKind::Vector
+        && let Some(page) = action.try_update(block)?
     {
-        if let Some(offset) = record.place(&mut action.page_mut(slot)) {
-            return Ok((block, offset));
+        joined += 1;
+        if pages::known(action.page(page), block)? == PageKind::Vector {
+            if let Some(offset) = record.place(&mut action.page_mut(page)) {
+                return Ok(Put { page, block, offset, joined });
+            }
+            store.record_space(block, free_room(body(action.page(page))))?;
         }
-        store.record_space(block, free_room(body(action.page(slot))))?;
     }
-    let (slot, block) = action.create(PageKind::Vector)?;
-    action.page_mut(slot).write_grow(0, &VectorPage { live: 0 });
-    let offset = record.place(&mut action.page_mut(slot)).ok_or(Error::Bug("a record fits an empty page"))?;
-    Ok((block, offset))
+    put_new::<S>(action, record, joined)
+}
+
+fn put_new<S: PageStore>(action: &mut S::Action<'_>, record: &Placeable<'_>, joined: usize) -> Result<Put> {
+    let (page, block) = action.create(PageKind::Vector)?;
+    action.page_mut(page).write_grow(0, &VectorPage { live: 0 });
+    let offset = record.place(&mut action.page_mut(page)).ok_or(Error::Bug("a record fits an empty page"))?;
+    Ok(Put { page, block, offset, joined: joined + 1 })
+}
+
+/// Puts `record` behind the `last` one of the same action, or on a new page; `None` if the action, which has one page
+/// more, can take no more.
+pub fn put_next<S: PageStore>(action: &mut S::Action<'_>, record: &Placeable<'_>, last: &Put) -> Result<Option<Put>> {
+    if let Some(offset) = record.place(&mut action.page_mut(last.page)) {
+        return Ok(Some(Put { offset, ..*last }));
+    }
+    match last.joined + 1 < PAGES_MAX {
+        true => put_new::<S>(action, record, last.joined).map(Some),
+        false => Ok(None),
+    }
 }
 
 /// Marks the record of `slot` free on `page`; frees the whole page with its last one. Returns the

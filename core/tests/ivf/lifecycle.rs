@@ -29,6 +29,60 @@ fn every_row_is_found_at_every_size() {
 }
 
 #[test]
+fn many_rows_at_a_time_are_as_single_ones() {
+    // Short records, some to a page, one to a page, and one over pages.
+    for dims in [3, 24, 500, 1900, 2500] {
+        for metric in [Metric::L2, Metric::Cosine] {
+            let mut index = Index::new(identity(dims, metric, Precision::Float32));
+            let mut rows = clustered(400, dims.into(), 1);
+            rows[7].fill(0.0);
+            rows[39].fill(0.0);
+            let mut rest = &rows[..];
+            for count in [1, 0, 2, 31, 32, 33, 64, 200] {
+                let (these, behind) = rest.split_at(count);
+                index.insert_many(these);
+                index.insert(&behind[0]);
+                rest = &behind[1..];
+                // Under cosine a zero vector, which is in no index, is no question either.
+                index.assert_complete(&rows[count / 2 + 1]);
+                index.check();
+            }
+            // Freed room is found again.
+            index.delete(|tid| tid.offset % 2 == 0);
+            ivf::vacuum::cleanup(&index.store, &mut index.cache).unwrap();
+            index.insert_many(rest);
+            index.assert_complete(&rows[5]);
+            index.check();
+        }
+    }
+}
+
+#[test]
+fn many_rows_at_a_time_cost_few_records() {
+    let rows = clustered(1000, 384, 9);
+    let records = |many: bool| {
+        let store = sealvec_core::store::memory::MemoryStore::logged();
+        let mut index = Index::on(store, identity(384, Metric::L2, Precision::Float32));
+        let before = index.store.log_len();
+        match many {
+            true => {
+                let rows: Vec<(Tid, &[f32])> =
+                    rows.iter().map(|row| (Tid { block: 1, offset: 1 }, row.as_slice())).collect();
+                ivf::insert::insert_many(&index.store, &mut index.cache, &mut index.keys, &rows).unwrap();
+            }
+            false => rows.iter().for_each(|values| {
+                let row = Row::Plain { tid: Tid { block: 1, offset: 1 }, values, keys: &mut index.keys };
+                ivf::insert::insert(&index.store, &mut index.cache, row).unwrap();
+            }),
+        }
+        index.store.log_len() - before
+    };
+    // Five records to a page, three pages to a record of the log; and a record for each leaf.
+    assert!(records(false) >= 1000);
+    assert!(records(true) < 90, "{}", records(true));
+}
+
+#[test]
 fn growth_makes_lists_and_splits_them() {
     let mut index = Index::new(identity(16, Metric::L2, Precision::Float16));
     let rows = clustered(14_000, 16, 2);

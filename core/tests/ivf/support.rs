@@ -12,7 +12,7 @@ use sealvec_core::{
     },
     ivf::{
         self, Cache, ColumnKeys, Keys, Phase, Work,
-        insert::{Row, insert},
+        insert::{Row, insert, insert_many},
         merge::Effort,
         scan::{Hit, Scan, ScanOptions},
     },
@@ -107,6 +107,19 @@ impl Index {
             self.merge(Effort::Step);
         }
         tid
+    }
+
+    /// Inserts rows as one statement does that brings many.
+    pub fn insert_many(&mut self, rows: &[Vec<f32>]) {
+        let rows: Vec<(Tid, &[f32])> = rows.iter().map(|row| (self.next_tid(), row.as_slice())).collect();
+        let tail = insert_many(&self.store, &mut self.cache, &mut self.keys, &rows).unwrap();
+        let is_indexable =
+            |row: &[f32]| self.identity.metric != Metric::Cosine || row.iter().any(|element| *element != 0.0);
+        let kept = rows.iter().filter(|(_, row)| is_indexable(row));
+        self.rows.extend(kept.map(|(tid, row)| (*tid, row.to_vec())));
+        if tail >= ivf::TAIL_ROWS {
+            self.merge(Effort::Step);
+        }
     }
 
     /// Inserts as a backend without the key does.

@@ -43,7 +43,13 @@ pub struct Step {
 /// One random operation on `index`, which keeps a log.
 pub fn operate(index: &mut Index, random: &mut Random, pool: &[Vec<f32>]) -> Step {
     let (before, start) = (index.rows.clone(), index.store.log_len());
-    let name = match random.below(19) {
+    let name = match random.below(21) {
+        19.. => {
+            let count = random.below(120);
+            let rows: Vec<Vec<f32>> = (0..count).map(|_| pool[random.below(pool.len())].clone()).collect();
+            index.insert_many(&rows);
+            "inserts of many"
+        }
         0..8 => {
             for _ in 0..1 + random.below(90) {
                 let row = &pool[random.below(pool.len())];
