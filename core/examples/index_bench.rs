@@ -1,4 +1,4 @@
-//! `cargo run --release -p sealvec-core --example index_bench DIR [l2|cosine]`: the whole sealed index in
+//! `cargo run --release -p sealvec-core --example index_bench DIR [l2|cosine] [built|filled]`: the whole sealed index in
 //! memory on real embeddings (DIR as `shared/data/deb_62k`): build, recall and microseconds a query.
 
 use std::{path::Path, time::Instant};
@@ -34,7 +34,11 @@ fn main() {
     let truth: Vec<u16> = truth[128..].chunks_exact(2).map(|b| u16::from_le_bytes([b[0], b[1]])).collect();
     let plane = if metric == Metric::L2 { 0 } else { queries.len() * 100 };
 
+    let which = std::env::args().nth(3);
     for grown in [false, true] {
+        if which.as_deref().is_some_and(|which| grown != (which == "filled")) {
+            continue;
+        }
         let identity = Identity {
             index: Uuid::random().unwrap(),
             ring: 1,

@@ -3,7 +3,7 @@
 use pgrx::pg_sys;
 use pgrx::prelude::*;
 use sealvec_core::ivf::insert::{Row, insert};
-use sealvec_core::ivf::merge::{Effort, merge};
+use sealvec_core::ivf::merge::{Effort, merge, will_cluster};
 use sealvec_core::ivf::{self, TAIL_ROWS, Unopened};
 use zeroize::Zeroizing;
 
@@ -120,7 +120,8 @@ fn insert_row(
         .with_vector(|vector| insert(store, cache, Row::Plain { tid, values: vector, keys: keys.index }))?
         .map_err(index_error)?;
     if inserted.tail >= TAIL_ROWS {
-        work::alone(|work| merge(store, cache, &mut keys, Effort::Step, work)).map_err(index_error)?;
+        let heavy = will_cluster(store).map_err(index_error)?;
+        work::on_the_way(heavy, |work| merge(store, cache, &mut keys, Effort::Step, work)).map_err(index_error)?;
     }
     Ok(cache.take_unopened())
 }

@@ -121,7 +121,7 @@ unsafe fn merge_if_open(store: &RelationStore, index: pg_sys::Relation) -> Resul
     }
     let (cache, mut keys) = session.keyed();
     // Without threads: autovacuum has a budget of its own, and `tick` is no place to sleep.
-    if let Err(error) = work::alone(|work| merge(store, cache, &mut keys, Effort::Step, work)) {
+    if let Err(error) = work::on_the_way(false, |work| merge(store, cache, &mut keys, Effort::Step, work)) {
         // The table must be vacuumed whatever its index holds; scans and verify_index report the damage as an error.
         pgrx::warning!("VACUUM leaves a sealed_ivf index unmerged: {}", index_error(error).message);
     }

@@ -90,25 +90,26 @@ pub fn memory_bytes() -> usize {
 pub fn with_threads<R>(f: impl FnOnce(&mut Work<'_>) -> R) -> R {
     with_pool(|pool| {
         let mut progress = Progress::new();
-        f(&mut Work {
-            pool,
-            memory_bytes: memory_bytes(),
-            tick: &mut |phase, done, total| {
-                pgrx::check_for_interrupts!();
-                progress.tell(phase, done, total);
-                Ok(())
-            },
-        })
+        work(pool, |phase, done, total| progress.tell(phase, done, total), f)
     })
 }
 
-/// Runs `f` on this thread: an insert's share of the merge.
-pub fn alone<R>(f: impl FnOnce(&mut Work<'_>) -> R) -> R {
+/// Runs `f` for a command that is no maintenance and shows its own progress: an insert's share of the merge, VACUUM's.
+/// With threads only if it is `heavy`: they take longer to start than a small step.
+pub fn on_the_way<R>(heavy: bool, f: impl FnOnce(&mut Work<'_>) -> R) -> R {
+    match heavy {
+        true => with_pool(|pool| work(pool, |_, _, _| {}, f)),
+        false => work(None, |_, _, _| {}, f),
+    }
+}
+
+fn work<R>(pool: Option<&ThreadPool>, mut tell: impl FnMut(Phase, u64, u64), f: impl FnOnce(&mut Work<'_>) -> R) -> R {
     f(&mut Work {
-        pool: None,
+        pool,
         memory_bytes: memory_bytes(),
-        tick: &mut |_, _, _| {
+        tick: &mut |phase, done, total| {
             pgrx::check_for_interrupts!();
+            tell(phase, done, total);
             Ok(())
         },
     })

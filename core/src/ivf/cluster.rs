@@ -31,9 +31,27 @@ use crate::{
     store::{Block, PageStore},
 };
 
-/// Sample rows for each list: more buys no recall (`spec/prototype.md`).
-const SAMPLE_ROWS: usize = 64;
-const ITERATIONS: usize = 10;
+/// What lists are made for, and so how much they may cost.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum For {
+    /// To stay: somebody asked for them.
+    Good,
+    /// Until rows have grown by half again.
+    AWhile,
+}
+
+impl For {
+    /// Sample rows for each list: more buys no recall (`spec/prototype.md`), fewer make its calibration coarse.
+    fn sample_rows(self) -> usize {
+        match self {
+            For::Good => 64,
+            For::AWhile => 48,
+        }
+    }
+}
+
+/// On real embeddings ten rounds find the same share at the same cost.
+const ITERATIONS: usize = 6;
 /// Rows that are opened and assigned at a time.
 const BATCH_ROWS: usize = 4096;
 
@@ -99,6 +117,7 @@ pub fn cluster_all<S: PageStore>(
     cache: &mut Cache,
     keys: &mut Keys<'_>,
     upto: u64,
+    lists_for: For,
     work: &mut Work<'_>,
 ) -> Result<Meta> {
     let (meta, old) = directory::current(store, cache, keys.index)?;
@@ -107,7 +126,7 @@ pub fn cluster_all<S: PageStore>(
     let live = live_slots(store, cache, upto)?;
     let count = list_count(&identity, live.len() as u64);
 
-    let sample = sample(store, cache, keys, &identity, &live, count, work)?;
+    let (sampled, sample) = sample(store, cache, keys, &identity, &live, count, count * lists_for.sample_rows(), work)?;
     if sample.is_empty() {
         // No row is left that can be indexed, and none may be tried again with each insert.
         return update_meta(store, |meta| meta.merged_upto = upto);
@@ -117,19 +136,19 @@ pub fn cluster_all<S: PageStore>(
     round_centroids(&mut centroids);
     let (stats, calibration) = measure(&identity, &sample, &centroids, live.len(), work)?;
     let mean = mean_of(&sample, dims);
-    drop(sample);
+    let mut kept = Kept::new(dims, work.memory_bytes / 2, sampled, sample, live.len());
     let seed = match &old {
         Some(old) => old.stream.seed,
         None => crate::crypto::nonce::random()?,
     };
 
-    let assigned = assign_rows(store, cache, keys, &identity, &live, &centroids, work)?;
+    let assigned = assign_rows(store, cache, keys, &identity, &live, &centroids, &mut kept, work)?;
     let entry = |stats| DirectoryEntry { uid: 0, position: 0, head: 0, rows: 0, stats };
     let stream =
         DirectoryStream { seed, calibration, mean, entries: stats.into_iter().map(entry).collect(), centroids };
     let mut batch = Batch::begin(store)?;
     let mut directory = Directory::new(batch.meta.directory_epoch + 1, dims, stream);
-    write_lists(store, cache, keys, &mut batch, &mut directory, assigned, work)?;
+    write_lists(store, cache, keys, &mut batch, &mut directory, assigned, &kept, work)?;
     let rows = directory.entries().iter().map(|entry| u64::from(entry.rows)).sum();
     batch.replace_all_lists(store)?;
     batch.publish_directory(store, cache, keys, directory, |meta| {
@@ -138,7 +157,45 @@ pub fn cluster_all<S: PageStore>(
     })
 }
 
-/// A sample of vectors that fits the memory allowed, evenly over the insertion order; empty only if no row opens.
+/// Rows that were opened and are kept while there is room, because to open one again costs a page and a decryption.
+struct Kept {
+    dims: usize,
+    /// Rows that it may take still.
+    room: usize,
+    /// Slots, ascending, and their rows: of the sample, and what came after.
+    parts: [(Vec<u64>, Rows); 2],
+}
+
+impl Kept {
+    /// The sample, if it fits `bytes`, and room for as many of the other `rows` rows as still fit.
+    fn new(dims: usize, bytes: usize, slots: Vec<u64>, sample: Rows, rows: usize) -> Self {
+        let room = bytes / (dims * 4 + 8);
+        let sample = if slots.len() <= room { (slots, sample) } else { Default::default() };
+        let room = (room - sample.0.len()).min(rows - sample.0.len());
+        Self { dims, room, parts: [sample, (Vec::with_capacity(room), Rows::with_capacity(room * dims))] }
+    }
+
+    fn row(&self, slot: u64) -> Option<&[f32]> {
+        self.parts.iter().find_map(|(slots, rows)| {
+            let place = slots.binary_search(&slot).ok()?;
+            Some(&rows[place * self.dims..][..self.dims])
+        })
+    }
+
+    /// Keeps a row; slots come ascending.
+    fn keep(&mut self, slot: u64, row: &[f32]) {
+        if self.room > 0 {
+            self.room -= 1;
+            let (slots, rows) = &mut self.parts[1];
+            slots.push(slot);
+            rows.push(row);
+        }
+    }
+}
+
+/// A sample of `wanted` vectors, or as many as fit the memory allowed beside `count` centroids, with their slots, evenly
+/// over the insertion order; empty only if no row opens.
+#[allow(clippy::too_many_arguments)]
 fn sample<S: PageStore>(
     store: &S,
     cache: &mut Cache,
@@ -146,15 +203,16 @@ fn sample<S: PageStore>(
     identity: &Identity,
     live: &[u64],
     count: usize,
+    wanted: usize,
     work: &mut Work<'_>,
-) -> Result<Rows> {
+) -> Result<(Vec<u64>, Rows)> {
     let dims = identity.dims as usize;
     // Shrink the sample to the memory allowed, never fail (a thin sample costs recall, not rows).
     let fixed = memory_bytes(0, count, dims);
     let each = dims * 4 + (memory_bytes(1024, count, dims) - fixed).div_ceil(1024);
     let room = work.memory_bytes.saturating_sub(fixed) / each.max(1);
-    let wanted = (count * SAMPLE_ROWS).min(room.max(count)).min(live.len());
-    let mut sample = Rows::with_capacity(wanted * dims);
+    let wanted = wanted.min(room.max(count)).min(live.len());
+    let (mut slots, mut sample) = (Vec::with_capacity(wanted), Rows::with_capacity(wanted * dims));
     let mut values = Rows::zeroed(dims);
     for index in 0..wanted {
         if index % BATCH_ROWS == 0 {
@@ -165,12 +223,13 @@ fn sample<S: PageStore>(
         // The first of each stretch that opens: rows that nobody can open must not thin the sample out.
         for slot in &live[start(index)..start(index + 1)] {
             if open_vector(store, cache, keys, identity, *slot, &mut values)? {
+                slots.push(*slot);
                 sample.push(&values);
                 break;
             }
         }
     }
-    Ok(sample)
+    Ok((slots, sample))
 }
 
 fn cluster_sample(identity: &Identity, sample: &[f32], count: usize, work: &mut Work<'_>) -> Result<Vec<f32>> {
@@ -226,6 +285,7 @@ pub fn mean_of(sample: &[f32], dims: usize) -> Vec<f32> {
 }
 
 /// The list of each live slot: slots ascending within each list.
+#[allow(clippy::too_many_arguments)]
 fn assign_rows<S: PageStore>(
     store: &S,
     cache: &mut Cache,
@@ -233,6 +293,7 @@ fn assign_rows<S: PageStore>(
     identity: &Identity,
     live: &[u64],
     centroids: &[f32],
+    kept: &mut Kept,
     work: &mut Work<'_>,
 ) -> Result<Vec<Vec<u64>>> {
     let dims = identity.dims as usize;
@@ -245,9 +306,14 @@ fn assign_rows<S: PageStore>(
         let mut opened = Vec::with_capacity(slots.len());
         for slot in slots {
             let row = &mut values[opened.len() * dims..][..dims];
-            if open_vector(store, cache, keys, identity, *slot, row)? {
-                opened.push(*slot);
+            if let Some(known) = kept.row(*slot) {
+                row.copy_from_slice(known);
+            } else if open_vector(store, cache, keys, identity, *slot, row)? {
+                kept.keep(*slot, row);
+            } else {
+                continue;
             }
+            opened.push(*slot);
         }
         let mut nearest = vec![(0, 0.0); opened.len()];
         for (points, out) in values[..opened.len() * dims]
@@ -265,6 +331,7 @@ fn assign_rows<S: PageStore>(
 }
 
 /// Writes list `i` of `directory` with the rows of `assigned[i]`, as many lists at a time as fit in memory.
+#[allow(clippy::too_many_arguments)]
 fn write_lists<S: PageStore>(
     store: &S,
     cache: &mut Cache,
@@ -272,6 +339,7 @@ fn write_lists<S: PageStore>(
     batch: &mut Batch,
     directory: &mut Directory,
     assigned: Vec<Vec<u64>>,
+    kept: &Kept,
     work: &mut Work<'_>,
 ) -> Result<()> {
     let total: u64 = assigned.iter().map(|slots| slots.len() as u64).sum();
@@ -286,8 +354,17 @@ fn write_lists<S: PageStore>(
         });
         let last = first + group.count();
         (work.tick)(Phase::Writing, done, total)?;
-        let encoded =
-            encode_group(store, cache, keys, &batch.meta.identity, directory, first, &assigned[first..last], work)?;
+        let encoded = encode_group(
+            store,
+            cache,
+            keys,
+            &batch.meta.identity,
+            directory,
+            first,
+            &assigned[first..last],
+            kept,
+            work,
+        )?;
         for (index, chunks) in (first..last).zip(encoded) {
             store.check_interrupts()?;
             let (position, entry) = batch.new_list(store)?;
@@ -314,6 +391,7 @@ fn encode_group<S: PageStore>(
     directory: &Directory,
     first: usize,
     group: &[Vec<u64>],
+    kept: &Kept,
     work: &mut Work<'_>,
 ) -> Result<Vec<Vec<Chunk>>> {
     let dims = identity.dims as usize;
@@ -322,26 +400,26 @@ fn encode_group<S: PageStore>(
         store.check_interrupts()?;
         (work.tick)(Phase::Writing, index as u64, group.len() as u64)?;
         let mut values = Rows::zeroed(slots.len() * dims);
-        let mut kept = Vec::with_capacity(slots.len());
+        let mut there = Vec::with_capacity(slots.len());
         for slot in slots {
-            if open_vector(store, cache, keys, identity, *slot, &mut values[kept.len() * dims..][..dims])? {
-                kept.push(*slot);
+            let row = &mut values[there.len() * dims..][..dims];
+            if let Some(known) = kept.row(*slot) {
+                row.copy_from_slice(known);
+            } else if !open_vector(store, cache, keys, identity, *slot, row)? {
+                continue;
             }
+            there.push(*slot);
         }
-        opened.push((kept, values));
+        opened.push((there, values));
     }
     let encode = |(index, (slots, values)): (usize, &(Vec<u64>, Rows))| {
         encode_rows(directory, identity.metric, Some(first + index), slots, &values[..slots.len() * dims])
     };
-    Ok(in_pool(work.pool, || opened.par_iter().enumerate().map(encode).collect()))
-}
-
-/// Runs `job` on the pool, or where it is called.
-pub fn in_pool<R: Send>(pool: Option<&rayon::ThreadPool>, job: impl FnOnce() -> R + Send) -> R {
-    match pool {
-        Some(pool) => pool.install(job),
-        None => job(),
-    }
+    Ok(match work.pool {
+        Some(pool) => pool.install(|| opened.par_iter().enumerate().map(encode).collect()),
+        // Not through rayon, which would make threads of its own, and Postgres's signals might find them.
+        None => opened.iter().enumerate().map(encode).collect(),
+    })
 }
 
 /// Codes rows against a list of `directory`, or against the mean (L0), into chunks.

@@ -2,7 +2,7 @@
 
 use super::{
     Cache, Keys, L0_ROWS, Phase, RECLUSTER_BELOW, TAIL_ROWS, Work, bind_keys,
-    cluster::{self, Batch, cluster_all, encode_rows, open_vector},
+    cluster::{self, Batch, For, cluster_all, encode_rows, open_vector},
     directory::{self, Directory},
     lists::{self, ChunkBuffer, Read},
     read_meta,
@@ -74,7 +74,7 @@ pub fn merge<S: PageStore>(
     if tail > 2 * L0_ROWS && tail > known && cluster::wants_lists(&meta.identity, tail) {
         recover(store)?;
         convert_tail(store, cache, keys, &meta, end, work)?;
-        let meta = cluster_all(store, cache, keys, end, work)?;
+        let meta = cluster_all(store, cache, keys, end, For::Good, work)?;
         merged.clustered = u64::from(meta.lists);
         return Ok(merged);
     }
@@ -93,10 +93,26 @@ pub fn merge<S: PageStore>(
     }
     if effort == Effort::All && meta.lists == 0 && cluster::wants_lists(&meta.identity, meta.l0_rows) {
         recover(store)?;
-        let meta = cluster_all(store, cache, keys, meta.merged_upto, work)?;
+        let meta = cluster_all(store, cache, keys, meta.merged_upto, For::AWhile, work)?;
         merged.clustered = u64::from(meta.lists);
     }
     Ok(merged)
+}
+
+/// Whether the next step clusters from scratch, as far as anybody can tell before it has the lock: that pays for threads.
+pub fn will_cluster<S: PageStore>(store: &S) -> Result<bool> {
+    let meta = read_meta(store)?;
+    // Others insert meanwhile.
+    let rows = meta.l0_rows + slots::end(store)?.saturating_sub(meta.merged_upto) + TAIL_BATCH as u64;
+    Ok(rows >= L0_ROWS && wants_clustering(&meta, rows) && crate::store::Maintenance::take(store, false)?.is_some())
+}
+
+/// Whether rows have grown by half since lists were made, with `l0_rows` in L0, or too many rows of lists are dead.
+fn wants_clustering(meta: &Meta, l0_rows: u64) -> bool {
+    let rows = l0_rows + meta.list_rows;
+    let grown = rows >= meta.clustered_rows * 3 / 2 && meta.identity.lists == 0;
+    let worn = meta.dead_rows * 5 > meta.list_rows;
+    meta.lists == 0 || rows < RECLUSTER_BELOW && (grown || worn)
 }
 
 /// Clusters every row from scratch, waiting for the maintenance lock.
@@ -107,7 +123,7 @@ pub fn train<S: PageStore>(store: &S, cache: &mut Cache, keys: &mut Keys<'_>, wo
     let meta = recover(store)?;
     let end = slots::end(store)?;
     convert_tail(store, cache, keys, &meta, end, work)?;
-    cluster_all(store, cache, keys, end, work)
+    cluster_all(store, cache, keys, end, For::Good, work)
 }
 
 /// Has the transaction get its number now, if converting rows will ask for it: the holder of the maintenance lock waits
@@ -197,13 +213,10 @@ fn l0_to_lists<S: PageStore>(
 ) -> Result<Meta> {
     recover(store)?;
     let (meta, directory) = directory::current(store, cache, keys.index)?;
-    let rows = meta.l0_rows + meta.list_rows;
-    let grown = rows >= meta.clustered_rows * 3 / 2 && rows < RECLUSTER_BELOW && meta.identity.lists == 0;
-    let worn = meta.dead_rows * 5 > meta.list_rows && rows < RECLUSTER_BELOW;
     let directory = match directory {
-        Some(directory) if meta.lists > 0 && !grown && !worn => directory,
+        Some(directory) if !wants_clustering(&meta, meta.l0_rows) => directory,
         _ => {
-            let meta = cluster_all(store, cache, keys, meta.merged_upto, work)?;
+            let meta = cluster_all(store, cache, keys, meta.merged_upto, For::AWhile, work)?;
             merged.clustered = u64::from(meta.lists);
             return Ok(meta);
         }

@@ -10,7 +10,7 @@ use std::collections::{BTreeMap, HashMap, btree_map::Entry};
 use zeroize::Zeroizing;
 
 use super::{
-    Cache, Keys, L0_ROWS, LIST_ROWS, Phase, Work,
+    Cache, Keys, L0_ROWS, LIST_ROWS, Phase, RECLUSTER_BELOW, Work,
     cluster::{Batch, encode_rows, open_vector},
     directory::{self, Directory},
     lists, merge,
@@ -31,6 +31,8 @@ use crate::{
 
 /// Rows from which a list is split.
 const OVERFULL: u64 = LIST_ROWS * 5 / 2;
+/// The same while growth clusters from scratch anyway: to open a list and its neighbours pays only for what is far too long.
+const OVERFULL_YOUNG: u64 = LIST_ROWS * 5;
 /// Neighbours that may give rows to the new lists.
 const NEIGHBOURS: usize = 16;
 /// A neighbour that would give fewer rows than this share keeps them: writing it anew costs more.
@@ -114,10 +116,11 @@ fn find_unfit<S: PageStore>(
     let known: Vec<MapEntry> =
         known.map(|entry| by_position.get(&entry.position).copied().unwrap_or(MapEntry::FREE)).collect();
     let rows: Vec<usize> = known.iter().map(|entry| entry.rows as usize).collect();
+    let limit = if meta.l0_rows + meta.list_rows < RECLUSTER_BELOW { OVERFULL_YOUNG } else { OVERFULL };
     // What one split opens: its own list and its neighbours.
-    let each = (OVERFULL + NEIGHBOURS as u64 * LIST_ROWS) as usize * meta.identity.dims as usize * 4;
+    let each = (limit + NEIGHBOURS as u64 * LIST_ROWS) as usize * meta.identity.dims as usize * 4;
     let most = (work.memory_bytes / each).clamp(1, CHANGES_MAX);
-    let overfull = (0..rows.len()).filter(|list| rows[*list] as u64 > OVERFULL).collect();
+    let overfull = (0..rows.len()).filter(|list| rows[*list] as u64 > limit).collect();
     let mut unfit = Unfit { overfull, ..Unfit::default() };
     unfit.overfull.sort_by_key(|list| std::cmp::Reverse(rows[*list]));
     unfit.overfull.truncate(most);

@@ -12,7 +12,7 @@ use crate::Result;
 
 /// How to cluster.
 pub struct KmeansOptions<'a> {
-    /// Rounds of assignment and update; 10 is enough for an index.
+    /// Rounds of assignment and update.
     pub iterations: usize,
     /// Same seed, same result.
     pub seed: u64,

@@ -29,8 +29,10 @@ pub const ANCHOR_ROWS: usize = 10;
 /// Recall targets whose z is measured and stored.
 pub const TARGETS: [f32; 6] = [0.80, 0.90, 0.95, 0.98, 0.99, 0.999];
 
-/// Queries drawn for a calibration: the recall they promise is off by half a point at most.
-const QUERIES: usize = 1024;
+/// Queries drawn for a calibration, for each list and at most: the recall that 1,024 promise is off by half a point.
+const QUERIES_PER_LIST: usize = 2;
+const QUERIES_MIN: usize = 256;
+const QUERIES_MAX: usize = 1024;
 /// Of what a target leaves out this share is really allowed: pays for error bounds that fail and for sampling noise.
 const ALLOWED: f32 = 0.8;
 
@@ -322,7 +324,8 @@ pub fn calibrate(
         Metric::L2 | Metric::Cosine => l2_squared(a, b),
         Metric::InnerProduct => -dot(a, b),
     };
-    let queries = Random::new(b"calibrate").sample(n, QUERIES);
+    let queries = (stats.len() * QUERIES_PER_LIST).clamp(QUERIES_MIN, QUERIES_MAX);
+    let queries = Random::new(b"calibrate").sample(n, queries);
     let density = n as f64 / sample.population.max(n) as f64;
     let k = ((ANCHOR_ROWS as f64 * density).round() as usize).max(1);
     let neighbours = neighbours(metric, sample.points, dims, &queries, k, pool, tick)?;
@@ -365,6 +368,9 @@ pub fn calibrate(
             needed.push(if z.is_nan() { 0.0 } else { z });
         }
     }
+    if needed.is_empty() {
+        return Ok(Calibration::everything()); // no distance that float32 can hold
+    }
     needed.sort_unstable_by(f32::total_cmp);
     let quantile = |target: f32| {
         let aim = 1.0 - f64::from(1.0 - target) * f64::from(ALLOWED);
@@ -398,6 +404,9 @@ fn neighbours(
     let chunk = |start: usize, rows: &[f32]| {
         let kernels = table();
         let mut best = vec![Vec::<(f32, u32)>::with_capacity(k + 1); queries.len()];
+        // The worst of the k best so far, panel by panel; where a panel has no query, nothing is better.
+        let mut worst = vec![[f32::NEG_INFINITY; PANEL]; panels.len() / (PANEL * dims)];
+        worst.as_flattened_mut()[..queries.len()].fill(f32::INFINITY);
         let mut packed = Zeroizing::new(vec![0f32; dims * TILE_POINTS]);
         let mut products = [0f32; TILE_POINTS * PANEL];
         for (tile, rows) in rows.chunks(dims * TILE_POINTS).enumerate() {
@@ -414,17 +423,25 @@ fn neighbours(
             }
             for (number, panel) in panels.chunks_exact(PANEL * dims).enumerate() {
                 kernels.tile(&packed, panel, &mut products);
-                let best = &mut best[number * PANEL..];
-                for lane in 0..rows.len() / dims {
+                let (best, worst) = (&mut best[number * PANEL..], &mut worst[number]);
+                for (lane, products) in products.chunks_exact(PANEL).take(rows.len() / dims).enumerate() {
                     let point = start + tile * TILE_POINTS + lane;
-                    for (j, best) in best.iter_mut().take(PANEL).enumerate() {
-                        let value = half_norms[lane] - products[lane * PANEL + j];
-                        if best.len() < k || value < best[k - 1].0 {
+                    let value = |product: f32| half_norms[lane] - product;
+                    // Most rows are near none of them, which the compiler finds out with vectors.
+                    if !products
+                        .iter()
+                        .zip(&*worst)
+                        .fold(false, |any, (product, worst)| any | (value(*product) < *worst))
+                    {
+                        continue;
+                    }
+                    for ((j, best), worst) in best.iter_mut().take(PANEL).enumerate().zip(worst.iter_mut()) {
+                        let value = value(products[j]);
+                        if value < *worst && queries[number * PANEL + j] != point {
                             let at = best.partition_point(|other| other.0 <= value);
-                            if queries[number * PANEL + j] != point {
-                                best.insert(at, (value, point as u32));
-                                best.truncate(k);
-                            }
+                            best.insert(at, (value, point as u32));
+                            best.truncate(k);
+                            *worst = if best.len() == k { best[k - 1].0 } else { f32::INFINITY };
                         }
                     }
                 }
