@@ -11,9 +11,11 @@ use std::rc::Rc;
 
 use pgrx::PgSqlErrorCode::ERRCODE_INTERNAL_ERROR;
 use pgrx::{FromDatum, pg_sys};
+use sealvec_core::format::Tid;
 use sealvec_core::keys::Uuid;
 
 use crate::error::SqlError;
+use crate::index;
 
 /// Plans kept at a time; when there are as many, all go.
 const PLANS_MAX: usize = 256;
@@ -270,6 +272,13 @@ impl<'a> Row<'a> {
     pub fn get<T: FromDatum>(&self, column: i32) -> Option<T> {
         // SAFETY: the caller asks for the type of the column.
         self.datum(column).and_then(|datum| unsafe { T::from_datum(datum, false) })
+    }
+
+    /// A TID column that is not NULL.
+    pub fn tid(&self, column: i32) -> Tid {
+        let datum = self.datum(column).expect("a row has a TID");
+        // SAFETY: the caller asks for a column of type tid, whose Datum points to one in the row.
+        unsafe { index::tid(datum.cast_mut_ptr()) }
     }
 
     /// A bytea column that is not NULL, without a copy unless it was stored out of line.

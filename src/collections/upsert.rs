@@ -1,10 +1,12 @@
 //! `upsert`: items added or replaced, all of a call or none.
 
+use std::collections::HashSet;
 use std::ffi::c_int;
 
 use pgrx::PgSqlErrorCode::*;
 use pgrx::prelude::*;
 use pgrx::{IntoDatum, pg_sys};
+use sealvec_core::format::Tid;
 use sealvec_core::format::typmod::Typmod;
 use sealvec_core::item::{IdToken, Item, ItemInput, sealed_len};
 use sealvec_core::json::Json;
@@ -21,6 +23,7 @@ use super::vectors::{Vectors, wrong_dims};
 use crate::datatype::seal;
 use crate::datatype::varlena::{ArrayArg, SealedDatum, Value};
 use crate::error::{OrRaise, SqlError};
+use crate::index::together;
 
 /// Most rows that one statement writes.
 const ROWS_MAX: usize = 1_000;
@@ -250,11 +253,18 @@ fn write_part(
         Ok(format!(
             "INSERT INTO {table} (id_token, item, embedding{column}) \
              SELECT * FROM ROWS FROM (pg_catalog.unnest($1), pg_catalog.unnest($2), pg_catalog.unnest($3){parameter}) AS given \
-             ON CONFLICT (id_token) DO UPDATE SET item = EXCLUDED.item, embedding = EXCLUDED.embedding{set}"
+             ON CONFLICT (id_token) DO UPDATE SET item = EXCLUDED.item, embedding = EXCLUDED.embedding{set} \
+             RETURNING ctid"
         ))
     };
-    spi.execute(collection.uuid, Statement::Upsert, sql, parameters, false)?;
-    Ok(())
+    let mut execute = || {
+        let (stored, _) = spi.execute(collection.uuid, Statement::Upsert, sql, parameters, false)?;
+        Ok(stored.rows().map(|row| row.tid(1)).collect())
+    };
+    match names::index_oid(collection.uuid).filter(|_| !names::has_triggers(collection.uuid)) {
+        Some(index) => together(index, execute),
+        None => execute().map(|_: HashSet<Tid>| ()),
+    }
 }
 
 /// An array in the current memory context.

@@ -9,6 +9,7 @@ use zeroize::Zeroizing;
 
 use super::row::{self, SealedValue};
 use super::session::{Session, session};
+use super::together::take;
 use super::{index_error, shape, unopened, work};
 use crate::error::{OrRaise, SqlError};
 use crate::storage::RelationStore;
@@ -49,7 +50,7 @@ pub unsafe extern "C-unwind" fn aminsert(
         if ((*info).ii_Concurrent || index_unchanged) && !inserter.opens(&store, &value).or_raise() {
             return false;
         }
-        let unopened = insert_row(&store, inserter, &value, tid).or_raise();
+        let unopened = insert_row((*index).rd_id, &store, inserter, &value, tid).or_raise();
         unopened::warn(index, &unopened);
     }
     false // not unique, nothing to re-check
@@ -98,6 +99,7 @@ impl Inserter {
 
 /// Inserts one row; rows that a merge on the way could not open.
 fn insert_row(
+    index: pg_sys::Oid,
     store: &RelationStore,
     inserter: &mut Inserter,
     value: &SealedValue,
@@ -116,9 +118,11 @@ fn insert_row(
     }
 
     let (cache, mut keys) = session.keyed();
-    let inserted = value
-        .with_vector(|vector| insert(store, cache, Row::Plain { tid, values: vector, keys: keys.index }))?
-        .map_err(index_error)?;
+    let inserted = value.with_vector(|vector| match take(index, tid, vector) {
+        true => Ok(None),
+        false => insert(store, cache, Row::Plain { tid, values: vector, keys: keys.index }).map(Some),
+    })?;
+    let Some(inserted) = inserted.map_err(index_error)? else { return Ok(Unopened::default()) };
     if inserted.tail >= TAIL_ROWS {
         let heavy = will_cluster(store).map_err(index_error)?;
         work::on_the_way(heavy, |work| merge(store, cache, &mut keys, Effort::Step, work)).map_err(index_error)?;

@@ -15,6 +15,7 @@ mod row;
 mod scan;
 mod session;
 mod shape;
+mod together;
 mod unopened;
 mod vacuum;
 mod validate;
@@ -22,6 +23,8 @@ mod verify;
 mod work;
 
 pub use functions::lists;
+pub use row::tid;
+pub use together::together;
 
 use pgrx::prelude::*;
 use pgrx::{PgBox, pg_sys};

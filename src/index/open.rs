@@ -89,6 +89,31 @@ impl Drop for OpenIndex {
     }
 }
 
+/// An index that a statement of this transaction wrote to, open for more.
+pub struct Writable(pg_sys::Relation);
+
+impl Writable {
+    /// Opens index `oid`, whose table this transaction has locked.
+    pub fn new(oid: pg_sys::Oid) -> Self {
+        // SAFETY: an ERROR if there is no such index.
+        Self(unsafe { pg_sys::index_open(oid, pg_sys::RowExclusiveLock as pg_sys::LOCKMODE) })
+    }
+
+    /// The index, open as long as `self`.
+    pub fn relation(&self) -> pg_sys::Relation {
+        self.0
+    }
+}
+
+impl Drop for Writable {
+    fn drop(&mut self) {
+        if !std::thread::panicking() {
+            // SAFETY: opened by `new`; an ERROR that unwinds leaves it to the resource owner.
+            unsafe { pg_sys::index_close(self.0, pg_sys::NoLock as i32) };
+        }
+    }
+}
+
 /// The access method of an index; invalid if it has just been dropped.
 unsafe fn access_method(index: pg_sys::Oid) -> pg_sys::Oid {
     // SAFETY: a look-up by OID; the form lies in the tuple until it is released.
