@@ -152,9 +152,8 @@ impl Call<'_> {
     pub fn explain_state(&self, sqlstate: &str, message: &str) -> ApiError {
         let Self { label, index, by_user } = *self;
         match sqlstate {
-            "42704" if by_user => ApiError::not_found(format!(
-                "Index not found: Index '{index}' does not exist at the configured storage target"
-            )),
+            // To a user an index that is not his does not exist, and the other way round.
+            "42704" | "28P01" if by_user => self.explain_state("42501", ""),
             "42704" => ApiError::not_found(format!("No KMS envelope for index '{index}'")),
             "42710" => ApiError::new(StatusCode::CONFLICT, format!("KMS blob already exists for index '{index}'.")),
             "28P01" => ApiError::unauthorized(format!("Invalid encryption key for index '{index}'")),
@@ -259,10 +258,11 @@ mod tests {
     }
 
     #[test]
-    fn a_user_hears_of_no_envelope() {
-        let (status, text, _) = explain(&Call { by_user: true, ..CALL }, "42704");
-        assert_eq!(status, 404);
-        assert_eq!(text, "Index not found: Index 'a' does not exist at the configured storage target");
+    fn a_user_does_not_hear_whether_an_index_exists() {
+        let by_user = Call { by_user: true, ..CALL };
+        for sqlstate in ["42704", "28P01", "42501"] {
+            assert_eq!(explain(&by_user, sqlstate), (403, "Failed to query: permission denied".to_owned(), None));
+        }
     }
 
     #[tokio::test]

@@ -1,5 +1,6 @@
 //! One index as one request addresses it: its name, the credential, and what is said when a call of it fails.
 
+use axum::http::StatusCode;
 use tokio_postgres::Row;
 use tokio_postgres::types::ToSql;
 
@@ -30,7 +31,7 @@ pub struct Target<'a> {
     pub credential: Credential,
 }
 
-/// What anyone who may call may know of an index.
+/// What an administrator may know of an index without its key, and a user if it is his index.
 pub struct Info {
     /// Of its vectors, once known.
     pub dimension: Option<i32>,
@@ -41,6 +42,9 @@ pub struct Info {
 }
 
 const INFO: &str = "SELECT dimension, embedding_model, metadata_schema::text FROM sealvec.index_info($1)";
+/// The same for a user: refused unless his key opens this index.
+const INFO_FOR_USER: &str = "SELECT dimension, embedding_model, metadata_schema::text \
+    FROM sealvec.describe_index($1, index_key => $2, user_id => $3)";
 
 impl Credential {
     /// A user's own key if the caller is one, whatever the request shows beside it; else the key that it shows.
@@ -116,12 +120,18 @@ impl<'a> Target<'a> {
         self.state.pool.query(sql, &all).await
     }
 
-    /// What is known without a key.
+    /// What is known without a key; to a user, only once the database has taken his for this index.
     ///
     /// # Errors
-    /// 404, or the database is not there.
+    /// 404 or, for a user, 403; or the database is not there.
     pub async fn info(&self) -> Result<Info, ApiError> {
-        let rows = self.state.pool.query(INFO, &[&self.call.index]).await.map_err(ApiError::from_sql(&self.call))?;
+        let rows = match self.call.by_user {
+            true => self.rows(INFO_FOR_USER, &[&self.call.index]).await?,
+            false => {
+                let rows = self.state.pool.query(INFO, &[&self.call.index]).await;
+                rows.map_err(ApiError::from_sql(&self.call))?
+            }
+        };
         let row = rows.first().ok_or_else(|| self.call.explain_state("42704", ""))?;
         let schema: Option<&str> = row.get(2);
         Ok(Info {
@@ -131,10 +141,12 @@ impl<'a> Target<'a> {
         })
     }
 
-    /// A 400 for a bad value, unless there is no such index: 404 comes first.
+    /// A 400 for a bad value, unless there is no such index (404), or none that this user may know of (403): that
+    /// comes first.
     pub async fn refuse(&self, error: ApiError) -> Failure {
         match self.info().await {
-            Err(missing) if missing.status == axum::http::StatusCode::NOT_FOUND => missing.into(),
+            Err(missing) if missing.status == StatusCode::NOT_FOUND => missing.into(),
+            Err(denied) if self.call.by_user && denied.status == StatusCode::FORBIDDEN => denied.into(),
             _ => error.into(),
         }
     }

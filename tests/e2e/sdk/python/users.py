@@ -91,7 +91,7 @@ def users_of(name, key=None, kms_name=None):
         stranger = handle(token, "another")
         may_not_read(stranger, 403, DENIED)
         may_not_write(stranger, 403, DENIED)
-        refused(404, "", handle(token, "nowhere").get, ["a"])
+        refused(403, DENIED, handle(token, "nowhere").get, ["a"])  # as if it were there
     another.delete_index()
 
     # Revoked: the next request fails; the others' tokens still open.
@@ -107,7 +107,7 @@ def users_of(name, key=None, kms_name=None):
     # The index dies with its users; a new one of the same name knows none of them.
     last = token_of(index.create_user(["read", "write"]))
     index.delete_index()
-    refused(404, "", handle(last, name).get, ["a"])
+    refused(403, DENIED, handle(last, name).get, ["a"])
     again = root.create_index(name, index_key=key, kms_name=kms_name, dimension=2)
     again.upsert(ROW)
     assert again.list_users() == []

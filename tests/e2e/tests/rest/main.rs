@@ -5,4 +5,5 @@ mod made;
 mod precedence;
 mod recorded;
 mod same;
+mod strangers;
 mod wire;

@@ -15,14 +15,23 @@ enum Fault {
     ApiKey,
     Route,
     Body,
+    Stranger,
     Index,
     Value,
     IndexKey,
     Permission,
 }
 
-const FAULTS: [Fault; 7] =
-    [Fault::ApiKey, Fault::Route, Fault::Body, Fault::Index, Fault::Value, Fault::IndexKey, Fault::Permission];
+const FAULTS: [Fault; 8] = [
+    Fault::ApiKey,
+    Fault::Route,
+    Fault::Body,
+    Fault::Stranger,
+    Fault::Index,
+    Fault::Value,
+    Fault::IndexKey,
+    Fault::Permission,
+];
 
 /// The statuses of the table, in its order.
 fn table() -> Vec<u16> {
@@ -39,27 +48,33 @@ struct Server {
     key: String,
     /// May write and not read.
     writer: String,
+    /// May do everything with another index.
+    stranger: String,
 }
 
 impl Server {
     fn start(cluster: &Cluster) -> Self {
         let sidecar = Sidecar::start(cluster, "precedence", &[]);
-        let mut server = Self { sidecar, key: "a1".repeat(32), writer: String::new() };
-        server.post(
-            ROOT_KEY,
-            "/v1/indexes/create",
-            json!({"index_name": "a", "index_key": server.key, "dimension": 2}),
-        );
+        let mut server = Self { sidecar, key: "a1".repeat(32), writer: String::new(), stranger: String::new() };
+        for name in ["a", "other"] {
+            let index = json!({"index_name": name, "index_key": server.key, "dimension": 2});
+            server.post(ROOT_KEY, "/v1/indexes/create", index);
+        }
         let items = json!([{"id": "1", "vector": [1, 0]}]);
         server.post(
             ROOT_KEY,
             "/v1/vectors/upsert",
             json!({"index_name": "a", "index_key": server.key, "items": items}),
         );
-        let user = json!({"permissions": ["write"], "index_key": server.key});
-        let answer = server.post(ROOT_KEY, "/v1/indexes/a/users", user);
-        server.writer = answer["api_key"].as_str().expect("a token").to_owned();
+        server.writer = server.user("a", json!(["write"]));
+        server.stranger = server.user("other", json!(["read", "write"]));
         server
+    }
+
+    fn user(&self, index: &str, permissions: Value) -> String {
+        let user = json!({"permissions": permissions, "index_key": self.key});
+        let answer = self.post(ROOT_KEY, &format!("/v1/indexes/{index}/users"), user);
+        answer["api_key"].as_str().expect("a token").to_owned()
     }
 
     fn post(&self, api_key: &str, path: &str, body: Value) -> Value {
@@ -82,14 +97,17 @@ impl Server {
     /// Asks with all of `faults`; nothing if no request has them all.
     fn with(&self, faults: &[Fault], wrong_dimension: bool) -> Option<(u16, Value)> {
         let has = |fault| faults.contains(&fault);
-        // A user's token is his index key, and whoever shows no API key, or the root key, is no user.
-        if has(Fault::Permission) && (has(Fault::IndexKey) || has(Fault::Route)) {
+        // A user's token is his index key, and whoever shows no API key, or the root key, is no user. A user of an index
+        // that is not there, and one who lacks a permission on an index that is not his, is a stranger.
+        let no_user = [Fault::IndexKey, Fault::Route, Fault::Index, Fault::Stranger];
+        if has(Fault::Permission) && no_user.into_iter().any(has) {
             return None;
         }
-        let by_user = has(Fault::Permission) || has(Fault::Route);
+        let by_user = has(Fault::Permission) || has(Fault::Route) || has(Fault::Stranger);
         let api_key = match (has(Fault::ApiKey), by_user) {
             (true, true) => Some("cdbk_1_not-a-token"),
             (true, false) => None,
+            (false, true) if has(Fault::Stranger) => Some(self.stranger.as_str()),
             (false, true) => Some(self.writer.as_str()),
             (false, false) => Some(ROOT_KEY),
         };
@@ -116,7 +134,7 @@ impl Server {
 #[test]
 fn the_first_fault_of_the_table_is_answered() {
     let table = table();
-    assert_eq!(table, [401, 403, 422, 404, 400, 401, 403], "the table of docs/COMPATIBILITY.md");
+    assert_eq!(table, [401, 403, 422, 403, 404, 400, 401, 403], "the table of docs/COMPATIBILITY.md");
     let cluster = Cluster::start("precedence", &[]);
     let server = Server::start(&cluster);
     assert_eq!(server.with(&[], false).expect("a good request").0, 200);
