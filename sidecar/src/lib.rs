@@ -19,3 +19,4 @@ pub mod sql;
 pub mod state;
 pub mod telemetry;
 pub mod tls;
+pub mod turn;

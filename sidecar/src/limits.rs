@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::error::ApiError;
 
-/// Limits of one request.
+/// Limits of one request, and of all at once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
     /// Bytes of a body.
@@ -13,8 +13,12 @@ pub struct Limits {
     pub batch_max: usize,
     /// Rows of one query.
     pub top_k_max: u32,
-    /// Requests at once, so that bodies and answers fit into memory.
+    /// Requests that are worked on at once, so that answers fit into memory.
     pub requests_max: u32,
+    /// Bytes of all long bodies at once, so that they fit into memory.
+    pub bodies_bytes_max: usize,
+    /// For a body to come.
+    pub body_time_max: Duration,
     /// From the request's head to its answer.
     pub request_time_max: Duration,
     /// The same for training.
@@ -28,6 +32,8 @@ impl Default for Limits {
             batch_max: 100_000,
             top_k_max: 10_000,
             requests_max: 256,
+            bodies_bytes_max: 1 << 30,
+            body_time_max: Duration::from_secs(30),
             request_time_max: Duration::from_secs(60),
             train_time_max: Duration::from_secs(3600),
         }

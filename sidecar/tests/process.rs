@@ -233,3 +233,46 @@ fn a_request_that_does_not_end_is_left_behind() {
         drop(running);
     }
 }
+
+/// More senders than `--max-requests`, each of whom holds the rest of his body back.
+#[test]
+fn slow_senders_keep_no_query_out() {
+    let server = Server::start(nowhere(), &["--max-requests", "2", "--body-timeout", "2"]);
+    let head = |length: usize| {
+        format!("POST /v1/vectors/query HTTP/1.1\r\nx-api-key: {ROOT}\r\nhost: x\r\ncontent-length: {length}\r\n\r\n")
+    };
+    let body = r#"{"index_name": "a", "query_vectors": [1, 0]}"#;
+    let begin = |text: &str| {
+        let mut socket = TcpStream::connect(server.address).unwrap();
+        socket.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+        socket.write_all((head(body.len()) + text).as_bytes()).unwrap();
+        socket
+    };
+    let answer = |socket: TcpStream| {
+        let mut line = String::new();
+        let mut lines = BufReader::new(socket);
+        lines.read_line(&mut line).unwrap();
+        let (mut rest, mut length) = (String::new(), 0);
+        while rest != "\r\n" {
+            rest.clear();
+            lines.read_line(&mut rest).unwrap();
+            length = rest.strip_prefix("content-length: ").map_or(length, |number| number.trim().parse().unwrap());
+        }
+        let mut body = vec![0; length];
+        lines.read_exact(&mut body).unwrap();
+        line + &String::from_utf8(body).unwrap()
+    };
+    let slow: Vec<TcpStream> = (0..20).map(|_| begin("{")).collect();
+    std::thread::sleep(Duration::from_millis(300)); // all of them are being read
+    for _ in 0..5 {
+        let said = answer(begin(body));
+        // As far as the database, which is not there.
+        assert!(said.starts_with("HTTP/1.1 503 ") && said.contains("The database is not available"), "{said}");
+    }
+    for socket in slow {
+        let said = answer(socket);
+        assert!(said.starts_with("HTTP/1.1 408 ") && said.contains("The body took longer than 2 seconds"), "{said}");
+    }
+    server.signal("-TERM");
+    assert_eq!(server.end().0, Some(0));
+}

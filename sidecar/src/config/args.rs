@@ -91,10 +91,17 @@ pub(super) struct ServeArgs {
     #[arg(long, env = "SEALVEC_MAX_TOP_K", default_value = "10000", help_heading = "Limits",
           value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     pub max_top_k: u32,
-    /// Requests at once; more get 503
+    /// Requests that are worked on at once; more get 503
     #[arg(long, env = "SEALVEC_MAX_REQUESTS", default_value = "256", help_heading = "Limits",
           value_parser = clap::value_parser!(u32).range(1..))]
     pub max_requests: u32,
+    /// Bytes of all bodies longer than 64 KiB at once; who brings more gets 503
+    #[arg(long, env = "SEALVEC_MAX_BODIES_BYTES", default_value = "1073741824", help_heading = "Limits")]
+    pub max_bodies_bytes: usize,
+    /// Seconds for a body to come, before 408
+    #[arg(long, env = "SEALVEC_BODY_TIMEOUT", default_value = "30", help_heading = "Limits",
+          value_parser = clap::value_parser!(u64).range(1..))]
+    pub body_timeout: u64,
     /// Seconds for a request
     #[arg(long, env = "SEALVEC_REQUEST_TIMEOUT", default_value = "60", help_heading = "Limits",
           value_parser = clap::value_parser!(u64).range(1..))]

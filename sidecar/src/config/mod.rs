@@ -171,6 +171,8 @@ fn settle(args: ServeArgs, env: &dyn Fn(&str) -> Option<String>, file: file::Fil
             batch_max: args.max_batch,
             top_k_max: args.max_top_k,
             requests_max: args.max_requests,
+            bodies_bytes_max: args.max_bodies_bytes,
+            body_time_max: Duration::from_secs(args.body_timeout),
             request_time_max: request_max,
             train_time_max: train_max,
         },

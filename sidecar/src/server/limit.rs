@@ -1,7 +1,6 @@
-//! Time, number and panics: what keeps one request from being everyone's trouble.
+//! Time, number and panics: what keeps one request from being everyone's trouble. Of bodies see [`crate::turn`].
 
 use std::any::Any;
-use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
@@ -9,11 +8,11 @@ use axum::extract::{MatchedPath, Request, State};
 use axum::http::StatusCode;
 use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
-use tokio::sync::Semaphore;
 use tower_http::catch_panic::CatchPanicLayer;
 
 use crate::error::ApiError;
 use crate::state::AppState;
+use crate::turn::Places;
 
 /// Training is the one route that may take long.
 const TRAIN: &str = "/v1/indexes/train";
@@ -22,7 +21,7 @@ const ALWAYS: [&str; 3] = ["/v1/health", "/ready", "/metrics"];
 
 #[derive(Clone)]
 struct Gate {
-    places: Arc<Semaphore>,
+    places: Places,
     time_max: Duration,
     train_time_max: Duration,
 }
@@ -30,23 +29,21 @@ struct Gate {
 /// Puts the limits of `state` around every route.
 pub(super) fn layer(routes: Router, state: &AppState) -> Router {
     let limits = state.limits;
-    let gate = Gate {
-        places: Arc::new(Semaphore::new(limits.requests_max as usize)),
-        time_max: limits.request_time_max,
-        train_time_max: limits.train_time_max,
-    };
+    let gate =
+        Gate { places: Places::new(&limits), time_max: limits.request_time_max, train_time_max: limits.train_time_max };
     routes.layer(CatchPanicLayer::custom(panicked)).layer(from_fn_with_state(gate, pass))
 }
 
 /// Dropping the route's future ends its statement too (see [`crate::db::Conn`]).
-async fn pass(State(gate): State<Gate>, request: Request, next: Next) -> Response {
+async fn pass(State(gate): State<Gate>, mut request: Request, next: Next) -> Response {
     let route = request.extensions().get::<MatchedPath>().map(MatchedPath::as_str).unwrap_or_default();
     let free = ALWAYS.contains(&route);
     let time_max = if route == TRAIN { gate.train_time_max } else { gate.time_max };
-    let place = gate.places.try_acquire();
-    if place.is_err() && !free {
-        return ApiError::unavailable("The server is busy").into_response();
-    }
+    let turn = match gate.places.enter(free) {
+        Ok(turn) => turn,
+        Err(busy) => return busy.into_response(),
+    };
+    request.extensions_mut().insert(turn.clone()); // this clone lasts until the answer
     match tokio::time::timeout(time_max, next.run(request)).await {
         Ok(response) => response,
         Err(_) => {
@@ -63,6 +60,7 @@ pub(super) fn panicked(_: Box<dyn Any + Send>) -> Response {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
     use std::time::Instant;
 
     use axum::body::{Body, to_bytes};
@@ -156,5 +154,83 @@ mod tests {
             (status, body.as_str()),
             (413, r#"{"status_code":413,"detail":"the body is longer than 10 bytes"}"#)
         );
+    }
+
+    /// A body of `bytes` at once, and then nothing more, without an end.
+    fn endless(bytes: usize) -> Body {
+        use futures_util::{StreamExt, stream};
+        let come = stream::iter([Ok::<_, std::io::Error>(vec![b'x'; bytes])]);
+        Body::from_stream(come.chain(stream::pending()))
+    }
+
+    /// Sends bodies that do not end, each as long as told, and waits until they are being read.
+    async fn trickle(service: &Router, bodies: &[usize]) -> tokio::task::JoinSet<(u16, String)> {
+        let mut clients = tokio::task::JoinSet::new();
+        for &bytes in bodies {
+            let service = service.clone();
+            clients.spawn(async move { send(&service, "POST", "/body", endless(bytes), None).await });
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        clients
+    }
+
+    #[tokio::test]
+    async fn slow_bodies_keep_nobody_out_and_have_their_time() {
+        let limits = Limits { requests_max: 2, body_time_max: Duration::from_millis(500), ..Limits::default() };
+        let service = service(limits);
+        let mut slow = trickle(&service, &[1; 8]).await;
+        for _ in 0..3 {
+            let (status, body) = send(&service, "POST", "/body", Body::from("a query"), None).await;
+            assert_eq!((status, body.as_str()), (200, "7"));
+            assert_eq!(ask(&service, "/slow").await.0, 200);
+        }
+        while let Some(ended) = slow.join_next().await {
+            let (status, body) = ended.unwrap();
+            assert_eq!(
+                (status, body.as_str()),
+                (408, r#"{"status_code":408,"detail":"The body took longer than 0 seconds"}"#)
+            );
+        }
+    }
+
+    #[tokio::test]
+    async fn a_request_has_a_place_again_once_its_body_is_there() {
+        let service = service(Limits { requests_max: 1, ..Limits::default() });
+        let (tell, told) = tokio::sync::oneshot::channel::<()>();
+        let end = futures_util::stream::once(async move {
+            told.await.unwrap();
+            Ok::<_, std::io::Error>("the end")
+        });
+        let (late, busy) = tokio::join!(send(&service, "POST", "/body", Body::from_stream(end), None), async {
+            let working = ask(&service, "/slow"); // has the only place while the body ends
+            let ends = async {
+                tokio::time::sleep(Duration::from_millis(50)).await;
+                tell.send(()).unwrap();
+            };
+            tokio::join!(working, ends).0
+        });
+        assert_eq!((late.0, busy.0), (503, 200), "{}", late.1);
+    }
+
+    /// Whoever holds what he may of the room keeps out other long bodies, and no short one.
+    #[tokio::test]
+    async fn long_bodies_share_the_room() {
+        const KIB: usize = 1 << 10;
+        let limits = Limits {
+            requests_max: 4,
+            body_bytes_max: 512 * KIB,
+            bodies_bytes_max: 1024 * KIB,
+            body_time_max: Duration::from_millis(500),
+            ..Limits::default()
+        };
+        let service = service(limits);
+        let post = async |bytes: usize| send(&service, "POST", "/body", Body::from(vec![b'x'; bytes]), None).await.0;
+        assert_eq!(post(512 * KIB).await, 200);
+        let mut slow = trickle(&service, &[511 * KIB, 511 * KIB]).await;
+        assert_eq!((post(300 * KIB).await, post(64 * KIB).await, post(100).await), (503, 200, 200));
+        while let Some(ended) = slow.join_next().await {
+            assert_eq!(ended.unwrap().0, 408);
+        }
+        assert_eq!(post(512 * KIB).await, 200);
     }
 }
