@@ -60,7 +60,7 @@ impl Lists {
         let sample = Random::new(b"half").sample(n, n / 2);
         let points: Vec<f32> = sample.iter().flat_map(|&i| &rows[i * DIMS..][..DIMS]).copied().collect();
         let lists: Vec<u32> = sample.iter().map(|&i| nearest[i].0).collect();
-        let sample = Sample { points: &points, lists: &lists, population: n };
+        let sample = Sample { points: &points, lists: &lists, population: n, queries: 1024 };
         let calibration = calibrate(metric, &sample, &centroids, &stats, pool, &mut || Ok(())).unwrap();
         Self { metric, rows, centroids, members, stats, calibration }
     }
@@ -114,7 +114,7 @@ fn a_target_recall_is_met() {
 fn degenerate_samples_calibrate_to_something_usable() {
     let calibration = |points: &[f32], lists: &[u32], centroids: &[f32]| {
         let stats = vec![ListStats::default(); centroids.len() / 2];
-        let sample = Sample { points, lists, population: lists.len() };
+        let sample = Sample { points, lists, population: lists.len(), queries: 1024 };
         calibrate(Metric::L2, &sample, centroids, &stats, None, &mut || Ok(())).unwrap()
     };
     assert_eq!(calibration(&[], &[], &[0.0, 0.0]), Calibration::everything());

@@ -41,6 +41,11 @@ pub enum For {
 }
 
 impl For {
+    /// For lists that `rows` rows have grown to need. A small index is measured coarsely enough as it is, and costs little.
+    pub fn growth(rows: u64) -> Self {
+        if rows < 5 * L0_ROWS { For::Good } else { For::AWhile }
+    }
+
     /// Sample rows for each list: more buys no recall (`spec/prototype.md`), fewer make its calibration coarse.
     fn sample_rows(self) -> usize {
         match self {
@@ -48,10 +53,24 @@ impl For {
             For::AWhile => 48,
         }
     }
+
+    /// Rounds of k-means.
+    fn iterations(self) -> usize {
+        match self {
+            For::Good => 10,
+            For::AWhile => 6,
+        }
+    }
+
+    /// Rows that ask, when the probe rule is calibrated.
+    fn queries(self) -> usize {
+        match self {
+            For::Good => 1024,
+            For::AWhile => 512,
+        }
+    }
 }
 
-/// On real embeddings ten rounds find the same share at the same cost.
-const ITERATIONS: usize = 6;
 /// Rows that are opened and assigned at a time.
 const BATCH_ROWS: usize = 4096;
 
@@ -132,9 +151,9 @@ pub fn cluster_all<S: PageStore>(
         return update_meta(store, |meta| meta.merged_upto = upto);
     }
     let count = count.min(sample.len() / dims);
-    let mut centroids = cluster_sample(&identity, &sample, count, work)?;
+    let mut centroids = cluster_sample(&identity, &sample, count, lists_for.iterations(), work)?;
     round_centroids(&mut centroids);
-    let (stats, calibration) = measure(&identity, &sample, &centroids, live.len(), work)?;
+    let (stats, calibration) = measure(&identity, &sample, &centroids, live.len(), lists_for.queries(), work)?;
     let mean = mean_of(&sample, dims);
     let mut kept = Kept::new(dims, work.memory_bytes / 2, sampled, sample, live.len());
     let seed = match &old {
@@ -232,13 +251,14 @@ fn sample<S: PageStore>(
     Ok((slots, sample))
 }
 
-fn cluster_sample(identity: &Identity, sample: &[f32], count: usize, work: &mut Work<'_>) -> Result<Vec<f32>> {
-    let options = KmeansOptions {
-        iterations: ITERATIONS,
-        seed: 1,
-        spherical: identity.metric == Metric::Cosine,
-        pool: work.pool,
-    };
+fn cluster_sample(
+    identity: &Identity,
+    sample: &[f32],
+    count: usize,
+    iterations: usize,
+    work: &mut Work<'_>,
+) -> Result<Vec<f32>> {
+    let options = KmeansOptions { iterations, seed: 1, spherical: identity.metric == Metric::Cosine, pool: work.pool };
     let total = sample.len() as u64;
     let tick = &mut work.tick;
     kmeans(sample, identity.dims as usize, count, &options, &mut || tick(Phase::Clustering, total, total))
@@ -250,6 +270,7 @@ fn measure(
     sample: &[f32],
     centroids: &[f32],
     population: usize,
+    queries: usize,
     work: &mut Work<'_>,
 ) -> Result<(Vec<ListStats>, Calibration)> {
     let dims = identity.dims as usize;
@@ -269,7 +290,7 @@ fn measure(
         .map(|(rows, centroid)| ListStats::new(rows, centroid))
         .collect();
     drop(rows_of);
-    let sample = Sample { points: sample, lists: &lists, population };
+    let sample = Sample { points: sample, lists: &lists, population, queries };
     let calibration = calibrate(identity.metric, &sample, centroids, &stats, work.pool, &mut tick)?;
     Ok((stats, calibration))
 }

@@ -29,10 +29,6 @@ pub const ANCHOR_ROWS: usize = 10;
 /// Recall targets whose z is measured and stored.
 pub const TARGETS: [f32; 6] = [0.80, 0.90, 0.95, 0.98, 0.99, 0.999];
 
-/// Queries drawn for a calibration, for each list and at most: the recall that 1,024 promise is off by half a point.
-const QUERIES_PER_LIST: usize = 2;
-const QUERIES_MIN: usize = 256;
-const QUERIES_MAX: usize = 1024;
 /// Of what a target leaves out this share is really allowed: pays for error bounds that fail and for sampling noise.
 const ALLOWED: f32 = 0.8;
 
@@ -300,9 +296,11 @@ pub struct Sample<'a> {
     pub lists: &'a [u32],
     /// Rows in the index the sample was drawn from.
     pub population: usize,
+    /// Rows to draw as queries: the recall that 1,024 of them promise is off by half a point at most.
+    pub queries: usize,
 }
 
-/// Measures what z each recall target needs: up to 1,024 rows of the sample as queries, their own row excluded, and
+/// Measures what z each recall target needs: rows of the sample as queries, their own row excluded, and
 /// their exact nearest neighbours in the sample, as many as ten of the whole index come to. `tick` is called on the
 /// calling thread at least every 100 ms or so.
 pub fn calibrate(
@@ -324,8 +322,7 @@ pub fn calibrate(
         Metric::L2 | Metric::Cosine => l2_squared(a, b),
         Metric::InnerProduct => -dot(a, b),
     };
-    let queries = (stats.len() * QUERIES_PER_LIST).clamp(QUERIES_MIN, QUERIES_MAX);
-    let queries = Random::new(b"calibrate").sample(n, queries);
+    let queries = Random::new(b"calibrate").sample(n, sample.queries);
     let density = n as f64 / sample.population.max(n) as f64;
     let k = ((ANCHOR_ROWS as f64 * density).round() as usize).max(1);
     let neighbours = neighbours(metric, sample.points, dims, &queries, k, pool, tick)?;
