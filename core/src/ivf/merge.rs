@@ -93,7 +93,13 @@ pub fn merge<S: PageStore>(
     }
     if effort == Effort::All && meta.lists == 0 && cluster::wants_lists(&meta.identity, meta.l0_rows) {
         recover(store)?;
-        let meta = cluster_all(store, cache, keys, meta.merged_upto, For::AWhile, work)?;
+        let meta = cluster_all(store, cache, keys, meta.merged_upto, For::Good, work)?;
+        merged.clustered = u64::from(meta.lists);
+    } else if is_worn(&meta) {
+        // The probe rule was measured on rows of which many are gone: what is left lies wider apart.
+        recover(store)?;
+        let lists_for = For::growth(meta.l0_rows + meta.list_rows);
+        let meta = cluster_all(store, cache, keys, meta.merged_upto, lists_for, work)?;
         merged.clustered = u64::from(meta.lists);
     }
     Ok(merged)
@@ -104,15 +110,20 @@ pub fn will_cluster<S: PageStore>(store: &S) -> Result<bool> {
     let meta = read_meta(store)?;
     // Others insert meanwhile.
     let rows = meta.l0_rows + slots::end(store)?.saturating_sub(meta.merged_upto) + TAIL_BATCH as u64;
-    Ok(rows >= L0_ROWS && wants_clustering(&meta, rows) && crate::store::Maintenance::take(store, false)?.is_some())
+    let due = is_worn(&meta) || rows >= L0_ROWS && wants_clustering(&meta, rows);
+    Ok(due && crate::store::Maintenance::take(store, false)?.is_some())
 }
 
 /// Whether rows have grown by half since lists were made, with `l0_rows` in L0, or too many rows of lists are dead.
 fn wants_clustering(meta: &Meta, l0_rows: u64) -> bool {
     let rows = l0_rows + meta.list_rows;
-    let grown = rows >= meta.clustered_rows * 3 / 2 && meta.identity.lists == 0;
-    let worn = meta.dead_rows * 5 > meta.list_rows;
-    meta.lists == 0 || rows < RECLUSTER_BELOW && (grown || worn)
+    let grown = rows >= meta.clustered_rows * 3 / 2 && rows < RECLUSTER_BELOW && meta.identity.lists == 0;
+    meta.lists == 0 || grown || is_worn(meta)
+}
+
+/// Whether a fifth of the rows of lists are dead, and few enough rows there.
+fn is_worn(meta: &Meta) -> bool {
+    meta.lists > 0 && meta.dead_rows * 5 > meta.list_rows && meta.l0_rows + meta.list_rows < RECLUSTER_BELOW
 }
 
 /// Clusters every row from scratch, waiting for the maintenance lock.
@@ -216,7 +227,8 @@ fn l0_to_lists<S: PageStore>(
     let directory = match directory {
         Some(directory) if !wants_clustering(&meta, meta.l0_rows) => directory,
         _ => {
-            let meta = cluster_all(store, cache, keys, meta.merged_upto, For::AWhile, work)?;
+            let lists_for = For::growth(meta.l0_rows + meta.list_rows);
+            let meta = cluster_all(store, cache, keys, meta.merged_upto, lists_for, work)?;
             merged.clustered = u64::from(meta.lists);
             return Ok(meta);
         }

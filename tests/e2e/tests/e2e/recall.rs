@@ -182,6 +182,8 @@ fn filters_give_full_answers_with_recall() {
         )
         .expect("filters are JSON");
     assert_eq!(filters.len(), 14);
+    // The transaction that built the index had made a second version of each row: now the first ones go.
+    run(&mut client, "VACUUM docs");
     let (queries, answers) = (data::queries(), data::filter_answers());
     let mut poor = Vec::new();
     for plan in ["", "SET enable_seqscan = off"] {
