@@ -40,16 +40,28 @@ pub fn hold_table(uuid: Uuid) -> bool {
 
 /// Whether the table has triggers, foreign keys' included, or had them since it was last vacuumed.
 pub fn has_triggers(uuid: Uuid) -> bool {
-    let Some(table) = table_oid(uuid) else { return false };
-    // SAFETY: a look-up by OID; the form lies in the tuple until it is released.
+    class(uuid).is_some_and(|class| class.relhastriggers)
+}
+
+/// Whether a statement on the table runs nothing of its owner's: no trigger, no CHECK, no policy, no rule.
+pub fn is_plain(uuid: Uuid) -> bool {
+    class(uuid).is_some_and(|class| {
+        !class.relhastriggers && class.relchecks == 0 && !class.relrowsecurity && !class.relhasrules
+    })
+}
+
+/// What pg_class says of the table.
+fn class(uuid: Uuid) -> Option<pg_sys::FormData_pg_class> {
+    let table = table_oid(uuid)?;
+    // SAFETY: a look-up by OID; the form lies in the tuple until it is released, and is copied.
     unsafe {
         let tuple = pg_sys::SearchSysCache1(pg_sys::SysCacheIdentifier::RELOID as i32, table.into());
         if tuple.is_null() {
-            return false;
+            return None;
         }
-        let has = (*pg_sys::GETSTRUCT(tuple).cast::<pg_sys::FormData_pg_class>()).relhastriggers;
+        let class = *pg_sys::GETSTRUCT(tuple).cast::<pg_sys::FormData_pg_class>();
         pg_sys::ReleaseSysCache(tuple);
-        has
+        Some(class)
     }
 }
 

@@ -261,7 +261,7 @@ fn write_part(
         let (stored, _) = spi.execute(collection.uuid, Statement::Upsert, sql, parameters, false)?;
         Ok(stored.rows().map(|row| row.tid(1)).collect())
     };
-    match names::index_oid(collection.uuid).filter(|_| !names::has_triggers(collection.uuid)) {
+    match names::index_oid(collection.uuid).filter(|_| names::is_plain(collection.uuid)) {
         Some(index) => together(index, execute),
         None => execute().map(|_: HashSet<Tid>| ()),
     }

@@ -1,6 +1,6 @@
 //! Rows that one statement of ours inserts into one index: taken together, they cost a few records of WAL, and one merge.
 //!
-//! Only for a statement whose rows nobody asks the index for before it is over: no trigger runs in it.
+//! Only for a statement in which nothing of a user's runs, which might ask the index for these rows, or bring it others.
 
 use std::cell::RefCell;
 use std::collections::HashSet;
@@ -17,6 +17,11 @@ use super::{index_error, shape, unopened, work};
 use crate::error::SqlError;
 use crate::storage::RelationStore;
 
+unsafe extern "C-unwind" {
+    /// storage/predicate.h, which pgrx does not bind: an ERROR if a serializable transaction has read what changes now.
+    fn CheckForSerializableConflictIn(relation: pg_sys::Relation, tid: pg_sys::ItemPointer, block: pg_sys::BlockNumber);
+}
+
 /// What `aminsert` was given for the index.
 struct Taken {
     index: pg_sys::Oid,
@@ -27,12 +32,22 @@ thread_local! {
     static TAKEN: RefCell<Option<Taken>> = const { RefCell::new(None) };
 }
 
-/// Ends the taking, whatever happens.
-struct End;
+/// Ends the taking, whatever happens; a statement around this one takes again.
+struct Taking(Option<Taken>);
 
-impl Drop for End {
+impl Taking {
+    fn begin(index: pg_sys::Oid) -> Self {
+        Self(TAKEN.replace(Some(Taken { index, rows: Vec::new() })))
+    }
+
+    fn end(self) -> Taken {
+        TAKEN.take().expect("whoever begins inside ends inside")
+    }
+}
+
+impl Drop for Taking {
     fn drop(&mut self) {
-        TAKEN.set(None);
+        TAKEN.set(self.0.take());
     }
 }
 
@@ -51,11 +66,9 @@ pub fn together(
     index: pg_sys::Oid,
     statement: impl FnOnce() -> Result<HashSet<Tid>, SqlError>,
 ) -> Result<(), SqlError> {
-    let end = End;
-    TAKEN.set(Some(Taken { index, rows: Vec::new() }));
+    let taking = Taking::begin(index);
     let stored = statement()?;
-    let taken = TAKEN.take().expect("nobody else ends it");
-    drop(end);
+    let taken = taking.end();
     let rows = taken.rows.iter().filter(|(tid, _)| stored.contains(tid));
     let rows: Vec<(Tid, &[f32])> = rows.map(|(tid, row)| (*tid, row.as_slice())).collect();
     if rows.is_empty() { Ok(()) } else { insert(index, &rows) }
@@ -74,6 +87,14 @@ fn insert(index: pg_sys::Oid, rows: &[(Tid, &[f32])]) -> Result<(), SqlError> {
     session.open(&store, &meta)?;
     let (cache, mut keys) = session.keyed();
     let tail = insert_many(&store, cache, keys.index, rows).map_err(index_error)?;
+    // Postgres has asked before it called `aminsert`, and a serializable reader may have come since then: one who came
+    // before this moment is found here, one who comes later finds the rows.
+    // SAFETY: the index is open; an ERROR becomes a panic before it meets a frame of ours.
+    unsafe {
+        pg_sys::ffi::pg_guard_ffi_boundary(|| {
+            CheckForSerializableConflictIn(index.relation(), std::ptr::null_mut(), pg_sys::InvalidBlockNumber);
+        });
+    }
     if tail >= sealvec_core::ivf::TAIL_ROWS {
         let heavy = will_cluster(&store).map_err(index_error)?;
         work::on_the_way(heavy, |work| merge(&store, cache, &mut keys, Effort::Step, work)).map_err(index_error)?;
