@@ -54,6 +54,10 @@ CREATE FUNCTION sealvec.vectors(real[]) RETURNS sealvec.vectors
     AS 'MODULE_PATHNAME', 'sealvec_vectors_of_array_wrapper' LANGUAGE c STABLE STRICT PARALLEL RESTRICTED;
 CREATE FUNCTION sealvec.vectors(double precision[]) RETURNS sealvec.vectors
     AS 'MODULE_PATHNAME', 'sealvec_vectors_of_array_wrapper' LANGUAGE c STABLE STRICT PARALLEL RESTRICTED;
+CREATE FUNCTION sealvec.vectors(smallint[]) RETURNS sealvec.vectors
+    AS 'MODULE_PATHNAME', 'sealvec_vectors_of_array_wrapper' LANGUAGE c STABLE STRICT PARALLEL RESTRICTED;
+CREATE FUNCTION sealvec.vectors(bigint[]) RETURNS sealvec.vectors
+    AS 'MODULE_PATHNAME', 'sealvec_vectors_of_array_wrapper' LANGUAGE c STABLE STRICT PARALLEL RESTRICTED;
 CREATE FUNCTION sealvec.vectors(integer[]) RETURNS sealvec.vectors
     AS 'MODULE_PATHNAME', 'sealvec_vectors_of_array_wrapper' LANGUAGE c STABLE STRICT PARALLEL RESTRICTED;
 CREATE FUNCTION sealvec.vectors(numeric[]) RETURNS sealvec.vectors
@@ -63,6 +67,8 @@ CREATE FUNCTION sealvec.vectors(text) RETURNS sealvec.vectors
 
 CREATE CAST (real[] AS sealvec.vectors) WITH FUNCTION sealvec.vectors(real[]) AS IMPLICIT;
 CREATE CAST (double precision[] AS sealvec.vectors) WITH FUNCTION sealvec.vectors(double precision[]) AS IMPLICIT;
+CREATE CAST (smallint[] AS sealvec.vectors) WITH FUNCTION sealvec.vectors(smallint[]) AS IMPLICIT;
+CREATE CAST (bigint[] AS sealvec.vectors) WITH FUNCTION sealvec.vectors(bigint[]) AS IMPLICIT;
 CREATE CAST (integer[] AS sealvec.vectors) WITH FUNCTION sealvec.vectors(integer[]) AS IMPLICIT;
 CREATE CAST (numeric[] AS sealvec.vectors) WITH FUNCTION sealvec.vectors(numeric[]) AS IMPLICIT;
 CREATE CAST (text AS sealvec.vectors) WITH FUNCTION sealvec.vectors(text) AS IMPLICIT;

@@ -87,7 +87,7 @@ impl From<Error> for SqlError {
             }
             // ---- keys -----------------------------------------------------------------------
             Error::KeyLength(_) => Self::new(ERRCODE_INVALID_PARAMETER_VALUE, message)
-                .hint("Pass the 32 raw bytes of the key as a bound bytea parameter."),
+                .hint("Bind the 32 raw bytes as sealvec.kek, or leave the parameter's type open: a bytea may stand in logs. 64 hex digits are another text: decode them first."),
             // As a wrong password: what was shown does not open, and no more is said.
             Error::WrongKey => Self::new(ERRCODE_INVALID_PASSWORD, message),
             Error::UnknownDekVersion(_) => Self::new(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE, message)

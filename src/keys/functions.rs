@@ -378,7 +378,7 @@ fn old_kek(ring: &Ring, kek: Option<&[u8]>) -> Result<Option<Kek>, SqlError> {
         (true, None) => {
             Err(SqlError::new(ERRCODE_NULL_VALUE_NOT_ALLOWED, format!("key ring \"{name}\" needs its key"))
                 .detail("Its key is held by the client.")
-                .hint("Pass the 32 bytes as a bound parameter."))
+                .hint("Bind the 32 bytes as sealvec.kek."))
         }
         (false, None) => Ok(None),
         (false, Some(_)) => Err(SqlError::new(
@@ -402,7 +402,7 @@ fn with_source<R>(kek: Option<&Kek>, provider: &str, make: impl FnOnce(KekSource
     match (provider, kek) {
         ("client", Some(kek)) => Ok(make(KekSource::Client(kek))),
         ("client", None) => Err(SqlError::new(ERRCODE_NULL_VALUE_NOT_ALLOWED, "a client-held key ring needs its key")
-            .hint("Pass the 32 bytes that only the client keeps as a bound bytea parameter.")),
+            .hint("Bind the 32 bytes that only the client keeps as sealvec.kek.")),
         (_, None) => provider::with(provider, |provider| make(KekSource::Provider(provider))),
         (_, Some(_)) => Err(SqlError::new(
             ERRCODE_INVALID_PARAMETER_VALUE,

@@ -10,8 +10,8 @@ use crate::state::AppState;
 /// Texts that are embedded before it is seen whether anyone still waits: about a second on one thread.
 const PIECE: usize = 64;
 
-const NO_DIRECTORY: &str = "no directory of models is configured; put the model's files into one and name it in \
-    SEALVEC_MODEL_DIR";
+const NO_MODELS: &str = "this program was built without them; cargo build --release --package sealvec-sidecar makes \
+    one with them";
 
 fn unavailable(label: &str, reason: &str) -> ApiError {
     ApiError {
@@ -25,7 +25,7 @@ fn unavailable(label: &str, reason: &str) -> ApiError {
 /// # Errors
 /// 400 for no model of ours, 503 if there is none at all.
 pub fn find(state: &AppState, label: &str, name: &str) -> Result<Model, ApiError> {
-    let embedder = state.embedder.as_ref().ok_or_else(|| unavailable(label, NO_DIRECTORY))?;
+    let embedder = state.embedder.as_ref().ok_or_else(|| unavailable(label, NO_MODELS))?;
     embedder.find(name).cloned().ok_or_else(|| {
         let known: Vec<&str> = embedder.models().iter().map(|model| model.name.as_str()).collect();
         ApiError::bad_request(format!("{name} is not a supported model; supported: {}", known.join(", ")))
@@ -38,7 +38,7 @@ pub fn find(state: &AppState, label: &str, name: &str) -> Result<Model, ApiError
 /// # Errors
 /// 503 with `Retry-After` if the model's files are not there.
 pub async fn embed(state: &AppState, label: &str, model: &str, texts: Vec<String>) -> Result<Vec<u8>, ApiError> {
-    let embedder = state.embedder.as_ref().ok_or_else(|| unavailable(label, NO_DIRECTORY))?;
+    let embedder = state.embedder.as_ref().ok_or_else(|| unavailable(label, NO_MODELS))?;
     let texts: Arc<[String]> = texts.into();
     let mut vectors = Vec::new();
     for start in (0..texts.len()).step_by(PIECE) {

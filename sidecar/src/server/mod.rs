@@ -65,10 +65,15 @@ pub fn metrics(state: AppState, metrics: Metrics) -> Router<AppState> {
     Router::new().route("/metrics", get(render))
 }
 
-/// Whether the database answers: for a load balancer. `/v1/health` says only that this process lives.
+/// Whether the database answers and has the extension: for a load balancer. `/v1/health` says only that this process
+/// lives.
 async fn ready(axum::extract::State(state): axum::extract::State<AppState>) -> Result<&'static str, ApiError> {
-    let row = state.pool.query_one("SELECT 1", &[]).await;
-    row.map(|_| "ready\n").map_err(|_| ApiError::unavailable("The database is not available"))
+    let row = state.pool.query_one("SELECT pg_catalog.to_regclass('sealvec.collections') IS NOT NULL", &[]).await;
+    match row.map(|row| row.get(0)) {
+        Ok(true) => Ok("ready\n"),
+        Ok(false) => Err(ApiError::unavailable("The database has no sealvec extension")),
+        Err(_) => Err(ApiError::unavailable("The database is not available")),
+    }
 }
 
 fn cors(origins: &[String]) -> Option<CorsLayer> {

@@ -76,8 +76,9 @@ fn three_ways_in_are_as_the_readme_shows_them() {
         let mut lines: Vec<&str> = block_of_python.lines().filter(|line| !line.starts_with('#')).collect();
         (lines.pop().expect("a line"), lines.join("\n"))
     };
-    let script = format!("import sys\nroot_key, index_key = sys.argv[1:]\n{}\nprint({last})\n", here(&before));
-    let said = must(Command::new(python).args(["-c", &script, ROOT_KEY, &key]));
+    let script = format!("{}\nprint({last})\n", here(&before));
+    let mut python = Command::new(python);
+    let said = must(python.args(["-c", &script]).env("SEALVEC_ROOT_KEY", ROOT_KEY).env("INDEX_KEY", &key));
     assert_eq!(cut(said.trim_end()), cut(&shown(&block_of_python)));
 
     let sql = block("sql");
