@@ -4,7 +4,7 @@ use pgrx::pg_sys;
 use pgrx::prelude::*;
 use sealvec_core::ivf::insert::{Row, insert};
 use sealvec_core::ivf::merge::{Effort, merge, will_cluster};
-use sealvec_core::ivf::{self, TAIL_ROWS, Unopened};
+use sealvec_core::ivf::{self, Cache, Keys, TAIL_ROWS, Unopened};
 use zeroize::Zeroizing;
 
 use super::row::{self, SealedValue};
@@ -123,9 +123,19 @@ fn insert_row(
         false => insert(store, cache, Row::Plain { tid, values: vector, keys: keys.index }).map(Some),
     })?;
     let Some(inserted) = inserted.map_err(index_error)? else { return Ok(Unopened::default()) };
-    if inserted.tail >= TAIL_ROWS {
+    merge_tail(store, cache, &mut keys, inserted.tail)
+}
+
+/// An inserter's share of the merge, if a tail of so many slots is due for one; rows that it could not open.
+pub fn merge_tail(
+    store: &RelationStore,
+    cache: &mut Cache,
+    keys: &mut Keys<'_>,
+    tail: u64,
+) -> Result<Unopened, SqlError> {
+    if tail >= TAIL_ROWS {
         let heavy = will_cluster(store).map_err(index_error)?;
-        work::on_the_way(heavy, |work| merge(store, cache, &mut keys, Effort::Step, work)).map_err(index_error)?;
+        work::on_the_way(heavy, |work| merge(store, cache, keys, Effort::Step, work)).map_err(index_error)?;
     }
     Ok(cache.take_unopened())
 }

@@ -8,12 +8,12 @@ use std::collections::HashSet;
 use pgrx::pg_sys;
 use sealvec_core::format::Tid;
 use sealvec_core::ivf::insert::insert_many;
-use sealvec_core::ivf::merge::{Effort, merge, will_cluster};
 use zeroize::Zeroizing;
 
+use super::insert::merge_tail;
 use super::open::Writable;
 use super::session::session;
-use super::{index_error, shape, unopened, work};
+use super::{index_error, shape, unopened};
 use crate::error::SqlError;
 use crate::storage::RelationStore;
 
@@ -95,11 +95,7 @@ fn insert(index: pg_sys::Oid, rows: &[(Tid, &[f32])]) -> Result<(), SqlError> {
             CheckForSerializableConflictIn(index.relation(), std::ptr::null_mut(), pg_sys::InvalidBlockNumber);
         });
     }
-    if tail >= sealvec_core::ivf::TAIL_ROWS {
-        let heavy = will_cluster(&store).map_err(index_error)?;
-        work::on_the_way(heavy, |work| merge(&store, cache, &mut keys, Effort::Step, work)).map_err(index_error)?;
-    }
-    let unopened = cache.take_unopened();
+    let unopened = merge_tail(&store, cache, &mut keys, tail)?;
     // SAFETY: as above.
     unsafe { unopened::warn(index.relation(), &unopened) };
     Ok(())
