@@ -18,5 +18,6 @@ pub mod math;
 pub mod metric;
 pub mod store;
 pub mod text;
+pub mod wipe;
 
 pub use error::{Error, Result};

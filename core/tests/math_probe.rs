@@ -51,10 +51,7 @@ impl Lists {
         let stats: Vec<ListStats> = members
             .iter()
             .zip(centroids.chunks_exact(DIMS))
-            .map(|(members, centroid)| {
-                let rows: Vec<f32> = members.iter().flat_map(|&i| &rows[i * DIMS..][..DIMS]).copied().collect();
-                ListStats::new(&rows, centroid)
-            })
+            .map(|(members, centroid)| ListStats::new(members.iter().map(|&i| &rows[i * DIMS..][..DIMS]), centroid))
             .collect();
         // Half the rows, as a large index samples.
         let sample = Random::new(b"half").sample(n, n / 2);

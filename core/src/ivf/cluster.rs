@@ -9,6 +9,7 @@ use zeroize::Zeroizing;
 use super::{
     Cache, Keys, L0_ROWS, LIST_ROWS, Phase, Work,
     directory::{self, Directory},
+    kept::Kept,
     lists::{self, Appender, Positions},
     records::{self, Opened},
     rows::Rows,
@@ -20,7 +21,7 @@ use crate::{
         directory::{DirectoryEntry, DirectoryStream, round_centroids},
         list::{BLOCK_ROWS, CHUNK_PREFIX, ChunkLayout, MapEntry, NEVER},
         meta::{Identity, Meta},
-        slot::SlotState,
+        slot::{SlotEntry, SlotState},
     },
     math::{
         Assigner, KmeansOptions, encode_block, kmeans,
@@ -36,7 +37,7 @@ use crate::{
 pub enum For {
     /// To stay: somebody asked for them.
     Good,
-    /// Until rows have grown by half again.
+    /// Until rows have grown by two thirds.
     AWhile,
 }
 
@@ -83,22 +84,45 @@ pub fn open_vector<S: PageStore>(
     slot: u64,
     out: &mut [f32],
 ) -> Result<bool> {
+    let opened = open_record(store, cache, keys, identity, slot)?;
+    if let Some(opened) = opened {
+        cache.records.decode(opened, identity, out);
+    }
+    Ok(opened.is_some())
+}
+
+/// Opens the record of `slot` into the cache's scratch; none if the row is gone or can't be indexed.
+fn open_record<S: PageStore>(
+    store: &S,
+    cache: &mut Cache,
+    keys: &mut Keys<'_>,
+    identity: &Identity,
+    slot: u64,
+) -> Result<Option<Opened>> {
+    match slots::live_entry(store, &mut cache.leaves, slot)? {
+        Some(entry) => open_entry(store, cache, keys, identity, slot, entry),
+        None => Ok(None),
+    }
+}
+
+/// As [`open_vector`], into the cache's scratch, of a slot whose entry was read before and may have changed.
+pub(super) fn open_entry<S: PageStore>(
+    store: &S,
+    cache: &mut Cache,
+    keys: &mut Keys<'_>,
+    identity: &Identity,
+    slot: u64,
+    mut entry: SlotEntry,
+) -> Result<Option<Opened>> {
     loop {
-        let Some(entry) = slots::live_entry(store, &mut cache.leaves, slot)? else {
-            return Ok(false);
-        };
         match records::open(store, keys, identity, slot, &entry, &mut cache.records)? {
-            Opened::Moved => {
-                let again = slots::live_entry(store, &mut cache.leaves, slot)?;
-                if again == Some(entry) {
-                    return records::missing(&entry);
-                }
-            }
-            Opened::Unindexable => return Ok(false),
-            opened => {
-                cache.records.decode(opened, identity, out);
-                return Ok(true);
-            }
+            Opened::Moved => match slots::live_entry(store, &mut cache.leaves, slot)? {
+                None => return Ok(None),
+                Some(again) if again == entry => return records::missing(&entry),
+                Some(again) => entry = again,
+            },
+            Opened::Unindexable => return Ok(None),
+            opened => return Ok(Some(opened)),
         }
     }
 }
@@ -142,10 +166,14 @@ pub fn cluster_all<S: PageStore>(
     let (meta, old) = directory::current(store, cache, keys.index)?;
     let identity = meta.identity;
     let dims = identity.dims as usize;
-    let live = live_slots(store, cache, upto)?;
+    let mut live = live_slots(store, cache, upto)?;
     let count = list_count(&identity, live.len() as u64);
 
-    let (sampled, sample) = sample(store, cache, keys, &identity, &live, count, count * lists_for.sample_rows(), work)?;
+    let mut kept = Kept::new(&identity);
+    let wanted = sample_size(dims, count, count * lists_for.sample_rows(), work.memory_bytes).min(live.len());
+    let room = work.memory_bytes.saturating_sub(sample_bytes(dims, count, wanted)).min(work.memory_bytes / 2);
+    kept.fill(store, cache, keys, &identity, &mut live, room, work)?;
+    let sample = sample(store, cache, keys, &identity, &live, &kept, wanted, work)?;
     if sample.is_empty() {
         // No row is left that can be indexed, and none may be tried again with each insert.
         return update_meta(store, |meta| meta.merged_upto = upto);
@@ -155,19 +183,20 @@ pub fn cluster_all<S: PageStore>(
     round_centroids(&mut centroids);
     let (stats, calibration) = measure(&identity, &sample, &centroids, live.len(), lists_for.queries(), work)?;
     let mean = mean_of(&sample, dims);
-    let mut kept = Kept::new(dims, work.memory_bytes / 2, sampled, sample, live.len());
+    drop(sample);
+    kept.fill(store, cache, keys, &identity, &mut live, work.memory_bytes / 2, work)?;
     let seed = match &old {
         Some(old) => old.stream.seed,
         None => crate::crypto::nonce::random()?,
     };
 
-    let assigned = assign_rows(store, cache, keys, &identity, &live, &centroids, &mut kept, work)?;
+    let assigned = assign_rows(store, cache, keys, &identity, &live, &centroids, &kept, work)?;
     let entry = |stats| DirectoryEntry { uid: 0, position: 0, head: 0, rows: 0, stats };
     let stream =
         DirectoryStream { seed, calibration, mean, entries: stats.into_iter().map(entry).collect(), centroids };
     let mut batch = Batch::begin(store)?;
     let mut directory = Directory::new(batch.meta.directory_epoch + 1, dims, stream);
-    write_lists(store, cache, keys, &mut batch, &mut directory, assigned, &kept, work)?;
+    write_lists(store, cache, keys, &mut batch, &mut directory, &live, assigned, &kept, work)?;
     let rows = directory.entries().iter().map(|entry| u64::from(entry.rows)).sum();
     batch.replace_all_lists(store)?;
     batch.publish_directory(store, cache, keys, directory, |meta| {
@@ -176,44 +205,20 @@ pub fn cluster_all<S: PageStore>(
     })
 }
 
-/// Rows that were opened and are kept while there is room, because to open one again costs a page and a decryption.
-struct Kept {
-    dims: usize,
-    /// Rows that it may take still.
-    room: usize,
-    /// Slots, ascending, and their rows: of the sample, and what came after.
-    parts: [(Vec<u64>, Rows); 2],
+/// A sample's size: `wanted` rows, or as many as `memory` holds beside the work on them. Shrunk, never refused: a thin
+/// sample costs recall, not rows.
+fn sample_size(dims: usize, count: usize, wanted: usize, memory: usize) -> usize {
+    let fixed = sample_bytes(dims, count, 0);
+    let each = (sample_bytes(dims, count, 1024) - fixed).div_ceil(1024);
+    wanted.min((memory.saturating_sub(fixed) / each.max(1)).max(count))
 }
 
-impl Kept {
-    /// The sample, if it fits `bytes`, and room for as many of the other `rows` rows as still fit.
-    fn new(dims: usize, bytes: usize, slots: Vec<u64>, sample: Rows, rows: usize) -> Self {
-        let room = bytes / (dims * 4 + 8);
-        let sample = if slots.len() <= room { (slots, sample) } else { Default::default() };
-        let room = (room - sample.0.len()).min(rows - sample.0.len());
-        Self { dims, room, parts: [sample, (Vec::with_capacity(room), Rows::with_capacity(room * dims))] }
-    }
-
-    fn row(&self, slot: u64) -> Option<&[f32]> {
-        self.parts.iter().find_map(|(slots, rows)| {
-            let place = slots.binary_search(&slot).ok()?;
-            Some(&rows[place * self.dims..][..self.dims])
-        })
-    }
-
-    /// Keeps a row; slots come ascending.
-    fn keep(&mut self, slot: u64, row: &[f32]) {
-        if self.room > 0 {
-            self.room -= 1;
-            let (slots, rows) = &mut self.parts[1];
-            slots.push(slot);
-            rows.push(row);
-        }
-    }
+/// Bytes that clustering a sample of `rows` rows takes, the sample included.
+fn sample_bytes(dims: usize, count: usize, rows: usize) -> usize {
+    rows * dims * 4 + memory_bytes(rows, count, dims)
 }
 
-/// A sample of `wanted` vectors, or as many as fit the memory allowed beside `count` centroids, with their slots, evenly
-/// over the insertion order; empty only if no row opens.
+/// A sample of `wanted` vectors, evenly over the insertion order; fewer, or none, where rows don't open.
 #[allow(clippy::too_many_arguments)]
 fn sample<S: PageStore>(
     store: &S,
@@ -221,17 +226,13 @@ fn sample<S: PageStore>(
     keys: &mut Keys<'_>,
     identity: &Identity,
     live: &[u64],
-    count: usize,
+    kept: &Kept,
     wanted: usize,
     work: &mut Work<'_>,
-) -> Result<(Vec<u64>, Rows)> {
+) -> Result<Rows> {
     let dims = identity.dims as usize;
-    // Shrink the sample to the memory allowed, never fail (a thin sample costs recall, not rows).
-    let fixed = memory_bytes(0, count, dims);
-    let each = dims * 4 + (memory_bytes(1024, count, dims) - fixed).div_ceil(1024);
-    let room = work.memory_bytes.saturating_sub(fixed) / each.max(1);
-    let wanted = wanted.min(room.max(count)).min(live.len());
-    let (mut slots, mut sample) = (Vec::with_capacity(wanted), Rows::with_capacity(wanted * dims));
+    let wanted = wanted.min(live.len());
+    let mut sample = Rows::with_capacity(wanted * dims);
     let mut values = Rows::zeroed(dims);
     for index in 0..wanted {
         if index % BATCH_ROWS == 0 {
@@ -240,15 +241,17 @@ fn sample<S: PageStore>(
         }
         let start = |index: usize| (index as u128 * live.len() as u128 / wanted as u128) as usize;
         // The first of each stretch that opens: rows that nobody can open must not thin the sample out.
-        for slot in &live[start(index)..start(index + 1)] {
-            if open_vector(store, cache, keys, identity, *slot, &mut values)? {
-                slots.push(*slot);
+        let stretch = start(index)..start(index + 1);
+        for (place, slot) in stretch.clone().zip(&live[stretch]) {
+            if kept.decode(identity, place, &mut values)
+                || open_vector(store, cache, keys, identity, *slot, &mut values)?
+            {
                 sample.push(&values);
                 break;
             }
         }
     }
-    Ok((slots, sample))
+    Ok(sample)
 }
 
 fn cluster_sample(
@@ -280,16 +283,14 @@ fn measure(
     let mut tick = || tick(Phase::Clustering, rows as u64, rows as u64);
     assign_batched(sample, dims, centroids, work.pool, &mut assigned, &mut tick)?;
     let lists: Vec<u32> = assigned.into_iter().map(|(list, _)| list).collect();
-    let mut rows_of = vec![Rows::default(); centroids.len() / dims];
-    for (row, list) in sample.chunks_exact(dims).zip(&lists) {
+    let mut rows_of = vec![Vec::new(); centroids.len() / dims];
+    for (row, list) in lists.iter().enumerate() {
         rows_of[*list as usize].push(row);
     }
-    let stats: Vec<ListStats> = rows_of
-        .iter()
-        .zip(centroids.chunks_exact(dims))
-        .map(|(rows, centroid)| ListStats::new(rows, centroid))
-        .collect();
-    drop(rows_of);
+    let stats = in_parallel(work.pool, &rows_of, |list, rows: &Vec<usize>| {
+        let rows = rows.iter().map(|row| &sample[row * dims..][..dims]);
+        ListStats::new(rows, &centroids[list * dims..][..dims])
+    });
     let sample = Sample { points: sample, lists: &lists, population, queries };
     let calibration = calibrate(identity.metric, &sample, centroids, &stats, work.pool, &mut tick)?;
     Ok((stats, calibration))
@@ -305,7 +306,7 @@ pub fn mean_of(sample: &[f32], dims: usize) -> Vec<f32> {
     mean.iter().map(|sum| (sum / rows) as f32).collect()
 }
 
-/// The list of each live slot: slots ascending within each list.
+/// Each list's rows, as their places in `live`, ascending.
 #[allow(clippy::too_many_arguments)]
 fn assign_rows<S: PageStore>(
     store: &S,
@@ -314,38 +315,28 @@ fn assign_rows<S: PageStore>(
     identity: &Identity,
     live: &[u64],
     centroids: &[f32],
-    kept: &mut Kept,
+    kept: &Kept,
     work: &mut Work<'_>,
-) -> Result<Vec<Vec<u64>>> {
+) -> Result<Vec<Vec<usize>>> {
     let dims = identity.dims as usize;
     let assigner = Assigner::new(dims, centroids);
     let mut lists = vec![Vec::new(); centroids.len() / dims];
-    let mut values = Rows::zeroed(BATCH_ROWS.min(live.len().max(1)) * dims);
-    for (batch, slots) in live.chunks(BATCH_ROWS).enumerate() {
+    let step = BATCH_ROWS.min(assigner.batch_points());
+    let mut values = Rows::zeroed(step.min(live.len().max(1)) * dims);
+    for (first, slots) in (0..).step_by(step).zip(live.chunks(step)) {
         store.check_interrupts()?;
-        (work.tick)(Phase::Assigning, (batch * BATCH_ROWS) as u64, live.len() as u64)?;
-        let mut opened = Vec::with_capacity(slots.len());
-        for slot in slots {
+        (work.tick)(Phase::Assigning, first as u64, live.len() as u64)?;
+        let mut opened = Vec::with_capacity(step);
+        for (place, slot) in (first..).zip(slots) {
             let row = &mut values[opened.len() * dims..][..dims];
-            if let Some(known) = kept.row(*slot) {
-                row.copy_from_slice(known);
-            } else if open_vector(store, cache, keys, identity, *slot, row)? {
-                kept.keep(*slot, row);
-            } else {
-                continue;
+            if kept.decode(identity, place, row) || open_vector(store, cache, keys, identity, *slot, row)? {
+                opened.push(place);
             }
-            opened.push(*slot);
         }
         let mut nearest = vec![(0, 0.0); opened.len()];
-        for (points, out) in values[..opened.len() * dims]
-            .chunks(assigner.batch_points() * dims)
-            .zip(nearest.chunks_mut(assigner.batch_points()))
-        {
-            (work.tick)(Phase::Assigning, (batch * BATCH_ROWS) as u64, live.len() as u64)?;
-            assigner.assign(points, work.pool, out);
-        }
-        for (slot, (list, _)) in opened.into_iter().zip(nearest) {
-            lists[list as usize].push(slot);
+        assigner.assign(&values[..opened.len() * dims], work.pool, &mut nearest);
+        for (place, (list, _)) in opened.into_iter().zip(nearest) {
+            lists[list as usize].push(place);
         }
     }
     Ok(lists)
@@ -359,33 +350,26 @@ fn write_lists<S: PageStore>(
     keys: &mut Keys<'_>,
     batch: &mut Batch,
     directory: &mut Directory,
-    assigned: Vec<Vec<u64>>,
+    live: &[u64],
+    assigned: Vec<Vec<usize>>,
     kept: &Kept,
     work: &mut Work<'_>,
 ) -> Result<()> {
-    let total: u64 = assigned.iter().map(|slots| slots.len() as u64).sum();
+    let total: u64 = assigned.iter().map(|places| places.len() as u64).sum();
     let room = (work.memory_bytes / 2 / (directory.rotation.padded() * 4)).max(1);
     let (mut first, mut done) = (0, 0);
     while first < assigned.len() {
         let mut rows = 0;
-        let group = assigned[first..].iter().take_while(|slots| {
-            let fits = rows == 0 || rows + slots.len() <= room;
-            rows += slots.len();
+        let group = assigned[first..].iter().take_while(|places| {
+            let fits = rows == 0 || rows + places.len() <= room;
+            rows += places.len();
             fits
         });
         let last = first + group.count();
         (work.tick)(Phase::Writing, done, total)?;
-        let encoded = encode_group(
-            store,
-            cache,
-            keys,
-            &batch.meta.identity,
-            directory,
-            first,
-            &assigned[first..last],
-            kept,
-            work,
-        )?;
+        let identity = batch.meta.identity;
+        let encoded =
+            encode_group(store, cache, keys, &identity, directory, first, live, &assigned[first..last], kept, work)?;
         for (index, chunks) in (first..last).zip(encoded) {
             store.check_interrupts()?;
             let (position, entry) = batch.new_list(store)?;
@@ -411,36 +395,52 @@ fn encode_group<S: PageStore>(
     identity: &Identity,
     directory: &Directory,
     first: usize,
-    group: &[Vec<u64>],
+    live: &[u64],
+    group: &[Vec<usize>],
     kept: &Kept,
     work: &mut Work<'_>,
 ) -> Result<Vec<Vec<Chunk>>> {
     let dims = identity.dims as usize;
-    let mut opened: Vec<(Vec<u64>, Rows)> = Vec::with_capacity(group.len());
-    for (index, slots) in group.iter().enumerate() {
+    // Places that open still, and the rows of those that are not kept.
+    let mut opened: Vec<(Vec<usize>, Rows)> = Vec::with_capacity(group.len());
+    let mut row = Rows::zeroed(dims);
+    for (index, places) in group.iter().enumerate() {
         store.check_interrupts()?;
         (work.tick)(Phase::Writing, index as u64, group.len() as u64)?;
-        let mut values = Rows::zeroed(slots.len() * dims);
-        let mut there = Vec::with_capacity(slots.len());
-        for slot in slots {
-            let row = &mut values[there.len() * dims..][..dims];
-            if let Some(known) = kept.row(*slot) {
-                row.copy_from_slice(known);
-            } else if !open_vector(store, cache, keys, identity, *slot, row)? {
-                continue;
+        let beyond = places.partition_point(|place| *place < kept.len());
+        let mut there = places[..beyond].to_vec();
+        let mut values = Rows::with_capacity((places.len() - beyond) * dims);
+        for place in &places[beyond..] {
+            if open_vector(store, cache, keys, identity, live[*place], &mut row)? {
+                there.push(*place);
+                values.push(&row);
             }
-            there.push(*slot);
         }
         opened.push((there, values));
     }
-    let encode = |(index, (slots, values)): (usize, &(Vec<u64>, Rows))| {
-        encode_rows(directory, identity.metric, Some(first + index), slots, &values[..slots.len() * dims])
-    };
-    Ok(match work.pool {
-        Some(pool) => pool.install(|| opened.par_iter().enumerate().map(encode).collect()),
-        // Not through rayon, which would make threads of its own, and Postgres's signals might find them.
-        None => opened.iter().enumerate().map(encode).collect(),
-    })
+    Ok(in_parallel(work.pool, &opened, |index, (places, beyond): &(Vec<usize>, Rows)| {
+        let mut values = Rows::zeroed(places.len() * dims);
+        let known = places.len() - beyond.len() / dims;
+        for (place, row) in places[..known].iter().zip(values.chunks_exact_mut(dims)) {
+            kept.decode(identity, *place, row);
+        }
+        values[known * dims..].copy_from_slice(beyond);
+        let slots: Vec<u64> = places.iter().map(|place| live[*place]).collect();
+        encode_rows(directory, identity.metric, Some(first + index), &slots, &values)
+    }))
+}
+
+/// `f` of each item and its number, in order, on the threads of `pool` if there are any. Without, not through rayon,
+/// which would make threads of its own, and Postgres's signals might find them.
+pub(super) fn in_parallel<T: Sync, R: Send>(
+    pool: Option<&rayon::ThreadPool>,
+    items: &[T],
+    f: impl Fn(usize, &T) -> R + Sync,
+) -> Vec<R> {
+    match pool {
+        Some(pool) => pool.install(|| items.par_iter().enumerate().map(|(number, item)| f(number, item)).collect()),
+        None => items.iter().enumerate().map(|(number, item)| f(number, item)).collect(),
+    }
 }
 
 /// Codes rows against a list of `directory`, or against the mean (L0), into chunks.

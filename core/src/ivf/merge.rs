@@ -2,7 +2,7 @@
 
 use super::{
     Cache, Keys, L0_ROWS, Phase, RECLUSTER_BELOW, TAIL_ROWS, Work, bind_keys,
-    cluster::{self, Batch, For, cluster_all, encode_rows, open_vector},
+    cluster::{self, Batch, For, cluster_all, encode_rows, in_parallel, open_entry, open_vector},
     directory::{self, Directory},
     lists::{self, ChunkBuffer, Read},
     read_meta,
@@ -105,19 +105,21 @@ pub fn merge<S: PageStore>(
     Ok(merged)
 }
 
-/// Whether the next step clusters from scratch, as far as anybody can tell before it has the lock: that pays for threads.
-pub fn will_cluster<S: PageStore>(store: &S) -> Result<bool> {
+/// Whether the next step moves L0 into lists, or clusters from scratch, as far as anybody can tell before it has the lock:
+/// that pays for threads.
+pub fn is_heavy<S: PageStore>(store: &S) -> Result<bool> {
     let meta = read_meta(store)?;
-    // Others insert meanwhile.
-    let rows = meta.l0_rows + slots::end(store)?.saturating_sub(meta.merged_upto) + TAIL_BATCH as u64;
-    let due = is_worn(&meta) || rows >= L0_ROWS && wants_clustering(&meta, rows);
+    let rows = meta.l0_rows + slots::end(store)?.saturating_sub(meta.merged_upto);
+    // Others insert meanwhile: rather threads for nothing than a clustering without.
+    let soon = rows + TAIL_BATCH as u64;
+    let due = is_worn(&meta) || rows >= L0_ROWS || soon >= L0_ROWS && wants_clustering(&meta, soon);
     Ok(due && crate::store::Maintenance::take(store, false)?.is_some())
 }
 
-/// Whether rows have grown by half since lists were made, with `l0_rows` in L0, or too many rows of lists are dead.
+/// Whether rows have grown by two thirds since lists were made, with `l0_rows` in L0, or too many rows of lists are dead.
 fn wants_clustering(meta: &Meta, l0_rows: u64) -> bool {
     let rows = l0_rows + meta.list_rows;
-    let grown = rows >= meta.clustered_rows * 3 / 2 && rows < RECLUSTER_BELOW && meta.identity.lists == 0;
+    let grown = rows >= meta.clustered_rows * 5 / 3 && rows < RECLUSTER_BELOW && meta.identity.lists == 0;
     meta.lists == 0 || grown || is_worn(meta)
 }
 
@@ -176,14 +178,22 @@ fn tail_to_l0<S: PageStore>(
     let (meta, directory) = directory::current(store, cache, keys.index)?;
     let identity = meta.identity;
     let dims = identity.dims as usize;
-    let (mut slots_in, mut values) = (Vec::new(), Rows::default());
-    let mut row = Rows::zeroed(dims);
+    let rows = (upto - meta.merged_upto) as usize;
+    let (mut slots_in, mut values) = (Vec::with_capacity(rows), Rows::with_capacity(rows * dims));
+    let (mut row, mut entries) = (Rows::zeroed(dims), slots::Ascending::default());
     for slot in meta.merged_upto..upto {
-        convert(store, cache, keys, &identity, slot)?;
-        if open_vector(store, cache, keys, &identity, slot, &mut row)? {
-            slots_in.push(slot);
-            values.push(&row);
+        let Some(entry) = entries.live_entry(store, &mut cache.leaves, slot)? else { continue };
+        let opened = open_entry(store, cache, keys, &identity, slot, entry)?;
+        if opened == Some(Opened::Indexed) {
+            cache.records.decode(Opened::Indexed, &identity, &mut row);
+        } else {
+            convert(store, cache, keys, &identity, slot)?;
+            if !open_vector(store, cache, keys, &identity, slot, &mut row)? {
+                continue;
+            }
         }
+        slots_in.push(slot);
+        values.push(&row);
     }
     store.check_interrupts()?;
     (work.tick)(Phase::Writing, 0, slots_in.len() as u64)?;
@@ -214,7 +224,7 @@ fn tail_to_l0<S: PageStore>(
     }
 }
 
-/// Moves the rows of L0 into lists, or clusters when there are none yet or rows have grown by half.
+/// Moves the rows of L0 into lists, or clusters when there are none yet or rows have grown by two thirds.
 fn l0_to_lists<S: PageStore>(
     store: &S,
     cache: &mut Cache,
@@ -255,14 +265,19 @@ fn l0_to_lists<S: PageStore>(
     let mut order: Vec<usize> = (0..kept.len()).collect();
     order.sort_by_key(|row| (nearest[*row].0, kept[*row]));
 
-    let mut batch = Batch::begin(store)?;
-    for group in order.chunk_by(|a, b| nearest[*a].0 == nearest[*b].0) {
-        store.check_interrupts()?;
-        let list = nearest[group[0]].0 as usize;
+    let groups: Vec<&[usize]> = order.chunk_by(|a, b| nearest[*a].0 == nearest[*b].0).collect();
+    let list_of = |group: &[usize]| nearest[group[0]].0 as usize;
+    let known = &*directory;
+    let encoded = in_parallel(work.pool, &groups, |_, group: &&[usize]| {
         let slots: Vec<u64> = group.iter().map(|row| kept[*row]).collect();
         let rows = Rows::gather(&values, dims, group.iter().copied());
-        let chunks = encode_rows(&directory, identity.metric, Some(list), &slots, &rows);
-        let position = directory.entries()[list].position;
+        encode_rows(known, identity.metric, Some(list_of(group)), &slots, &rows)
+    });
+
+    let mut batch = Batch::begin(store)?;
+    for (group, chunks) in groups.into_iter().zip(encoded) {
+        store.check_interrupts()?;
+        let position = directory.entries()[list_of(group)].position;
         let entry = lists::entry(store, &batch.meta, position)?;
         batch.append(store, keys, &directory.layout, position, entry, &chunks)?;
     }

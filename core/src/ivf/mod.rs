@@ -11,6 +11,7 @@ mod check_pages;
 pub mod cluster;
 pub mod directory;
 pub mod insert;
+mod kept;
 mod lists;
 pub mod merge;
 mod pages;

@@ -138,6 +138,38 @@ pub fn live_entry<S: PageStore>(store: &S, hints: &mut LeafHints, slot: u64) -> 
     Ok((entry.state == SlotState::Live).then_some(entry))
 }
 
+/// Entries of slots that are asked for in ascending order: each leaf is read once, and an entry is as it was then. Whoever
+/// finds no record where it says looks again by [`live_entry`].
+#[derive(Default)]
+pub struct Ascending {
+    leaf: Option<u64>,
+    entries: Vec<SlotEntry>,
+}
+
+impl Ascending {
+    /// The entry of `slot`; `None` if it was dead.
+    pub fn live_entry<S: PageStore>(
+        &mut self,
+        store: &S,
+        hints: &mut LeafHints,
+        slot: u64,
+    ) -> Result<Option<SlotEntry>> {
+        let leaf = slot / LEAF_SLOTS as u64;
+        if self.leaf != Some(leaf) {
+            self.entries.clear();
+            if let Some((page, header)) = read_leaf(store, hints, leaf)? {
+                let block = block_of(hints, leaf);
+                for index in 0..header.count as usize {
+                    self.entries.push(entry(&page, block, index)?);
+                }
+            }
+            self.leaf = Some(leaf);
+        }
+        let entry = self.entries.get((slot % LEAF_SLOTS as u64) as usize).copied();
+        Ok(entry.filter(|entry| entry.state == SlotState::Live))
+    }
+}
+
 /// Block where the leaf of `slot` was just read.
 pub fn leaf_block(hints: &LeafHints, slot: u64) -> Option<Block> {
     hints.leaves.get(&(slot / LEAF_SLOTS as u64)).copied()

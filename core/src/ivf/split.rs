@@ -364,7 +364,7 @@ fn write<S: PageStore>(
     let made = born.iter().map(|(centroid, members)| (centroid.clone(), members));
     let mut writing = Vec::new();
     for (centroid, members) in kept.chain(made).filter(|(_, members)| !members.slots.is_empty()) {
-        let stats = ListStats::new(&members.values, &centroid);
+        let stats = ListStats::new(members.values.chunks_exact(dims), &centroid);
         entries.push(DirectoryEntry { uid: 0, position: 0, head: 0, rows: 0, stats });
         centroids.extend_from_slice(&centroid);
         writing.push(members);

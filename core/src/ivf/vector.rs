@@ -16,9 +16,6 @@ use crate::{
     metric::Metric,
 };
 
-/// Largest finite float16.
-const HALF_MAX: f32 = 65504.0;
-
 /// Norms of vectors that a cosine index keeps as they came; others have their direction only.
 const KEPT_AS_IT_CAME: std::ops::RangeInclusive<f64> = 1e-3..=6e4;
 
@@ -26,7 +23,7 @@ const KEPT_AS_IT_CAME: std::ops::RangeInclusive<f64> = 1e-3..=6e4;
 /// vector, or one whose norm is no number, under cosine).
 pub fn encode(identity: &Identity, values: &[f32], plain: &mut Zeroizing<Vec<u8>>) -> bool {
     let cosine = identity.metric == Metric::Cosine;
-    let norm = norm(values);
+    let norm = if cosine { norm(values) } else { 1.0 };
     if cosine && !(norm > 0.0 && norm.is_finite()) {
         return false;
     }
@@ -47,20 +44,19 @@ pub fn encode(identity: &Identity, values: &[f32], plain: &mut Zeroizing<Vec<u8>
             (0.0, 1.0 / norm)
         }
         Precision::Float16 => {
-            let kept = values.iter().map(|value| round(*value));
-            kept.clone().for_each(|half| plain.extend_from_slice(&half.to_le_bytes()));
-            let square = |value: f64| value * value;
+            // What is out of range is kept in range, and the error says by how much.
+            let _ = distance::f32_to_f16le(values, plain);
+            let halves = &plain[PLAIN_HEADER..];
             if cosine {
                 // The rounded vector has a norm of its own: scores take what is kept for a unit vector.
-                let kept_norm = kept.clone().map(|half| square(half.to_f64())).sum::<f64>().sqrt();
+                let kept_norm = sum_of_halves(halves, values, |half, _| half * half).sqrt();
                 let inverse = if kept_norm > 0.0 { 1.0 / kept_norm } else { 0.0 };
-                let off = |(value, half): (&f32, half::f16)| square(f64::from(*value) / norm - half.to_f64() * inverse);
+                let off = |half: f64, value: f64| (value / norm - half * inverse).powi(2);
                 // Nothing left of it: it may lie anywhere, two apart at most.
-                let error = if inverse > 0.0 { values.iter().zip(kept).map(off).sum::<f64>().sqrt() } else { 2.0 };
+                let error = if inverse > 0.0 { sum_of_halves(halves, values, off).sqrt() } else { 2.0 };
                 (error, inverse)
             } else {
-                let off = |(value, half): (&f32, half::f16)| square(f64::from(*value) - half.to_f64());
-                (values.iter().zip(kept).map(off).sum::<f64>().sqrt(), 0.0)
+                (sum_of_halves(halves, values, |half, value| (value - half) * (value - half)).sqrt(), 0.0)
             }
         }
     };
@@ -72,13 +68,33 @@ pub fn encode(identity: &Identity, values: &[f32], plain: &mut Zeroizing<Vec<u8>
     true
 }
 
-/// The nearest finite float16: what lies out of range is kept in range, and the error says by how much.
-fn round(value: f32) -> half::f16 {
-    half::f16::from_f32(value.clamp(-HALF_MAX, HALF_MAX))
+/// Sums taken side by side, so that one need not wait for another.
+const LANES: usize = 8;
+
+/// The sum of `term(half, value)` over stored halves and the values that they were.
+fn sum_of_halves(halves: &[u8], values: &[f32], term: impl Fn(f64, f64) -> f64) -> f64 {
+    let mut sums = [0f64; LANES];
+    let mut decoded = Zeroizing::new([0f32; LANES * 8]);
+    for (halves, values) in halves.chunks(decoded.len() * 2).zip(values.chunks(decoded.len())) {
+        let decoded = &mut decoded[..values.len()];
+        distance::f16le_to_f32(halves, decoded);
+        for (halves, values) in decoded.chunks(LANES).zip(values.chunks(LANES)) {
+            for ((sum, half), value) in sums.iter_mut().zip(halves).zip(values) {
+                *sum += term(f64::from(*half), f64::from(*value));
+            }
+        }
+    }
+    sums.iter().sum()
 }
 
 fn norm(values: &[f32]) -> f64 {
-    values.iter().map(|value| f64::from(*value) * f64::from(*value)).sum::<f64>().sqrt()
+    let mut sums = [0f64; LANES];
+    for values in values.chunks(LANES) {
+        for (sum, value) in sums.iter_mut().zip(values) {
+            *sum += f64::from(*value) * f64::from(*value);
+        }
+    }
+    sums.iter().sum::<f64>().sqrt()
 }
 
 /// Brings a column value into index space in place; `false` if the metric can't index it.

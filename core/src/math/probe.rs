@@ -42,26 +42,27 @@ pub struct ListStats {
 }
 
 impl ListStats {
-    /// Of the rows (n x dims) of a list, or of a sample of them; a list without rows has zeros.
-    pub fn new(rows: &[f32], centroid: &[f32]) -> Self {
+    /// Of the rows of a list, or of a sample of them; a list without rows has zeros.
+    pub fn new<'a>(rows: impl Iterator<Item = &'a [f32]>, centroid: &[f32]) -> Self {
         let dims = centroid.len();
-        assert!(dims > 0 && rows.len().is_multiple_of(dims));
-        let n = rows.len() / dims;
-        if n == 0 {
-            return Self::default();
-        }
+        let mut n = 0;
         let (mut squares, mut products) = (0f64, 0f64);
         let mut before = Zeroizing::new(vec![0f32; dims]);
         let mut residual = Zeroizing::new(vec![0f32; dims]);
-        for (i, row) in rows.chunks_exact(dims).enumerate() {
+        for row in rows {
+            assert_eq!(row.len(), dims);
             for ((r, x), c) in residual.iter_mut().zip(row).zip(centroid) {
                 *r = x - c;
             }
             squares += f64::from(dot(&residual, &residual));
-            if i > 0 {
+            if n > 0 {
                 products += f64::from(dot(&residual, &before)).powi(2);
             }
-            before.copy_from_slice(&residual);
+            std::mem::swap(&mut before, &mut residual);
+            n += 1;
+        }
+        if n == 0 {
+            return Self::default();
         }
         let r2 = squares / n as f64;
         // E <a, b>^2 / E |b|^2 is the mean square of a along the direction of b, for independent rows a and b.
@@ -594,10 +595,10 @@ mod tests {
     fn stats_measure_the_rows() {
         // Rows along one axis: every projection on another row is the whole row.
         let line: Vec<f32> = (0..50).flat_map(|i| [if i % 2 == 0 { 3.0 } else { -3.0 }, 0.0]).collect();
-        let stats = ListStats::new(&line, &[0.0, 0.0]);
+        let stats = ListStats::new(line.chunks_exact(2), &[0.0, 0.0]);
         assert!((stats.r2 - 9.0).abs() < 1e-4 && (stats.sigma - 3.0).abs() < 1e-4);
-        assert_eq!(ListStats::new(&[], &[0.0, 0.0]), ListStats::default());
-        assert_eq!(ListStats::new(&[1.0, 2.0], &[1.0, 2.0]), ListStats::default());
+        assert_eq!(ListStats::new(std::iter::empty(), &[0.0, 0.0]), ListStats::default());
+        assert_eq!(ListStats::new([&[1.0, 2.0][..]].into_iter(), &[1.0, 2.0]), ListStats::default());
         let merged = stats.merged(3, ListStats { r2: 1.0, sigma: 1.0 }, 1);
         assert!((merged.r2 - 7.0).abs() < 1e-4);
         assert_eq!(ListStats::default().merged(0, ListStats::default(), 0), ListStats::default());
