@@ -1,6 +1,5 @@
 //! `upsert`: items added or replaced, all of a call or none.
 
-use std::collections::HashSet;
 use std::ffi::c_int;
 
 use pgrx::PgSqlErrorCode::*;
@@ -252,18 +251,22 @@ fn write_part(
     let sql = |_: &mut Spi| {
         Ok(format!(
             "INSERT INTO {table} (id_token, item, embedding{column}) \
-             SELECT * FROM ROWS FROM (pg_catalog.unnest($1), pg_catalog.unnest($2), pg_catalog.unnest($3){parameter}) AS given \
+             SELECT pg_catalog.unnest($1), pg_catalog.unnest($2), pg_catalog.unnest($3){parameter} \
              ON CONFLICT (id_token) DO UPDATE SET item = EXCLUDED.item, embedding = EXCLUDED.embedding{set} \
-             RETURNING ctid"
+             RETURNING ctid, id_token"
         ))
     };
     let mut execute = || {
         let (stored, _) = spi.execute(collection.uuid, Statement::Upsert, sql, parameters, false)?;
-        Ok(stored.rows().map(|row| row.tid(1)).collect())
+        let vector_of = |token: &[u8]| {
+            let place = part.binary_search_by(|(known, _)| known.as_slice().cmp(token)).expect("a token of this call");
+            given[part[place].1].vector
+        };
+        Ok(stored.rows().map(|row| (row.tid(1), vector_of(row.bytes(2)))).collect())
     };
     match names::index_oid(collection.uuid).filter(|_| names::is_plain(collection.uuid)) {
         Some(index) => together(index, execute),
-        None => execute().map(|_: HashSet<Tid>| ()),
+        None => execute().map(|_: Vec<(Tid, &[f32])>| ()),
     }
 }
 

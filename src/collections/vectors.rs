@@ -8,9 +8,11 @@ use pgrx::PgSqlErrorCode::*;
 use pgrx::datum::Internal;
 use pgrx::pg_sys;
 use pgrx::prelude::*;
-use sealvec_core::crypto::TransitAad;
+use sealvec_core::crypto::{OVERHEAD24, TransitAad};
 use sealvec_core::format::typmod::DIMS_MAX;
 use sealvec_core::json::{Json, Kind};
+use sealvec_core::math::distance;
+use sealvec_core::wipe::Plain;
 use zeroize::Zeroizing;
 
 use super::payload;
@@ -30,13 +32,14 @@ pub struct Vectors {
 impl Vectors {
     /// Opens an argument.
     pub fn open(value: Value<'_>) -> Result<Self, SqlError> {
-        let plain = keys::with_session_key(|key, session| key.open(&TransitAad { session: *session }, value.bytes()))
+        let sealed = value.bytes();
+        let mut plain = Plain::zeroed(sealed.len().checked_sub(OVERHEAD24).ok_or_else(errors::dead_session)?);
+        keys::with_session_key(|key, session| key.open_into(&TransitAad { session: *session }, sealed, &mut plain))
             .map_err(|_| errors::dead_session())?;
         let (dims, rest) = plain.split_first_chunk::<4>().ok_or_else(errors::dead_session)?;
-        let (elements, _) = rest.as_chunks::<4>();
-        let mut plain = Zeroizing::new(Vec::with_capacity(elements.len()));
-        plain.extend(elements.iter().map(|element| f32::from_le_bytes(*element)));
-        Ok(Self { dims: u32::from_le_bytes(*dims) as usize, elements: plain })
+        let mut elements = Zeroizing::new(vec![0.0; rest.len() / 4]);
+        distance::f32le_to_f32(rest, &mut elements);
+        Ok(Self { dims: u32::from_le_bytes(*dims) as usize, elements })
     }
 
     /// Elements of a row, if the sender said.
@@ -69,9 +72,16 @@ impl Vectors {
 
     /// Seals for the session.
     fn seal(dims: usize, elements: &[f32]) -> Result<SealedDatum, SqlError> {
-        let mut plain = Zeroizing::new(Vec::with_capacity(4 + size_of_val(elements)));
-        plain.extend_from_slice(&(dims as u32).to_le_bytes());
-        elements.iter().for_each(|element| plain.extend_from_slice(&element.to_le_bytes()));
+        let mut bytes = Plain::with_capacity(size_of_val(elements));
+        elements.iter().for_each(|element| bytes.push(&element.to_le_bytes()));
+        Self::seal_bytes(dims, &bytes)
+    }
+
+    /// Seals elements that came as float32 little-endian.
+    fn seal_bytes(dims: usize, elements: &[u8]) -> Result<SealedDatum, SqlError> {
+        let mut plain = Plain::with_capacity(4 + elements.len());
+        plain.push(&(dims as u32).to_le_bytes());
+        plain.push(elements);
         let sealed = keys::with_session_key(|key, session| key.seal(&TransitAad { session: *session }, &plain))?;
         Ok(SealedDatum::new(sealed.as_bytes()))
     }
@@ -133,11 +143,10 @@ fn of_binary(bytes: &[u8]) -> Result<SealedDatum, SqlError> {
         )
         .detail(format!("It has {} bytes, which are no number of float32.", bytes.len())));
     }
-    let mut plain = Zeroizing::new(Vec::with_capacity(elements.len()));
     for (ordinal, element) in (1..).zip(elements) {
-        plain.push(checked(f32::from_le_bytes(*element), ordinal)?);
+        checked(f32::from_le_bytes(*element), ordinal)?;
     }
-    Vectors::seal(0, &plain)
+    Vectors::seal_bytes(0, bytes)
 }
 
 fn of_json(text: &[u8]) -> Result<SealedDatum, SqlError> {

@@ -3,7 +3,7 @@
 use pgrx::pg_sys;
 use pgrx::prelude::*;
 use sealvec_core::ivf::insert::{Row, insert};
-use sealvec_core::ivf::merge::{Effort, merge, will_cluster};
+use sealvec_core::ivf::merge::{Effort, is_heavy, merge};
 use sealvec_core::ivf::{self, Cache, Keys, TAIL_ROWS, Unopened};
 use zeroize::Zeroizing;
 
@@ -117,12 +117,13 @@ fn insert_row(
         return Ok(Unopened::default());
     }
 
+    if take(index, tid) {
+        return Ok(Unopened::default());
+    }
     let (cache, mut keys) = session.keyed();
-    let inserted = value.with_vector(|vector| match take(index, tid, vector) {
-        true => Ok(None),
-        false => insert(store, cache, Row::Plain { tid, values: vector, keys: keys.index }).map(Some),
-    })?;
-    let Some(inserted) = inserted.map_err(index_error)? else { return Ok(Unopened::default()) };
+    let inserted =
+        value.with_vector(|vector| insert(store, cache, Row::Plain { tid, values: vector, keys: keys.index }))?;
+    let inserted = inserted.map_err(index_error)?;
     merge_tail(store, cache, &mut keys, inserted.tail)
 }
 
@@ -134,7 +135,7 @@ pub fn merge_tail(
     tail: u64,
 ) -> Result<Unopened, SqlError> {
     if tail >= TAIL_ROWS {
-        let heavy = will_cluster(store).map_err(index_error)?;
+        let heavy = is_heavy(store).map_err(index_error)?;
         work::on_the_way(heavy, |work| merge(store, cache, keys, Effort::Step, work)).map_err(index_error)?;
     }
     Ok(cache.take_unopened())

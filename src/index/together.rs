@@ -8,7 +8,6 @@ use std::collections::HashSet;
 use pgrx::pg_sys;
 use sealvec_core::format::Tid;
 use sealvec_core::ivf::insert::insert_many;
-use zeroize::Zeroizing;
 
 use super::insert::merge_tail;
 use super::open::Writable;
@@ -25,7 +24,7 @@ unsafe extern "C-unwind" {
 /// What `aminsert` was given for the index.
 struct Taken {
     index: pg_sys::Oid,
-    rows: Vec<(Tid, Zeroizing<Vec<f32>>)>,
+    rows: HashSet<Tid>,
 }
 
 thread_local! {
@@ -37,7 +36,7 @@ struct Taking(Option<Taken>);
 
 impl Taking {
     fn begin(index: pg_sys::Oid) -> Self {
-        Self(TAKEN.replace(Some(Taken { index, rows: Vec::new() })))
+        Self(TAKEN.replace(Some(Taken { index, rows: HashSet::new() })))
     }
 
     fn end(self) -> Taken {
@@ -52,25 +51,24 @@ impl Drop for Taking {
 }
 
 /// Keeps a row for later, if it is one of those; false if it is to be inserted now.
-pub fn take(index: pg_sys::Oid, tid: Tid, values: &[f32]) -> bool {
+pub fn take(index: pg_sys::Oid, tid: Tid) -> bool {
     TAKEN.with_borrow_mut(|taken| {
         let Some(taken) = taken.as_mut().filter(|taken| taken.index == index) else { return false };
-        taken.rows.push((tid, Zeroizing::new(values.to_vec())));
+        taken.rows.insert(tid);
         true
     })
 }
 
-/// Runs a statement, and then inserts the rows that it brought to `index`: those of the TIDs that it returns. Others gave
-/// way to a concurrent insert, and their TIDs may be somebody else's by now.
-pub fn together(
+/// Runs a statement, and then inserts the rows that it brought to `index`: those of the TIDs that it returns, with the
+/// vectors that it sealed for them. Others gave way to a concurrent insert, and their TIDs may be somebody else's by now.
+pub fn together<'v>(
     index: pg_sys::Oid,
-    statement: impl FnOnce() -> Result<HashSet<Tid>, SqlError>,
+    statement: impl FnOnce() -> Result<Vec<(Tid, &'v [f32])>, SqlError>,
 ) -> Result<(), SqlError> {
     let taking = Taking::begin(index);
-    let stored = statement()?;
+    let mut rows = statement()?;
     let taken = taking.end();
-    let rows = taken.rows.iter().filter(|(tid, _)| stored.contains(tid));
-    let rows: Vec<(Tid, &[f32])> = rows.map(|(tid, row)| (*tid, row.as_slice())).collect();
+    rows.retain(|(tid, _)| taken.rows.contains(tid));
     if rows.is_empty() { Ok(()) } else { insert(index, &rows) }
 }
 
