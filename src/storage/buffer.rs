@@ -5,6 +5,8 @@ use std::ops::Deref;
 use pgrx::pg_sys;
 use sealvec_core::store::PAGE;
 
+use super::recent::read;
+
 const _: () = assert!(pg_sys::BLCKSZ as usize == PAGE, "sealvec is built for pages of 8 kB");
 
 /// A page pinned and share-locked.
@@ -71,16 +73,6 @@ pub unsafe fn try_exclusive(
         pg_sys::ReleaseBuffer(buffer);
         None
     }
-}
-
-unsafe fn read(
-    relation: pg_sys::Relation,
-    fork: pg_sys::ForkNumber::Type,
-    block: u32,
-    strategy: pg_sys::BufferAccessStrategy,
-) -> pg_sys::Buffer {
-    // SAFETY: the callers' duty.
-    unsafe { pg_sys::ReadBufferExtended(relation, fork, block, pg_sys::ReadBufferMode::RBM_NORMAL, strategy) }
 }
 
 impl Deref for SharedPage {

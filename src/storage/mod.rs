@@ -11,6 +11,7 @@
 
 mod buffer;
 mod extend;
+mod recent;
 mod relation;
 mod space;
 mod xlog;
