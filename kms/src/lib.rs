@@ -3,11 +3,13 @@
 //! - [`local`]: a root key in a file beside the server, the embedded default. Protects dumps, backups, WAL
 //!   and replicas, not a disk that has the file on it.
 //! - [`client`]: the client holds the KEK; nothing is stored.
+//! - [`agent`]: what is said to a key agent, which asks the network's key services (crate `sealvec-agent`).
 //!
 //! This crate may touch files. It never sees a DEK and never logs.
 
 #![forbid(unsafe_code)]
 
+pub mod agent;
 pub mod client;
 pub mod local;
 pub mod root_key;

@@ -7,6 +7,7 @@ pub mod cluster;
 pub mod data;
 pub mod http;
 pub mod items;
+pub mod kms;
 pub mod ledger;
 pub mod memory;
 pub mod packages;
