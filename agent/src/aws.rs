@@ -4,13 +4,13 @@ use std::error::Error;
 use std::time::Duration;
 
 use aws_config::profile::ProfileFileCredentialsProvider;
-use aws_config::profile::profile_file::{ProfileFileKind, ProfileFiles};
 use aws_config::retry::RetryConfig;
 use aws_config::sts::AssumeRoleProvider;
 use aws_config::timeout::TimeoutConfig;
 use aws_config::{BehaviorVersion, Region, SdkConfig};
 use aws_credential_types::provider::SharedCredentialsProvider;
 use aws_credential_types::provider::error::CredentialsError;
+use aws_runtime::env_config::file::{EnvConfigFileKind, EnvConfigFiles};
 use aws_sdk_sts::operation::assume_role::AssumeRoleError;
 use aws_smithy_runtime_api::client::orchestrator::HttpResponse;
 use aws_smithy_runtime_api::client::result::SdkError;
@@ -99,9 +99,9 @@ impl Account {
             loader = loader.region(Region::new(region.to_owned()));
         }
         if let Some(AwsCredential { profile, file }) = &self.credential {
-            let mut files = ProfileFiles::builder();
+            let mut files = EnvConfigFiles::builder();
             files = match file {
-                Some(path) => files.with_file(ProfileFileKind::Credentials, path),
+                Some(path) => files.with_file(EnvConfigFileKind::Credentials, path),
                 None => files.include_default_config_file(true).include_default_credentials_file(true),
             };
             let files = files.build();
