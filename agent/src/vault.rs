@@ -430,7 +430,7 @@ mod tests {
         assert_eq!(class(403, "permission denied", true), Class::Denied);
         assert_eq!(class(404, "no handler for route", false), Class::Misconfigured);
         assert_eq!(class(429, "", true), Class::Throttled);
-        assert_eq!(class(503, "Vault is sealed", true), Class::Unavailable);
+        assert_eq!(class(503, "sealed by an operator", true), Class::Unavailable);
         assert_eq!(class(500, "", true), Class::Unavailable);
         assert_eq!(class(307, "", true), Class::Misconfigured);
     }
