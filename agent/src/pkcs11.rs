@@ -179,9 +179,8 @@ fn find(session: &Session, label: &str) -> Result<ObjectHandle, Failure> {
 fn seal(session: &Session, key: ObjectHandle, aad: &[u8], plain: &[u8]) -> Result<Vec<u8>, Failure> {
     let mut nonce = [0; NONCE_LEN];
     session.generate_random_slice(&mut nonce)?;
-    let mechanism = Mechanism::AesGcm(GcmParams::new(&mut nonce, aad, (TAG_LEN * 8).try_into().map_err(Error::from)?)?);
-    let sealed = session.encrypt(&mechanism, key, plain)?;
-    drop(mechanism); // some tokens have put a nonce of their own in its place
+    // Some tokens put a nonce of their own in its place.
+    let sealed = session.encrypt(&gcm(&mut nonce, aad)?, key, plain)?;
     let wrapped = [&[VERSION][..], &nonce, &sealed].concat();
     match wrapped.len() == 1 + NONCE_LEN + plain.len() + TAG_LEN {
         true => Ok(wrapped),
@@ -192,8 +191,7 @@ fn seal(session: &Session, key: ObjectHandle, aad: &[u8], plain: &[u8]) -> Resul
 fn open(session: &Session, key: ObjectHandle, aad: &[u8], wrapped: &[u8]) -> Result<Zeroizing<Vec<u8>>, Failure> {
     let (nonce, sealed) = wrapped[1..].split_at(NONCE_LEN);
     let mut nonce: [u8; NONCE_LEN] = nonce.try_into().expect("split there");
-    let mechanism = Mechanism::AesGcm(GcmParams::new(&mut nonce, aad, (TAG_LEN * 8).try_into().map_err(Error::from)?)?);
-    match session.decrypt(&mechanism, key, sealed) {
+    match session.decrypt(&gcm(&mut nonce, aad)?, key, sealed) {
         Ok(opened) => Ok(Zeroizing::new(opened)),
         Err(Error::Pkcs11(RvError::EncryptedDataInvalid | RvError::EncryptedDataLenRange, _)) => {
             Err(wrong_key().into())
@@ -206,14 +204,17 @@ fn open(session: &Session, key: ObjectHandle, aad: &[u8], wrapped: &[u8]) -> Res
 
 /// Whether the key opens what it seals.
 fn works(session: &Session, key: ObjectHandle) -> bool {
-    let sealed = seal(session, key, b"probe", &[0; KEK_LEN]);
-    sealed.is_ok_and(|sealed| {
+    let probe = || {
+        let sealed = seal(session, key, b"probe", &[0; KEK_LEN])?;
         let (nonce, sealed) = sealed[1..].split_at(NONCE_LEN);
         let mut nonce: [u8; NONCE_LEN] = nonce.try_into().expect("split there");
-        let Ok(bits) = (TAG_LEN * 8).try_into() else { return false };
-        let Ok(params) = GcmParams::new(&mut nonce, b"probe", bits) else { return false };
-        session.decrypt(&Mechanism::AesGcm(params), key, sealed).is_ok()
-    })
+        Ok::<_, Failure>(session.decrypt(&gcm(&mut nonce, b"probe")?, key, sealed)?)
+    };
+    probe().is_ok()
+}
+
+fn gcm<'a>(nonce: &'a mut [u8; NONCE_LEN], aad: &'a [u8]) -> Result<Mechanism<'a>, Error> {
+    Ok(Mechanism::AesGcm(GcmParams::new(nonce, aad, (TAG_LEN * 8).try_into()?)?))
 }
 
 /// What an error of the token means. Names PKCS#11's own words only.

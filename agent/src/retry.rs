@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use backon::{ExponentialBuilder, Retryable};
 use sealvec_kms::agent::Refusal;
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout_at};
 
 use crate::Result;
 
@@ -24,16 +24,9 @@ pub enum Failure {
     Final(Refusal),
 }
 
-impl From<Failure> for Refusal {
-    fn from(failure: Failure) -> Self {
-        match failure {
-            Failure::Refused(refusal) | Failure::Final(refusal) => refusal,
-        }
-    }
-}
-
-/// Tries until it succeeds, fails for good, or no try is left that could end before `deadline`.
-pub async fn until<T, Attempt>(deadline: Instant, attempt: impl FnMut() -> Attempt) -> Result<T>
+/// Tries until it succeeds, fails for good, or no try is left that could end before `deadline`. What comes of the
+/// last try that was answered is the outcome; none at the deadline if there was no such try.
+pub async fn until<T, Attempt>(deadline: Instant, attempt: impl FnMut() -> Attempt) -> Option<Result<T>>
 where
     Attempt: Future<Output = Result<T, Failure>>,
 {
@@ -42,16 +35,23 @@ where
         .with_max_delay(WAIT_MAX)
         .with_max_times(RETRIES_MAX)
         .with_jitter();
-    let outcome = attempt
+    let mut last = None;
+    let tries = attempt
         .retry(waits)
         .when(|failure| matches!(failure, Failure::Refused(refusal) if refusal.class.is_transient()))
         .adjust(|failure, wait| {
             let Failure::Refused(refusal) = failure else { return None };
+            last = Some(refusal.clone());
             let wait = wait?.max(refusal.retry_after.unwrap_or_default());
             let left = deadline.saturating_duration_since(Instant::now());
             (wait + ATTEMPT_MIN < left).then_some(wait)
         });
-    outcome.await.map_err(Refusal::from)
+    match timeout_at(deadline, tries).await {
+        Ok(Ok(given)) => Some(Ok(given)),
+        Ok(Err(Failure::Refused(refusal))) => Some(Err(refusal)),
+        Ok(Err(Failure::Final(refusal))) => Some(Err(last.unwrap_or(refusal))),
+        Err(_) => last.map(Err),
+    }
 }
 
 #[cfg(test)]
@@ -74,7 +74,7 @@ mod tests {
             tries.set(tries.get() + 1);
             std::future::ready(failures.borrow_mut().next().map_or(Ok(()), Err))
         });
-        let result = result.await;
+        let result = result.await.expect("it was answered");
         (tries.get(), begun.elapsed(), result)
     }
 
@@ -94,6 +94,16 @@ mod tests {
             let (tries, time, result) = run(Duration::from_secs(5), vec![failure]).await;
             assert!(result.is_err() && tries == 1 && time.is_zero());
         }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_the_service_said_last_is_told_not_what_ended_it() {
+        let end = Failure::Final(Refusal::new(Class::Unavailable, "left alone"));
+        let (tries, _, result) = run(Duration::from_secs(5), vec![refused(Class::Throttled), end]).await;
+        assert_eq!((tries, result.unwrap_err().class), (2, Class::Throttled));
+        let deadline = Instant::now() + Duration::from_secs(1);
+        assert!(until(deadline, std::future::pending::<Result<(), Failure>>).await.is_none());
+        assert_eq!(Instant::now(), deadline);
     }
 
     #[tokio::test(start_paused = true)]

@@ -213,11 +213,9 @@ impl std::fmt::Debug for Service {
 impl Reached {
     /// One request, with its retries, until `deadline`.
     async fn ask<'a, T>(&'a self, deadline: Instant, request: impl Fn(&'a dyn Provider) -> Later<'a, T>) -> Result<T> {
-        let asked = retry::until(deadline, || self.attempt(deadline, request(&*self.provider)));
-        match timeout_at(deadline, asked).await {
-            Ok(Ok(given)) => Ok(given),
-            Ok(Err(refusal)) => Err(self.place(refusal)),
-            Err(_) => Err(self.late()),
+        match retry::until(deadline, || self.attempt(deadline, request(&*self.provider))).await {
+            Some(result) => result.map_err(|refusal| self.place(refusal)),
+            None => Err(self.late()),
         }
     }
 

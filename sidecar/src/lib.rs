@@ -4,6 +4,8 @@
 //! a route of [`cyborgdb`] and one statement through [`db`]; what goes wrong is an [`error::ApiError`].
 //! No DEK ever comes here; a caller's KEK is wiped once it was used, the body that it came in is not.
 
+#[cfg(feature = "agent")]
+pub mod agent;
 pub mod auth;
 pub mod config;
 pub mod cyborgdb;

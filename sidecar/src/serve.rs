@@ -11,6 +11,8 @@ use axum_server::tls_rustls::{RustlsAcceptor, RustlsConfig};
 use hyper_util::rt::TokioTimer;
 use tokio::signal::unix::{SignalKind, signal};
 
+#[cfg(feature = "agent")]
+use crate::agent;
 use crate::config::{Settings, TlsFiles};
 use crate::db::Pool;
 use crate::embed;
@@ -32,6 +34,8 @@ pub async fn serve(settings: Settings) -> Result<(), String> {
     }
     tls::install_provider();
     let pool = pool(&settings)?;
+    #[cfg(feature = "agent")]
+    let _agent = settings.agent.map(agent::start).transpose()?; // ends with the server
     let metrics = Metrics::of_process();
     let state = AppState {
         pool: pool.clone(),

@@ -27,7 +27,8 @@ pub fn log(level: &str, format: LogFormat) -> Result<(), String> {
         _ => return Err("the log level must be error, warn, info, debug or trace".to_owned()),
     };
     // Never more of the others: hyper and axum may print headers.
-    let filter = EnvFilter::new(format!("warn,sealvec_sidecar={own}"));
+    // And nothing of the AWS SDK's: it repeats what the service said.
+    let filter = EnvFilter::new(format!("warn,aws_config=off,sealvec_sidecar={own},sealvec_agent={own}"));
     let events = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
     let set = match format {
         LogFormat::Text => events.with_ansi(false).with_target(false).try_init(),

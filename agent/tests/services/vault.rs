@@ -44,7 +44,7 @@ impl Setting {
 #[test]
 fn keks_come_back_and_are_bound() {
     let setting = Setting::new(&ALL);
-    contract::keks_come_back_and_are_bound(&setting.agent, &setting.slot("s"));
+    contract::keks_come_back_and_are_bound(&setting.agent, &setting.slot("s"), 0);
     for request in setting.proxy.take_seen() {
         assert!(String::from_utf8_lossy(&request.body).contains("associated_data"), "{request:?}");
     }

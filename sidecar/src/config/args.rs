@@ -26,6 +26,10 @@ pub(super) enum Command {
                             A variable's name, in any case and with or without SEALVEC_, is also its key under \
                             `service:` in the YAML file. Flag over variable over file.")]
     Serve(Box<ServeArgs>),
+    /// Asks key services on behalf of the database server, over a Unix socket, until it gets SIGTERM or SIGINT.
+    #[cfg(feature = "agent")]
+    #[command(after_help = "Slots and credentials stand under `kms:` in the YAML file; docs/KMS.md describes them.")]
+    Agent(AgentArgs),
 }
 
 #[derive(Debug, Args)]
@@ -121,6 +125,14 @@ pub(super) struct ServeArgs {
     #[arg(long, env = "SEALVEC_LOG_FORMAT", default_value = "text", help_heading = "Logs")]
     pub log_format: LogFormat,
 
+    /// Unix socket on which this process is the database server's key agent, too [default: none]
+    #[cfg(feature = "agent")]
+    #[arg(long, env = "SEALVEC_AGENT_SOCKET", value_name = "PATH", help_heading = "Key agent")]
+    pub agent_socket: Option<PathBuf>,
+    #[cfg(feature = "agent")]
+    #[command(flatten)]
+    pub agent: AgentLimits,
+
     /// Directory of embedding models; one that is missing is a 503 that says which files to put there
     #[arg(
         long,
@@ -133,6 +145,47 @@ pub(super) struct ServeArgs {
     /// Threads of the model [default: one a processor, at most four]
     #[arg(long, env = "SEALVEC_MODEL_THREADS", value_name = "N", help_heading = "Embedding")]
     pub model_threads: Option<NonZeroUsize>,
+}
+
+#[cfg(feature = "agent")]
+#[derive(Debug, Args)]
+pub(super) struct AgentArgs {
+    /// Unix socket to listen on; set sealvec.agent_socket in PostgreSQL to the same
+    #[arg(long, env = "SEALVEC_AGENT_SOCKET", value_name = "PATH")]
+    pub socket: PathBuf,
+    /// YAML file; otherwise ./cyborgdb.yaml, ./cyborgdb.yml or /etc/cyborgdb/cyborgdb.yaml, where there is one
+    #[arg(long, env = "CYBORGDB_CONFIG_FILE", value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    #[command(flatten)]
+    pub limits: AgentLimits,
+    /// error, warn, info, debug, trace
+    #[arg(long, env = "SEALVEC_LOG_LEVEL", default_value = "info")]
+    pub log_level: String,
+    /// Form of the log on stderr
+    #[arg(long, env = "SEALVEC_LOG_FORMAT", default_value = "text")]
+    pub log_format: LogFormat,
+}
+
+/// Who may ask the agent, and how long it keeps what it was given.
+#[cfg(feature = "agent")]
+#[derive(Debug, Args)]
+pub(super) struct AgentLimits {
+    /// User that PostgreSQL runs as, by name or number, if it is another than this process's; separated by commas
+    #[arg(
+        long,
+        env = "SEALVEC_AGENT_ALLOW_USER",
+        value_name = "USER",
+        value_delimiter = ',',
+        help_heading = "Key agent"
+    )]
+    pub agent_allow_user: Vec<String>,
+    /// Seconds that an unwrapped key is kept, and so still opens after it was taken away at its service; 0 keeps none
+    #[arg(long, env = "SEALVEC_AGENT_CACHE_SECONDS", default_value = "60", help_heading = "Key agent",
+          value_parser = clap::value_parser!(u64).range(..=3_600))]
+    pub agent_cache_seconds: u64,
+    /// How often it is given out meanwhile
+    #[arg(long, env = "SEALVEC_AGENT_CACHE_USES", default_value = "1000", help_heading = "Key agent")]
+    pub agent_cache_uses: u32,
 }
 
 /// Form of the log.
@@ -152,21 +205,20 @@ impl Cli {
         env: &dyn Fn(&str) -> Option<String>,
         file: Option<&File>,
     ) -> Result<Self, clap::Error> {
-        let command = Self::command().mut_subcommand("serve", |serve| {
-            serve.mut_args(|arg| {
-                let Some(variable) = arg.get_env().and_then(|name| name.to_str()).map(str::to_owned) else {
-                    return arg;
-                };
-                let help = arg.get_help().map(StyledStr::to_string).unwrap_or_default();
-                // The variable's value would be shown beside its name by clap itself.
-                let arg = arg.env(Resettable::Reset).help(format!("{help} [{variable}]"));
-                let value = env(&variable).or_else(|| file?.setting(&variable).map(str::to_owned));
-                match value {
-                    Some(value) => arg.default_values(split(&variable, value)).hide_default_value(true),
-                    None => arg,
-                }
-            })
-        });
+        let defaults = |arg: clap::Arg| {
+            let Some(variable) = arg.get_env().and_then(|name| name.to_str()).map(str::to_owned) else {
+                return arg;
+            };
+            let help = arg.get_help().map(StyledStr::to_string).unwrap_or_default();
+            // The variable's value would be shown beside its name by clap itself.
+            let arg = arg.env(Resettable::Reset).help(format!("{help} [{variable}]"));
+            let value = env(&variable).or_else(|| file?.setting(&variable).map(str::to_owned));
+            match value {
+                Some(value) => arg.default_values(split(&variable, value)).hide_default_value(true).required(false),
+                None => arg,
+            }
+        };
+        let command = Self::command().mut_subcommands(|subcommand| subcommand.mut_args(defaults));
         let mut command = command;
         let matches = command.try_get_matches_from_mut(args)?;
         Self::from_arg_matches(&matches).map_err(|error| error.format(&mut command))
@@ -176,7 +228,9 @@ impl Cli {
 /// Defaults are not split by clap.
 fn split(variable: &str, value: String) -> Vec<OsString> {
     match variable {
-        "SEALVEC_CORS_ORIGINS" => value.split(',').map(|origin| origin.trim().into()).collect(),
+        "SEALVEC_CORS_ORIGINS" | "SEALVEC_AGENT_ALLOW_USER" => {
+            value.split(',').map(|origin| origin.trim().into()).collect()
+        }
         _ => vec![value.into()],
     }
 }

@@ -53,6 +53,9 @@ pub(super) struct File {
     settings: BTreeMap<String, String>, // by the variable's name
     pub slots: Vec<Slot>,
     pub warnings: Vec<String>,
+    /// All of `kms`, as the key agent reads it.
+    #[cfg(feature = "agent")]
+    pub registry: sealvec_agent::Registry,
 }
 
 impl File {
@@ -90,16 +93,28 @@ pub(super) fn parse(text: &str, env: &dyn Fn(&str) -> Option<String>) -> Result<
     for (key, value) in object(sections.remove("service").unwrap_or_default(), "service")? {
         file.set(&key, value)?;
     }
-    let mut kms = object(sections.remove("kms").unwrap_or_default(), "kms")?;
+    let kms = sections.remove("kms").unwrap_or_default();
+    #[cfg(feature = "agent")]
+    {
+        file.registry = sealvec_agent::Registry::from_value(kms.clone())?;
+    }
+    let mut kms = object(kms, "kms")?;
+    for of_the_agent in ["credentials", "endpoints"] {
+        kms.remove(of_the_agent);
+    }
     for (name, fields) in object(kms.remove("registry").unwrap_or_default(), "kms.registry")? {
+        let options = match &fields {
+            Value::Object(fields) => fields.clone(),
+            _ => Map::new(),
+        };
         // serde's own message would quote a bad value.
         let fields: SlotFields = serde_json::from_value(fields).map_err(|_| {
             format!(
-                "kms.registry.{name} must have provider (local, aws or aws-kms) and may have key_id, region, \
-                 role_arn, external_id, role_session_name"
+                "kms.registry.{name} must have provider (local, aws, aws-kms, vault or pkcs11) and may have key_id, region, \
+                 role_arn, external_id, role_session_name, and what docs/KMS.md says of the provider"
             )
         })?;
-        file.slots.push(Slot::new(name, fields));
+        file.slots.push(Slot::new(name, fields, options));
     }
     file.slots.sort_by(|a, b| a.name.cmp(&b.name));
     for (section, rest) in [("", sections), ("kms.", kms)] {
@@ -138,7 +153,7 @@ fn variable(key: &str) -> Option<String> {
     let key = renamed.unwrap_or(key);
     let prefixed = format!("SEALVEC_{key}");
     let command = Cli::command();
-    let serve = command.find_subcommand("serve").expect("the only command");
+    let serve = command.find_subcommand("serve").expect("it is there");
     let flags = serve.get_arguments().filter_map(|arg| arg.get_env()?.to_str());
     let mut known = flags.chain([ROOT_KEY, API_KEY]).filter(|name| *name != "CYBORGDB_CONFIG_FILE");
     known.find(|name| *name == key || *name == prefixed).map(str::to_owned)

@@ -36,6 +36,42 @@ const ALIASES: [(&str, &str); 5] = [
     ("SEALVEC_LOG_LEVEL", "CYBORGDB_SERVICE_LOG_LEVEL"),
 ];
 
+/// What is to be done.
+#[derive(Debug)]
+pub enum Job {
+    /// `serve`
+    Serve(Box<Settings>),
+    /// `agent`
+    #[cfg(feature = "agent")]
+    Agent(AgentJob),
+}
+
+/// Everything `agent` needs.
+#[cfg(feature = "agent")]
+#[derive(Debug)]
+pub struct AgentJob {
+    /// The agent.
+    pub agent: AgentSettings,
+    /// `error` to `trace`.
+    pub log_level: String,
+    /// Text or JSON.
+    pub log_format: LogFormat,
+}
+
+/// A key agent.
+#[cfg(feature = "agent")]
+#[derive(Debug)]
+pub struct AgentSettings {
+    /// Where it listens.
+    pub socket: PathBuf,
+    /// Who may ask.
+    pub access: sealvec_agent::Access,
+    /// How long it keeps keys.
+    pub limits: sealvec_agent::Limits,
+    /// What it knows of key services.
+    pub registry: sealvec_agent::Registry,
+}
+
 /// Everything `serve` needs.
 #[derive(Debug)]
 pub struct Settings {
@@ -67,6 +103,9 @@ pub struct Settings {
     pub auth: Auth,
     /// Slots of the key registry, by name.
     pub slots: Vec<Slot>,
+    /// A key agent beside the server, if it is asked for.
+    #[cfg(feature = "agent")]
+    pub agent: Option<AgentSettings>,
     /// Directory of embedding models.
     pub model_dir: PathBuf,
     /// Threads of the model; its own choice if absent.
@@ -103,10 +142,7 @@ impl From<String> for ConfigError {
 ///
 /// # Errors
 /// See [`ConfigError`].
-pub fn read(
-    args: impl IntoIterator<Item = String>,
-    env: &dyn Fn(&str) -> Option<String>,
-) -> Result<Settings, ConfigError> {
+pub fn read(args: impl IntoIterator<Item = String>, env: &dyn Fn(&str) -> Option<String>) -> Result<Job, ConfigError> {
     let args: Vec<String> = args.into_iter().collect();
     let env = &|name: &str| {
         let set = |name: &str| env(name).filter(|value| !value.is_empty());
@@ -119,13 +155,39 @@ pub fn read(
         None => file::File::default(),
     };
     let cli = Cli::parse(&args, env, Some(&file)).map_err(ConfigError::Usage)?;
-    let Command::Serve(args) = cli.command;
-    settle(*args, env, file)
+    match cli.command {
+        Command::Serve(args) => settle(*args, env, file).map(Box::new).map(Job::Serve),
+        #[cfg(feature = "agent")]
+        Command::Agent(args) => {
+            let agent = settle_agent(args.socket, args.limits, file.registry)?;
+            Ok(Job::Agent(AgentJob { agent, log_level: args.log_level, log_format: args.log_format }))
+        }
+    }
 }
 
 fn path_of_file(cli: &Cli) -> Option<&Path> {
-    let Command::Serve(args) = &cli.command;
-    args.config.as_deref()
+    match &cli.command {
+        Command::Serve(args) => args.config.as_deref(),
+        #[cfg(feature = "agent")]
+        Command::Agent(args) => args.config.as_deref(),
+    }
+}
+
+#[cfg(feature = "agent")]
+fn settle_agent(
+    socket: PathBuf,
+    limits: args::AgentLimits,
+    registry: sealvec_agent::Registry,
+) -> Result<AgentSettings, ConfigError> {
+    Ok(AgentSettings {
+        socket,
+        access: sealvec_agent::Access::of_users(&limits.agent_allow_user)?,
+        limits: sealvec_agent::Limits {
+            cache_age_max: Duration::from_secs(limits.agent_cache_seconds),
+            cache_uses_max: limits.agent_cache_uses,
+        },
+        registry,
+    })
 }
 
 fn settle(args: ServeArgs, env: &dyn Fn(&str) -> Option<String>, file: file::File) -> Result<Settings, ConfigError> {
@@ -148,6 +210,8 @@ fn settle(args: ServeArgs, env: &dyn Fn(&str) -> Option<String>, file: file::Fil
             return Err(message.to_owned().into());
         }
     };
+    #[cfg(feature = "agent")]
+    let agent = args.agent_socket.map(|socket| settle_agent(socket, args.agent, file.registry)).transpose()?;
     let listen = args.listen.unwrap_or_else(|| (Ipv4Addr::LOCALHOST, args.port.unwrap_or(PORT)).into());
     if tls.is_none() && !listen.ip().is_loopback() {
         warnings.push("keys and vectors travel in clear: HTTP on an address that others reach".to_owned());
@@ -183,6 +247,8 @@ fn settle(args: ServeArgs, env: &dyn Fn(&str) -> Option<String>, file: file::Fil
         log_format: args.log_format,
         auth,
         slots: file.slots,
+        #[cfg(feature = "agent")]
+        agent,
         model_dir: args.model_dir,
         model_threads: args.model_threads,
         warnings,

@@ -2,6 +2,7 @@
 
 use axum::http::StatusCode;
 use serde::Deserialize;
+use serde_json::{Map, Value};
 
 use crate::error::ApiError;
 
@@ -22,6 +23,8 @@ pub struct Slot {
     pub external_id: Option<String>,
     /// Name of the role's session.
     pub role_session_name: Option<String>,
+    /// All of it but the provider, as the catalogue and the key agent take it; no secret is among it.
+    pub options: Map<String, Value>,
 }
 
 /// Who wraps the KEKs of a slot.
@@ -34,6 +37,23 @@ pub enum Provider {
     Aws,
     /// AWS KMS.
     AwsKms,
+    /// Vault or OpenBao, Transit engine.
+    Vault,
+    /// A token behind a PKCS#11 module.
+    Pkcs11,
+}
+
+impl Provider {
+    /// As the catalogue writes it.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Local => "local",
+            Self::Aws => "aws",
+            Self::AwsKms => "aws-kms",
+            Self::Vault => "vault",
+            Self::Pkcs11 => "pkcs11",
+        }
+    }
 }
 
 /// The YAML's form of a slot.
@@ -46,12 +66,30 @@ pub(super) struct SlotFields {
     role_arn: Option<String>,
     external_id: Option<String>,
     role_session_name: Option<String>,
+    // Known, and the key agent's to read.
+    #[serde(rename = "endpoint")]
+    _endpoint: Option<String>,
+    #[serde(rename = "sts_endpoint")]
+    _sts_endpoint: Option<String>,
+    #[serde(rename = "credentials")]
+    _credentials: Option<String>,
+    #[serde(rename = "key")]
+    _key: Option<String>,
+    #[serde(rename = "mount")]
+    _mount: Option<String>,
+    #[serde(rename = "address")]
+    _address: Option<String>,
+    #[serde(rename = "namespace")]
+    _namespace: Option<String>,
+    #[serde(rename = "token")]
+    _token: Option<String>,
 }
 
 impl Slot {
-    pub(super) fn new(name: String, fields: SlotFields) -> Self {
-        let SlotFields { provider, key_id, region, role_arn, external_id, role_session_name } = fields;
-        Self { name, provider, key_id, region, role_arn, external_id, role_session_name }
+    pub(super) fn new(name: String, fields: SlotFields, mut options: Map<String, Value>) -> Self {
+        let SlotFields { provider, key_id, region, role_arn, external_id, role_session_name, .. } = fields;
+        options.retain(|name, value| name != "provider" && !value.is_null());
+        Self { name, provider, key_id, region, role_arn, external_id, role_session_name, options }
     }
 
     /// Whether an index can be made on the slot.
@@ -59,16 +97,15 @@ impl Slot {
     /// # Errors
     /// 502 for a slot that lacks something, and for providers that the database server does not know.
     pub fn check(&self) -> Result<(), ApiError> {
-        let provider = match self.provider {
-            Provider::Local => return Ok(()),
-            Provider::Aws => "aws",
-            Provider::AwsKms => "aws-kms",
-        };
+        if self.provider == Provider::Local {
+            return Ok(());
+        }
+        let provider = self.provider.as_str();
         let what = match self {
             Self { key_id: None, provider: Provider::AwsKms, .. } => {
                 "requires key_id (KMS key id / ARN / alias)".to_owned()
             }
-            Self { key_id: None, .. } => "requires key_id (secret name / ARN)".to_owned(),
+            Self { key_id: None, provider: Provider::Aws, .. } => "requires key_id (secret name / ARN)".to_owned(),
             Self { external_id: Some(_), role_arn: None, .. } => {
                 return Err(kms_error(format!(
                     "provider={provider}: external_id is only meaningful with role_arn; specify both for BYOK \

@@ -8,7 +8,11 @@ const URL: &str = "postgres://u@127.0.0.1/db";
 fn run(flags: &[&str], env: &[(&str, &str)]) -> Result<Settings, ConfigError> {
     let env: HashMap<String, String> = env.iter().map(|(k, v)| (k.to_string(), v.to_string())).collect();
     let args = ["sealvec-sidecar", "serve"].iter().chain(flags).map(|arg| arg.to_string());
-    read(args, &move |name| env.get(name).cloned())
+    match read(args, &move |name| env.get(name).cloned())? {
+        Job::Serve(settings) => Ok(*settings),
+        #[cfg(feature = "agent")]
+        Job::Agent(_) => panic!("serve was asked for"),
+    }
 }
 
 fn base<'a>(more: &[(&'a str, &'a str)]) -> Vec<(&'a str, &'a str)> {

@@ -51,15 +51,14 @@ impl FaultProxy {
             let fault = {
                 let mut state = shared.lock().unwrap_or_else(PoisonError::into_inner);
                 state.seen.push(request.clone());
-                let fault = match &mut state.times_left {
+                match &mut state.times_left {
                     Some(0) => None,
                     Some(left) => {
                         *left -= 1;
                         state.fault.clone()
                     }
                     None => state.fault.clone(),
-                };
-                fault
+                }
             };
             let ask = || forward(&upstream, &request).unwrap_or(Response::Close);
             match fault {
