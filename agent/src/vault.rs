@@ -1,5 +1,6 @@
 //! Provider `vault`: a KEK is wrapped by the Transit engine of Vault or OpenBao; the context is its associated data.
 
+use std::error::Error;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -145,8 +146,12 @@ impl Vault {
             request = request.header("X-Vault-Namespace", namespace);
         }
         let request = request.body(Full::from(body)).map_err(|_| misconfigured("the request could not be made"))?;
-        let answer = self.client.request(request).await.map_err(|error| {
-            unavailable(if error.is_connect() { "Vault cannot be reached" } else { "Vault broke off the connection" })
+        let answer = self.client.request(request).await.map_err(|error| match (&error, error.is_connect()) {
+            (error, _) if is_of_certificate(error) => {
+                misconfigured("Vault's certificate is of another name or of an authority that is not known (ca_file)")
+            }
+            (_, true) => unavailable("Vault cannot be reached"),
+            (_, false) => unavailable("Vault broke off the connection"),
         })?;
         let (head, body) = answer.into_parts();
         let body = Limited::new(body, ANSWER_LEN_MAX).collect().await;
@@ -339,6 +344,19 @@ fn client(ca_file: Option<&Path>) -> Result<Client<HttpsConnector<HttpConnector>
     let connector =
         HttpsConnectorBuilder::new().with_tls_config(tls).https_or_http().enable_http1().wrap_connector(connector);
     Ok(Client::builder(TokioExecutor::new()).pool_idle_timeout(IDLE_TIME_MAX).build(connector))
+}
+
+fn is_of_certificate(error: &(dyn Error + 'static)) -> bool {
+    let mut next = Some(error);
+    while let Some(error) = next {
+        let inner = error.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref);
+        let tls = inner.and_then(|inner| inner.downcast_ref::<rustls::Error>());
+        if matches!(tls, Some(rustls::Error::InvalidCertificate(_))) {
+            return true;
+        }
+        next = error.source();
+    }
+    false
 }
 
 #[cfg(test)]

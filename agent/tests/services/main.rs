@@ -9,4 +9,5 @@ mod aws_secrets;
 mod contract;
 mod pkcs11;
 mod process;
+mod tls;
 mod vault;

@@ -8,7 +8,7 @@ use sealvec_kms::agent::{Class, Slot};
 use serde_json::json;
 
 use crate::agent::{Agent, context, expect, slot};
-use crate::contract;
+use crate::{contract, tls};
 
 const ALL: [&str; 3] = ["encrypt", "decrypt", "rewrap"];
 
@@ -134,4 +134,25 @@ fn a_redirect_is_not_followed() {
     setting.proxy.set(Some(Fault::Status(307, None)));
     expect(setting.agent.check(&setting.slot("s")), Class::Misconfigured, "points elsewhere");
     assert_eq!(setting.proxy.take_seen().len(), 1);
+}
+
+#[test]
+fn a_certificate_is_checked_against_its_authority_and_name() {
+    let vault = Vault::start();
+    vault.create_key("k");
+    let token = vault.create_token("k", &["encrypt", "decrypt"]);
+    let port = tls::start(vault.address().to_owned());
+    let credential = |host: &str, ca: Option<String>| json!({"address": format!("https://{host}:{port}"), "token_env": "TOKEN", "ca_file": ca});
+    let kms = json!({"credentials": {
+        "right": credential("localhost", Some(tls::ca_file())),
+        "unknown": credential("localhost", None),
+        "other-name": credential("127.0.0.1", Some(tls::ca_file())),
+        "no-file": credential("localhost", Some("/nowhere/ca.pem".into())),
+    }});
+    let agent = Agent::start(kms, &[("TOKEN", token)]);
+    let with = |name: &str| slot(name, "vault", json!({"key": "k", "mount": vault.mount(), "credentials": name}));
+    agent.check(&with("right")).unwrap();
+    expect(agent.check(&with("unknown")), Class::Misconfigured, "authority that is not known");
+    expect(agent.check(&with("other-name")), Class::Misconfigured, "of another name");
+    expect(agent.check(&with("no-file")), Class::Misconfigured, "no PEM certificate");
 }

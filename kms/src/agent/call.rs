@@ -200,7 +200,7 @@ mod tests {
     /// Version 1 for ever.
     #[test]
     fn golden_bytes() {
-        let mut frame = vec![98, 0, 0, 0, 1, 1, 1, 0, 0, 0, 0, 0, 0, 0, 0x88, 0x13, 0, 0];
+        let mut frame = vec![96, 0, 0, 0, 1, 1, 1, 0, 0, 0, 0, 0, 0, 0, 0x88, 0x13, 0, 0];
         for text in [&b"a"[..], b"vault", br#"{"key":"k"}"#] {
             frame.extend_from_slice(&[text.len() as u8, 0, 0, 0]);
             frame.extend_from_slice(text);

@@ -44,6 +44,14 @@ pub fn apt(packages: &[&str]) {
     install(&packages.join(" "), &mut command);
 }
 
+/// A program of Debian's, installed where it is missing.
+pub fn require(program: &str, packages: &[&str]) {
+    let _alone = LOCK.lock().unwrap_or_else(PoisonError::into_inner);
+    if !has(program) {
+        apt(packages);
+    }
+}
+
 /// The interpreter of a virtual environment with exactly these packages (`name==version`).
 pub fn virtual_environment(name: &str, packages: &[impl AsRef<str>]) -> PathBuf {
     let _alone = LOCK.lock().unwrap_or_else(PoisonError::into_inner);

@@ -91,18 +91,22 @@ fn converse(stream: TcpStream, handler: &dyn Fn(Request) -> Response) -> io::Res
     match handler(request) {
         Response::Close => Ok(()),
         Response::Hang => reader.read_to_end(&mut Vec::new()).map(drop),
-        Response::Answer { status, headers, body } => {
-            let mut head = format!("HTTP/1.1 {status} Test\r\n");
-            for (name, value) in headers {
-                head += &format!("{name}: {value}\r\n");
-            }
-            head += &format!("content-length: {}\r\nconnection: close\r\n\r\n", body.len());
-            stream.write_all(&[head.as_bytes(), &body].concat())
-        }
+        Response::Answer { status, headers, body } => write_answer(&mut stream, status, &headers, &body),
     }
 }
 
-fn read_request(reader: &mut impl BufRead) -> io::Result<Option<Request>> {
+/// Writes one answer, after which the connection ends.
+pub fn write_answer(stream: &mut impl Write, status: u16, headers: &[(String, String)], body: &[u8]) -> io::Result<()> {
+    let mut head = format!("HTTP/1.1 {status} Test\r\n");
+    for (name, value) in headers {
+        head += &format!("{name}: {value}\r\n");
+    }
+    head += &format!("content-length: {}\r\nconnection: close\r\n\r\n", body.len());
+    stream.write_all(&[head.as_bytes(), body].concat())
+}
+
+/// The next request; none at the end of the connection.
+pub fn read_request(reader: &mut impl BufRead) -> io::Result<Option<Request>> {
     let mut line = String::new();
     if reader.read_line(&mut line)? == 0 {
         return Ok(None);

@@ -4,7 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use crate::packages::{apt, has};
+use crate::packages::require;
 use crate::xtask::must;
 
 /// The module's path in Debian.
@@ -21,9 +21,7 @@ pub struct SoftHsm {
 impl SoftHsm {
     /// A fresh token of this label in `home`, with no key.
     pub fn create(home: &Path, label: &str) -> Self {
-        if !has("softhsm2-util") || !Path::new(MODULE).exists() {
-            apt(&["softhsm2"]);
-        }
+        require("softhsm2-util", &["softhsm2"]);
         let tokens = home.join("tokens");
         fs::create_dir_all(&tokens).expect("it can be written");
         let configuration = format!("directories.tokendir = {}\nobjectstore.backend = file\n", tokens.display());
