@@ -95,9 +95,7 @@ pub(super) fn parse(text: &str, env: &dyn Fn(&str) -> Option<String>) -> Result<
     }
     let kms = sections.remove("kms").unwrap_or_default();
     #[cfg(feature = "agent")]
-    {
-        file.registry = sealvec_agent::Registry::from_value(kms.clone())?;
-    }
+    let of_agent = kms.clone();
     let mut kms = object(kms, "kms")?;
     for of_the_agent in ["credentials", "endpoints"] {
         kms.remove(of_the_agent);
@@ -121,6 +119,10 @@ pub(super) fn parse(text: &str, env: &dyn Fn(&str) -> Option<String>) -> Result<
         if let Some(key) = rest.keys().next() {
             return Err(format!("unknown key {section}{key}"));
         }
+    }
+    #[cfg(feature = "agent")]
+    {
+        file.registry = sealvec_agent::Registry::from_value(of_agent)?;
     }
     Ok(file)
 }
