@@ -83,9 +83,7 @@ impl Provider for AwsSecrets {
     fn wrap<'a>(&'a self, context: &'a KeyContext, kek: &'a Kek) -> Later<'a, WrappedKey> {
         Box::pin(async {
             let WrapKey { key, key_reference } = self.fetch(self.account.key_id(), None).await?;
-            let sealed = key.seal(&aad(context), kek.expose());
-            let sealed = sealed.map_err(|_| unavailable("the kernel gave no random bytes"))?;
-            Ok(WrappedKey { key_reference, wrapped: sealed.as_bytes().to_vec() })
+            Ok(WrappedKey { key_reference, wrapped: wrap_under(&key, context, kek)? })
         })
     }
 
@@ -93,9 +91,18 @@ impl Provider for AwsSecrets {
         Box::pin(async move {
             let (arn, version) = key_reference.split_once('#').ok_or_else(wrong_key)?;
             let WrapKey { key, .. } = self.fetch(arn, Some(version)).await?;
-            kek_of(&key.open(&aad(context), wrapped).map_err(|_| wrong_key())?)
+            unwrap_under(&key, context, wrapped)
         })
     }
+}
+
+fn wrap_under(key: &AeadKey, context: &KeyContext, kek: &Kek) -> Result<Vec<u8>> {
+    let sealed = key.seal(&aad(context), kek.expose());
+    Ok(sealed.map_err(|_| unavailable("the kernel gave no random bytes"))?.as_bytes().to_vec())
+}
+
+fn unwrap_under(key: &AeadKey, context: &KeyContext, wrapped: &[u8]) -> Result<Kek> {
+    kek_of(&key.open(&aad(context), wrapped).map_err(|_| wrong_key())?)
 }
 
 /// A text value: base64, as the original takes it.
@@ -106,4 +113,24 @@ fn decode(text: Zeroizing<String>) -> Result<Zeroizing<Vec<u8>>> {
 
 fn aad(context: &KeyContext) -> WrapAad {
     WrapAad { ring: context.ring, dek_version: context.dek_version, purpose: context.purpose as u8 }
+}
+
+#[cfg(test)]
+mod tests {
+    use sealvec_core::keys::Uuid;
+
+    use super::*;
+
+    /// A KEK that was wrapped by the first release: it must unwrap for ever.
+    #[test]
+    fn golden_kek_unwraps() {
+        let golden = "gFZESjskOTUMk+tbgkEiCy5LIb0FRDUn4OPgDFAZJbUqunihf6MYpcrXcETbPh3mRhIPx+MPyRHi/BiE";
+        let context = KeyContext::kek(Uuid::from_bytes([0x5a; 16]));
+        let key = AeadKey::new(&[7; KEY_LEN]);
+        let wrapped = STANDARD.decode(golden).unwrap();
+        assert_eq!(wrapped.len(), 60);
+        assert_eq!(unwrap_under(&key, &context, &wrapped).unwrap().expose(), &[9; 32]);
+        let other = KeyContext::kek(Uuid::from_bytes([0x5b; 16]));
+        assert!(unwrap_under(&key, &other, &wrapped).is_err());
+    }
 }

@@ -26,12 +26,12 @@ struct Agent {
 }
 
 impl Agent {
-    /// With this YAML, on a socket in `home`.
-    fn start(home: &Path, yaml: &str, env: &[(&str, &str)]) -> Self {
+    /// With this YAML, on a socket in `home`. The last of `words` is the flag for the socket.
+    fn start(words: &[&str], home: &Path, yaml: &str, env: &[(&str, &str)]) -> Self {
         let (config, socket) = (home.join("c.yaml"), home.join("agent.sock"));
         std::fs::write(&config, yaml).unwrap();
-        let words = ["agent", "--socket", socket.to_str().unwrap(), "--config", config.to_str().unwrap()];
-        let mut child = command(&words, env).spawn().unwrap();
+        let paths = [socket.to_str().unwrap(), "--config", config.to_str().unwrap()];
+        let mut child = command(&[words, &paths].concat(), env).spawn().unwrap();
         let mut log = BufReader::new(child.stderr.take().unwrap());
         let mut line = String::new();
         while !line.contains("key agent on") {
@@ -104,7 +104,7 @@ fn it_answers_for_its_slots_and_goes_with_its_socket() {
     // Port 1 of this machine: nobody is there.
     let yaml = "kms:\n  registry:\n    on-premises: {provider: vault, key: k, credentials: v}\n    ours: {provider: local}\n  \
                 credentials:\n    v: {address: 'http://127.0.0.1:1', token_env: TOKEN}\n";
-    let agent = Agent::start(home.path(), yaml, &[("TOKEN", "s3cr3t-token")]);
+    let agent = Agent::start(&["agent", "--socket"], home.path(), yaml, &[("TOKEN", "s3cr3t-token")]);
     let (class, text) = agent.check("on-premises", "of SQL");
     assert!(class == 1 && text.contains("Vault cannot be reached"), "{class} {text}");
     let (class, text) = agent.check("ours", "local");
@@ -119,5 +119,19 @@ fn it_answers_for_its_slots_and_goes_with_its_socket() {
         log.contains("operation=\"check\"") && log.contains("result=\"unavailable\"") && !log.contains("s3cr3t"),
         "{log}"
     );
+    assert!(!socket.exists());
+}
+
+#[test]
+fn serve_runs_one_beside_the_server() {
+    let home = tempfile::tempdir().unwrap();
+    let env = [("SEALVEC_ROOT_KEY", "a root key of a test"), ("DATABASE_URL", "postgres://u@127.0.0.1:1/db")];
+    let words = ["serve", "--listen", "127.0.0.1:0", "--shutdown-timeout", "1", "--agent-socket"];
+    let agent = Agent::start(&words, home.path(), "kms: {registry: {ours: {provider: local}}}\n", &env);
+    let (class, text) = agent.check("ours", "local");
+    assert!(class == 5 && text.contains("database server's own"), "{class} {text}");
+    let socket = agent.socket.clone();
+    let (code, log) = agent.end();
+    assert!(code == Some(0) && log.contains("stopped"), "{code:?} {log}");
     assert!(!socket.exists());
 }

@@ -3,14 +3,17 @@
 use std::fs;
 use std::path::PathBuf;
 
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 use cryptoki::context::{CInitializeArgs, CInitializeFlags, Pkcs11};
 use cryptoki::mechanism::Mechanism;
 use cryptoki::object::Attribute;
 use cryptoki::session::UserType;
 use cryptoki::types::AuthPin;
+use sealvec_core::keys::{KeyContext, Uuid};
 use sealvec_e2e::kms::SoftHsm;
 use sealvec_e2e::kms::softhsm::{MODULE, PIN};
-use sealvec_kms::agent::{Class, Slot};
+use sealvec_kms::agent::{Class, Slot, Wrapped};
 use serde_json::{Value, json};
 
 use crate::agent::{Agent, context, expect, slot};
@@ -52,6 +55,32 @@ fn keks_come_back_and_are_bound() {
     let (kek, wrapped) = setting.agent.generate(&key_slot("kek"), context()).unwrap();
     assert_eq!((wrapped.key_reference.as_str(), wrapped.wrapped.len()), ("pkcs11:token=hsm%201;object=kek", 61));
     contract::log_holds_none_of(&setting.agent, &[], &[&kek]);
+}
+
+/// A KEK that was wrapped by the first release: it must unwrap for ever.
+#[test]
+fn golden_kek_unwraps() {
+    let setting = Setting::new();
+    setting.token.import_key("golden", b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdef");
+    let context = KeyContext::kek(Uuid::from_bytes([0x5a; 16]));
+    println!(
+        "BBB {}",
+        STANDARD.encode(
+            setting
+                .agent
+                .wrap(&key_slot("golden"), context, &sealvec_core::keys::Kek::from_slice(&[9; 32]).unwrap())
+                .unwrap()
+                .wrapped
+        )
+    );
+    let golden = Wrapped {
+        provider: "pkcs11".into(),
+        key_reference: "pkcs11:token=hsm%201;object=golden".into(),
+        wrapped: STANDARD
+            .decode("AcdKB/SGaOp0ZpsdBjMKltx2EMjoS00fyHwbF02PJ1MbA0N7GSEGkvq7fUXUxGRik5QIyhAW0IwR2k+qsg==")
+            .unwrap(),
+    };
+    assert_eq!(setting.agent.unwrap(&key_slot("kek"), context, &golden).unwrap().expose(), &[9; 32]);
 }
 
 #[test]

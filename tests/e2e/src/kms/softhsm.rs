@@ -38,22 +38,18 @@ impl SoftHsm {
 
     /// A fresh AES-256 key that does not leave the token.
     pub fn create_key(&self, label: &str) {
-        let path = self.home.join("key");
         let mut key = [0; 32];
         aws_lc_rs::rand::fill(&mut key).expect("the kernel has random bytes");
-        key.iter_mut().for_each(|byte| *byte = b'!' + *byte % 94); // the import skips bytes that are white space
+        // The import skips bytes that are white space.
+        self.import_key(label, &key.map(|byte| b'!' + byte % 94));
+    }
+
+    /// An AES-256 key of these bytes, which are printed characters.
+    pub fn import_key(&self, label: &str, key: &[u8; 32]) {
+        let path = self.home.join("key");
         fs::write(&path, key).expect("written");
-        must(self.util().args(["--import"]).arg(&path).args([
-            "--aes",
-            "--token",
-            &self.label,
-            "--label",
-            label,
-            "--id",
-            "01",
-            "--pin",
-            PIN,
-        ]));
+        let import = ["--aes", "--token", &self.label, "--label", label, "--id", "01", "--pin", PIN];
+        must(self.util().arg("--import").arg(&path).args(import));
         fs::remove_file(path).expect("it was there");
     }
 
