@@ -9,9 +9,17 @@ use tokio::task::JoinHandle;
 
 use crate::config::AgentSettings;
 
-/// A key agent that runs. Dropping it ends it, its socket included.
+/// A key agent that runs. Dropping it ends it.
 #[derive(Debug)]
 pub struct Running(JoinHandle<()>);
+
+impl Running {
+    /// Ends it; its socket is gone then.
+    pub async fn stop(mut self) {
+        self.0.abort();
+        let _ = (&mut self.0).await;
+    }
+}
 
 impl Drop for Running {
     fn drop(&mut self) {
@@ -48,8 +56,7 @@ pub async fn run(settings: AgentSettings) -> Result<(), String> {
         _ = interrupt.recv() => {}
         _ = &mut running.0 => return Err("the key agent ended".to_owned()),
     }
-    running.0.abort();
-    let _ = (&mut running.0).await; // its socket is gone then
+    running.stop().await;
     tracing::info!("stopped");
     Ok(())
 }

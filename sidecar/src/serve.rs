@@ -35,7 +35,7 @@ pub async fn serve(settings: Settings) -> Result<(), String> {
     tls::install_provider();
     let pool = pool(&settings)?;
     #[cfg(feature = "agent")]
-    let _agent = settings.agent.map(agent::start).transpose()?; // ends with the server
+    let agent = settings.agent.map(agent::start).transpose()?;
     let metrics = Metrics::of_process();
     let state = AppState {
         pool: pool.clone(),
@@ -59,6 +59,10 @@ pub async fn serve(settings: Settings) -> Result<(), String> {
     let routes = server::router(state, options);
     listen(settings.listen, routes, settings.tls, handle, "REST").await?;
     pool.close();
+    #[cfg(feature = "agent")]
+    if let Some(agent) = agent {
+        agent.stop().await;
+    }
     tracing::info!("stopped");
     Ok(())
 }

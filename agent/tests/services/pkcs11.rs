@@ -63,16 +63,6 @@ fn golden_kek_unwraps() {
     let setting = Setting::new();
     setting.token.import_key("golden", b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdef");
     let context = KeyContext::kek(Uuid::from_bytes([0x5a; 16]));
-    println!(
-        "BBB {}",
-        STANDARD.encode(
-            setting
-                .agent
-                .wrap(&key_slot("golden"), context, &sealvec_core::keys::Kek::from_slice(&[9; 32]).unwrap())
-                .unwrap()
-                .wrapped
-        )
-    );
     let golden = Wrapped {
         provider: "pkcs11".into(),
         key_reference: "pkcs11:token=hsm%201;object=golden".into(),
