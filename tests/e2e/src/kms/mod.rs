@@ -1,6 +1,7 @@
 //! Key services that are as real as they can be had: moto, SoftHSM2, OpenBao where there is one and otherwise a server
 //! of Transit's contract; and a proxy in front of them for what goes wrong.
 
+pub mod agent;
 pub mod faults;
 pub mod http_server;
 pub mod moto;
@@ -8,6 +9,7 @@ pub mod softhsm;
 pub mod transit;
 pub mod vault;
 
+pub use agent::KeyAgent;
 pub use faults::{Fault, FaultProxy};
 pub use moto::Moto;
 pub use softhsm::SoftHsm;

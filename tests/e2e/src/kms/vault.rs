@@ -38,11 +38,6 @@ impl Vault {
         vault
     }
 
-    /// Is it a real one?
-    pub fn is_real(&self) -> bool {
-        self._contract.is_none()
-    }
-
     /// `127.0.0.1:port`
     pub fn address(&self) -> &str {
         &self.address

@@ -1,0 +1,3 @@
+//! PostgreSQL with a key agent and key services behind it.
+
+mod users;
