@@ -11,6 +11,7 @@ CREATE TABLE sealvec.key_ring (
     epoch       bigint  NOT NULL,           -- raised to close the ring in every session
     record      bytea   NOT NULL,           -- sealvec_core::keys::ring::RingRecord
     owner_oid   oid,                        -- null if there was no such role when the row was restored
+    kms         text COLLATE "C",           -- the slot that reaches its KEK; null if the client holds it
     PRIMARY KEY (number),
     UNIQUE (name)
 );

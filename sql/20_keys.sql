@@ -10,13 +10,13 @@ REVOKE ALL ON FUNCTION sealvec.init_root_key() FROM PUBLIC;
 
 CREATE FUNCTION sealvec.create_key_ring(name text, kek sealvec.kek DEFAULT NULL, provider text DEFAULT NULL) RETURNS uuid
     AS 'MODULE_PATHNAME', 'sealvec_create_key_ring_wrapper' LANGUAGE c VOLATILE PARALLEL UNSAFE;
-COMMENT ON FUNCTION sealvec.create_key_ring(text, sealvec.kek, text) IS 'make a key ring: kept by provider local, or by the client that passes its 32-byte kek';
+COMMENT ON FUNCTION sealvec.create_key_ring(text, sealvec.kek, text) IS 'make a key ring: kept by a key service that sealvec.kms_slots names, or by the client that passes its 32-byte kek';
 REVOKE ALL ON FUNCTION sealvec.create_key_ring(text, sealvec.kek, text) FROM PUBLIC;
 
-CREATE FUNCTION sealvec.import_ring(export bytea, name text DEFAULT NULL) RETURNS uuid
+CREATE FUNCTION sealvec.import_ring(export bytea, name text DEFAULT NULL, kms text DEFAULT NULL) RETURNS uuid
     AS 'MODULE_PATHNAME', 'sealvec_import_ring_wrapper' LANGUAGE c VOLATILE PARALLEL UNSAFE;
-COMMENT ON FUNCTION sealvec.import_ring(bytea, text) IS 'bring over a key ring that export_ring gave; it belongs to the caller';
-REVOKE ALL ON FUNCTION sealvec.import_ring(bytea, text) FROM PUBLIC;
+COMMENT ON FUNCTION sealvec.import_ring(bytea, text, text) IS 'bring over a key ring that export_ring gave; it belongs to the caller';
+REVOKE ALL ON FUNCTION sealvec.import_ring(bytea, text, text) FROM PUBLIC;
 
 -- For the owner of a ring.
 

@@ -33,9 +33,10 @@ COMMENT ON TABLE sealvec.collection_user IS 'users of collections: copies of key
 CREATE TABLE sealvec.kms_slot (
     name     text COLLATE "C" NOT NULL,
     provider text             NOT NULL,
+    options  jsonb            NOT NULL DEFAULT '{}',  -- no secret: those stand in the key agent's configuration
     PRIMARY KEY (name)
 );
-COMMENT ON TABLE sealvec.kms_slot IS 'key services by the names that create_index(kms_name => …) knows';
+COMMENT ON TABLE sealvec.kms_slot IS 'key services by the names that key rings and create_index(kms_name => …) know';
 
 REVOKE ALL ON sealvec.collection, sealvec.collection_user, sealvec.kms_slot FROM PUBLIC;
 
@@ -60,8 +61,8 @@ END
 $$;
 
 CREATE VIEW sealvec.kms_slots AS
-    SELECT 'local' AS name, 'local' AS provider WHERE NOT EXISTS (SELECT FROM sealvec.kms_slot WHERE name = 'local')
-    UNION ALL SELECT name, provider FROM sealvec.kms_slot;
+    SELECT 'local' AS name, 'local' AS provider, '{}'::jsonb AS options WHERE NOT EXISTS (SELECT FROM sealvec.kms_slot WHERE name = 'local')
+    UNION ALL SELECT name, provider, options FROM sealvec.kms_slot;
 COMMENT ON VIEW sealvec.kms_slots IS 'key services by name; local is always there';
 GRANT SELECT ON sealvec.kms_slots TO PUBLIC;
 
@@ -78,13 +79,16 @@ GRANT SELECT ON sealvec.collections TO PUBLIC;
 
 -- Key services.
 
-CREATE FUNCTION sealvec.create_kms(name text, provider text DEFAULT 'local') RETURNS void
+CREATE FUNCTION sealvec.create_kms(name text, provider text DEFAULT 'local', options jsonb DEFAULT '{}') RETURNS void
     AS 'MODULE_PATHNAME', 'sealvec_create_kms_wrapper' LANGUAGE c VOLATILE PARALLEL UNSAFE;
-COMMENT ON FUNCTION sealvec.create_kms(text, text) IS 'name a key service for create_index(kms_name => …)';
+COMMENT ON FUNCTION sealvec.create_kms(text, text, jsonb) IS 'name a key service for create_key_ring(provider => …) and create_index(kms_name => …)';
+CREATE FUNCTION sealvec.alter_kms(name text, options jsonb) RETURNS void
+    AS 'MODULE_PATHNAME', 'sealvec_alter_kms_wrapper' LANGUAGE c VOLATILE PARALLEL UNSAFE;
+COMMENT ON FUNCTION sealvec.alter_kms(text, jsonb) IS 'give a key service other options, all of them';
 CREATE FUNCTION sealvec.drop_kms(name text) RETURNS void
     AS 'MODULE_PATHNAME', 'sealvec_drop_kms_wrapper' LANGUAGE c VOLATILE PARALLEL UNSAFE;
-COMMENT ON FUNCTION sealvec.drop_kms(text) IS 'forget the name of a key service; refused while an index uses it';
-REVOKE ALL ON FUNCTION sealvec.create_kms(text, text), sealvec.drop_kms(text) FROM PUBLIC;
+COMMENT ON FUNCTION sealvec.drop_kms(text) IS 'forget the name of a key service; refused while a key ring or an index uses it';
+REVOKE ALL ON FUNCTION sealvec.create_kms(text, text, jsonb), sealvec.alter_kms(text, jsonb), sealvec.drop_kms(text) FROM PUBLIC;
 
 -- Making, describing and removing a collection.
 

@@ -1,11 +1,15 @@
 //! Settings: `sealvec.*` in postgresql.conf, SET and ALTER ROLE.
 
 use std::ffi::{CStr, CString};
+use std::time::Duration;
 
 use pgrx::guc::{GucContext, GucFlags, GucRegistry, GucSetting};
 use pgrx::pg_sys;
 
 static LOCAL_ROOT_KEY_FILE: GucSetting<Option<CString>> = GucSetting::<Option<CString>>::new(Some(c""));
+static AGENT_SOCKET: GucSetting<Option<CString>> = GucSetting::<Option<CString>>::new(Some(c""));
+static AGENT_USER: GucSetting<Option<CString>> = GucSetting::<Option<CString>>::new(Some(c""));
+static KMS_TIMEOUT: GucSetting<i32> = GucSetting::<i32>::new(5_000);
 static KEY_TTL: GucSetting<i32> = GucSetting::<i32>::new(300);
 static DISABLE_CORE_DUMPS: GucSetting<bool> = GucSetting::<bool>::new(true);
 static PROBES: GucSetting<i32> = GucSetting::<i32>::new(0);
@@ -22,6 +26,32 @@ pub fn init() {
         &LOCAL_ROOT_KEY_FILE,
         GucContext::Sighup,
         GucFlags::SUPERUSER_ONLY,
+    );
+    GucRegistry::define_string_guc(
+        c"sealvec.agent_socket",
+        c"Unix socket of the key agent, which asks key services.",
+        c"An absolute path. Empty means none: only key rings of provider local, or whose key the client holds, can be opened.",
+        &AGENT_SOCKET,
+        GucContext::Sighup,
+        none,
+    );
+    GucRegistry::define_string_guc(
+        c"sealvec.agent_user",
+        c"Operating-system user that the key agent runs as, by name or number.",
+        c"The server's own user and root are trusted as well.",
+        &AGENT_USER,
+        GucContext::Sighup,
+        none,
+    );
+    GucRegistry::define_int_guc(
+        c"sealvec.kms_timeout",
+        c"How long a session waits for a key service.",
+        c"",
+        &KMS_TIMEOUT,
+        1,
+        600_000,
+        GucContext::Userset,
+        GucFlags::UNIT_MS,
     );
     GucRegistry::define_int_guc(
         c"sealvec.key_ttl",
@@ -76,6 +106,21 @@ pub fn init() {
 /// `sealvec.local_root_key_file` as set; empty means the default path.
 pub fn local_root_key_file() -> CString {
     LOCAL_ROOT_KEY_FILE.get().unwrap_or_default()
+}
+
+/// `sealvec.agent_socket`; empty means none.
+pub fn agent_socket() -> CString {
+    AGENT_SOCKET.get().unwrap_or_default()
+}
+
+/// `sealvec.agent_user`; empty means no other than the server's own user and root.
+pub fn agent_user() -> CString {
+    AGENT_USER.get().unwrap_or_default()
+}
+
+/// `sealvec.kms_timeout`.
+pub fn kms_timeout() -> Duration {
+    Duration::from_millis(u64::try_from(KMS_TIMEOUT.get()).expect("the GUC's lower bound is 1"))
 }
 
 /// `sealvec.key_ttl` in seconds; 0 sets no limit.

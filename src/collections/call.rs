@@ -96,6 +96,8 @@ pub fn open(collection: &Collection, shown: &Shown<'_>, need: Need) -> Result<Op
         // Opens by itself when a key is asked for; here so that all functions refuse the same roles.
         (None, false) => keys::with_dek(collection.ring, None, |_, _| None).map_err(|error| match error.sqlstate {
             ERRCODE_INSUFFICIENT_PRIVILEGE => may_not_open(collection),
+            // Nobody showed a key that could be wrong: the key service has another one.
+            ERRCODE_INVALID_PASSWORD => SqlError { sqlstate: ERRCODE_SYSTEM_ERROR, ..error },
             _ => error,
         }),
     }

@@ -15,7 +15,7 @@ use super::payload;
 use super::registry::{self, Collection, Metric, Part};
 use super::spi::{self, Spi};
 use crate::error::{OrRaise, SqlError};
-use crate::keys;
+use crate::keys::{self, kms_slot};
 
 /// Most characters of a name.
 const NAME_MAX: usize = 255;
@@ -50,9 +50,9 @@ fn sealvec_create_index(
             metadata_schema,
             bm25: (bm25_k1, bm25_b),
         };
-        let provider = match (index_key, kms_name) {
-            (Some(_), None) => None,
-            (None, Some(slot)) => Some(registry::slot(slot)?.ok_or_else(|| unknown_slot(slot))?),
+        match (index_key, kms_name) {
+            (Some(_), None) => {}
+            (None, Some(slot)) => drop(kms_slot::hold(slot)?),
             _ => {
                 return Err(SqlError::new(
                     ERRCODE_INVALID_PARAMETER_VALUE,
@@ -60,14 +60,14 @@ fn sealvec_create_index(
                 )
                 .hint("index_key => $1 with 32 bytes that only the client keeps, or kms_name => 'local'."));
             }
-        };
+        }
         registry::lock(name, Part::Shape)?;
         if registry::try_find(name)?.is_some() {
             return Err(SqlError::new(ERRCODE_DUPLICATE_OBJECT, format!("index \"{name}\" already exists")));
         }
         let kek = index_key.map(keys::shown).transpose()?;
         let ring_name = format!("index {}", collection.uuid);
-        collection.ring = keys::create_ring(&ring_name, kek.as_ref(), provider.as_deref())?.number();
+        collection.ring = keys::create_ring(&ring_name, kek.as_ref(), kms_name)?.number();
         let shown = Shown { index_key, ..Shown::default() };
         let _scope = call::open(&collection, &shown, Need::Own)?;
         registry::insert(&collection)?;
@@ -227,9 +227,4 @@ fn check_schema(schema: Option<&str>, bm25: (Option<f64>, Option<f64>)) -> Resul
     };
     Bm25::parse(bm25.0, bm25.1, &parsed).map_err(|error| invalid(error.to_string()))?;
     Ok(schema.map(str::to_owned))
-}
-
-fn unknown_slot(slot: &str) -> SqlError {
-    SqlError::new(ERRCODE_UNDEFINED_OBJECT, format!("key service \"{slot}\" does not exist"))
-        .hint("sealvec.kms_slots lists them; sealvec.create_kms() names one more.")
 }

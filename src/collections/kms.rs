@@ -1,56 +1,55 @@
-//! `create_kms`, `drop_kms`: key services by the names that `create_index(kms_name => …)` knows.
+//! `create_kms`, `alter_kms`, `drop_kms`: key services by the names that rings and collections know.
 
 use pgrx::PgSqlErrorCode::*;
+use pgrx::JsonB;
 use pgrx::prelude::*;
 
 use super::call::required;
 use super::registry;
 use crate::error::{OrRaise, SqlError};
-use crate::keys;
+use crate::keys::{self, kms_slot};
 
-/// Most characters of a name.
-const NAME_MAX: usize = 255;
-
-/// `create_kms(name, provider)`
+/// `create_kms(name, provider, options)`
 #[pg_extern(sql = false)]
-fn sealvec_create_kms(name: Option<&str>, provider: Option<&str>) {
+fn sealvec_create_kms(name: Option<&str>, provider: Option<&str>, options: Option<JsonB>) {
     (|| {
-        let (name, provider) = (required(name, "name")?, required(provider, "provider")?);
-        if name.is_empty() || name.chars().count() > NAME_MAX {
-            return Err(SqlError::new(ERRCODE_INVALID_NAME, "the name of a key service has 1 to 255 characters"));
-        }
-        if registry::slot(name)?.is_some() {
-            return Err(SqlError::new(ERRCODE_DUPLICATE_OBJECT, format!("key service \"{name}\" already exists")));
-        }
-        if !keys::is_local(provider) {
-            return Err(SqlError::new(
-                ERRCODE_UNDEFINED_OBJECT,
-                format!("key provider \"{provider}\" is not available in this server"),
-            )
-            .hint("Only \"local\" runs in the server."));
-        }
-        registry::insert_slot(name, provider)
+        let JsonB(options) = required(options, "options")?;
+        kms_slot::create(required(name, "name")?, required(provider, "provider")?, options)
     })()
     .or_raise()
 }
 
-/// `drop_kms(name)`
+/// `alter_kms(name, options)`: the whole of its options.
+#[pg_extern(sql = false)]
+fn sealvec_alter_kms(name: Option<&str>, options: Option<JsonB>) {
+    (|| {
+        let JsonB(options) = required(options, "options")?;
+        kms_slot::alter(required(name, "name")?, options)
+    })()
+    .or_raise()
+}
+
+/// `drop_kms(name)`: refused while a ring or a collection uses it, because nothing else says how to reach their keys.
 #[pg_extern(sql = false)]
 fn sealvec_drop_kms(name: Option<&str>) {
     (|| {
         let name = required(name, "name")?;
+        kms_slot::lock_for_drop(name)?;
+        let in_use = |by: &str, detail: String| {
+            Err(SqlError::new(
+                ERRCODE_DEPENDENT_OBJECTS_STILL_EXIST,
+                format!("cannot drop key service \"{name}\" because {by} use it"),
+            )
+            .detail(detail))
+        };
         let uses = |collection: &registry::Collection| collection.kms_name.as_deref() == Some(name);
         if let Some(user) = registry::all()?.iter().find(|collection| uses(collection)) {
-            return Err(SqlError::new(
-                ERRCODE_DEPENDENT_OBJECTS_STILL_EXIST,
-                format!("cannot drop key service \"{name}\" because indexes use it"),
-            )
-            .detail(format!("Index \"{}\" does.", user.name)));
+            return in_use("indexes", format!("Index \"{}\" does.", user.name));
         }
-        match registry::delete_slot(name)? {
-            true => Ok(()),
-            false => Err(SqlError::new(ERRCODE_UNDEFINED_OBJECT, format!("key service \"{name}\" does not exist"))),
+        if let Some(ring) = keys::ring_of_slot(name)? {
+            return in_use("key rings", format!("Key ring \"{ring}\" does."));
         }
+        kms_slot::delete(name)
     })()
     .or_raise()
 }

@@ -1,4 +1,4 @@
-//! The catalogs of collections: what is known of one without a key, its users, and key services by name.
+//! The catalogs of collections: what is known of one without a key, and its users.
 
 use std::ffi::CStr;
 
@@ -13,10 +13,8 @@ const COLLECTIONS: &CStr = c"collection";
 const COLLECTION_BY_NAME: &CStr = c"collection_pkey";
 const USERS: &CStr = c"collection_user";
 const USER_BY_ID: &CStr = c"collection_user_pkey";
-const SLOTS: &CStr = c"kms_slot";
-const SLOT_BY_NAME: &CStr = c"kms_slot_pkey";
 
-/// Writers of users and slots wait for each other, readers for nobody: what a writer finds, nobody else removes.
+/// Writers of users wait for each other, readers for nobody: what a writer finds, nobody else removes.
 const WRITERS: u32 = pg_sys::ShareUpdateExclusiveLock;
 
 /// Columns of sealvec.collection, as sql/70_collections.sql numbers them.
@@ -39,12 +37,6 @@ mod user_column {
     pub const RING: usize = 1;
     pub const USER_ID: usize = 2;
     pub const RECORD: usize = 3;
-}
-
-/// Columns of sealvec.kms_slot.
-mod slot_column {
-    pub const NAME: usize = 1;
-    pub const PROVIDER: usize = 2;
 }
 
 /// How distances are measured and told.
@@ -291,40 +283,6 @@ pub fn delete_user(ring: u32, user: UserId) -> Result<bool, SqlError> {
 fn read_user(row: &Row) -> Result<UserRecord, SqlError> {
     let bytes: Vec<u8> = row.get(user_column::RECORD).unwrap_or_default();
     Ok(UserRecord::decode(&bytes)?)
-}
-
-// ---- key services ----------------------------------------------------------------------
-
-/// The provider behind a slot; `local` needs none.
-pub fn slot(name: &str) -> Result<Option<String>, SqlError> {
-    let mut found = None;
-    Table::open(SLOTS, pg_sys::AccessShareLock)?.scan(
-        Some(SLOT_BY_NAME),
-        &[Key::text(slot_column::NAME, name)],
-        |row| {
-            found = row.get(slot_column::PROVIDER);
-            false
-        },
-    )?;
-    Ok(found.or_else(|| (name == "local").then(|| name.to_owned())))
-}
-
-/// Adds a slot.
-pub fn insert_slot(name: &str, provider: &str) -> Result<(), SqlError> {
-    Table::open(SLOTS, WRITERS)?.insert(&[value(name), value(provider)]);
-    Ok(())
-}
-
-/// Removes a slot; false if there was none.
-pub fn delete_slot(name: &str) -> Result<bool, SqlError> {
-    let slots = Table::open(SLOTS, WRITERS)?;
-    let mut found = false;
-    slots.scan(Some(SLOT_BY_NAME), &[Key::text(slot_column::NAME, name)], |row| {
-        slots.delete(row);
-        found = true;
-        false
-    })?;
-    Ok(found)
 }
 
 /// There is no collection of that name.

@@ -95,7 +95,8 @@ fn clean(store: &RelationStore) -> Result<Cleaned, SqlError> {
     vacuum::cleanup(store, session.using().cache()).map_err(index_error)
 }
 
-/// Merges under a ring that this backend can open by itself: autovacuum must not wait for a client or a network.
+/// Merges under a ring that this backend can open by itself. A key service is asked here, before any page is read, and
+/// waited for no longer than sealvec.kms_timeout; who is not there makes VACUUM leave the merge to a later one.
 unsafe fn merge_if_open(store: &RelationStore, index: pg_sys::Relation) -> Result<(), SqlError> {
     // A merge of long rows needs a transaction number, which a leader of parallel workers may not take.
     // SAFETY: reads a flag of this backend.
@@ -110,7 +111,7 @@ unsafe fn merge_if_open(store: &RelationStore, index: pg_sys::Relation) -> Resul
             return Ok(());
         }
     };
-    if !keys::is_open(meta.identity.ring) {
+    if !keys::is_open(meta.identity.ring) && !keys::opens_by_itself(meta.identity.ring) {
         return Ok(());
     }
     let session = session(meta.identity.index);

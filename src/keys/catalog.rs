@@ -9,6 +9,7 @@ use pgrx::PgSqlErrorCode::*;
 use pgrx::pg_sys;
 use sealvec_core::keys::Uuid;
 use sealvec_core::keys::ring::RingRecord;
+use sealvec_kms::local::LOCAL_PROVIDER;
 
 use super::hold::{Hold, hold};
 use super::table::{self, Key, Name, Role, Row, Table, value};
@@ -32,6 +33,7 @@ mod ring_column {
     pub const EPOCH: usize = 7;
     pub const RECORD: usize = 8;
     pub const OWNER_OID: usize = 9;
+    pub const KMS: usize = 10;
 }
 
 /// Columns of sealvec.ring_grant.
@@ -62,6 +64,8 @@ pub struct Ring {
     pub owner: Role,
     /// Raised to close the ring in every session.
     pub epoch: i64,
+    /// The slot that reaches its KEK; `None` if the client holds it.
+    pub kms: Option<String>,
     /// Envelopes and commitment.
     pub record: RingRecord,
 }
@@ -187,6 +191,19 @@ pub fn ring_named(name: &str) -> Result<Ring, SqlError> {
         .ok_or_else(|| unknown_name(name))?
 }
 
+/// A ring whose KEK the slot `kms` reaches, by its name; `None` if there is none.
+pub fn ring_of_slot(kms: &str) -> Result<Option<String>, SqlError> {
+    let mut found = None;
+    open_rings(pg_sys::AccessShareLock)?.scan(None, &[], |row| {
+        let slot: Option<String> = row.get(ring_column::KMS);
+        if slot.as_deref() == Some(kms) {
+            found = Some(row.name(ring_column::NAME));
+        }
+        found.is_none()
+    })?;
+    Ok(found)
+}
+
 /// Whether a ring has this number.
 pub fn number_is_taken(number: u32) -> Result<bool, SqlError> {
     let table = open_rings(pg_sys::AccessShareLock)?;
@@ -248,11 +265,11 @@ pub fn ring_table() -> Result<pg_sys::Oid, SqlError> {
     table::oid_of(RING_TABLE)
 }
 
-/// Adds a ring owned by the role `owner`.
+/// Adds a ring owned by the role `owner`, whose KEK is reached by the slot `kms`; the caller holds that.
 ///
 /// # Errors
 /// 42710 if the name or the UUID is already there.
-pub fn insert(name: &str, owner: &Role, record: &RingRecord) -> Result<(), SqlError> {
+pub fn insert(name: &str, owner: &Role, record: &RingRecord, kms: Option<&str>) -> Result<(), SqlError> {
     let (Some(key), Some(owner_name)) = (Name::new(name), Name::new(&owner.name)) else {
         return Err(SqlError::new(ERRCODE_INVALID_NAME, "a key ring's name has 1 to 63 bytes"));
     };
@@ -281,6 +298,7 @@ pub fn insert(name: &str, owner: &Role, record: &RingRecord) -> Result<(), SqlEr
         value(0i64),
         value(record.encode()),
         value(owner.oid),
+        kms.and_then(value),
     ]);
     Ok(())
 }
@@ -288,13 +306,14 @@ pub fn insert(name: &str, owner: &Role, record: &RingRecord) -> Result<(), SqlEr
 // From here on, the caller holds the ring for change, and has read it since.
 
 /// Stores another record for the ring of the same number: a new KEK, or one more DEK. Every session drops the ring.
-pub fn replace(record: &RingRecord) -> Result<(), SqlError> {
+pub fn replace(record: &RingRecord, kms: Option<&str>) -> Result<(), SqlError> {
     change(record.number(), |epoch| {
         vec![
             (ring_column::PROVIDER, value(record.provider())),
             (ring_column::DEK_VERSION, value(record.current_version() as i32)),
             (ring_column::EPOCH, value(epoch + 1)),
             (ring_column::RECORD, value(record.encode())),
+            (ring_column::KMS, kms.and_then(value)),
         ]
     })
 }
@@ -413,6 +432,8 @@ fn read_ring(row: &Row) -> Result<Ring, SqlError> {
         info: info_of(row, &record),
         owner: Role { name: row.name(ring_column::OWNER), oid: row.get(ring_column::OWNER_OID) },
         epoch: row.get(ring_column::EPOCH).unwrap_or(0),
+        // A row that was restored or written by hand may have none.
+        kms: row.get(ring_column::KMS).or_else(|| (record.provider() == LOCAL_PROVIDER).then(|| LOCAL_PROVIDER.into())),
         record,
     })
 }

@@ -5,13 +5,15 @@ use std::ptr;
 
 use pgrx::PgSqlErrorCode::*;
 use pgrx::prelude::*;
+use sealvec_core::keys::ring::CLIENT_PROVIDER;
 use sealvec_core::keys::{DekBytes, IdKey, Kek, KekSource, OpenRing, RingRecord};
+use sealvec_kms::local::LOCAL_PROVIDER;
 
 use super::catalog::{self, Ring};
 use super::hold::{Hold, hold};
 use super::kek::shown;
 use super::table::Role;
-use super::{export, provider, session};
+use super::{export, kms_slot, provider, session};
 use crate::error::{OrRaise, SqlError};
 
 /// `init_root_key() → text`: the file of the local provider's root key, made if there is none.
@@ -28,7 +30,7 @@ fn sealvec_init_root_key() -> String {
     file
 }
 
-/// `create_key_ring(name, kek, provider) → uuid`
+/// `create_key_ring(name, kek, provider) → uuid`; the provider is a slot's name.
 #[pg_extern(sql = false)]
 fn sealvec_create_key_ring(name: Option<&str>, kek: Option<&[u8]>, provider: Option<&str>) -> pgrx::Uuid {
     create(name, kek, provider).or_raise()
@@ -41,9 +43,11 @@ fn create(name: Option<&str>, kek: Option<&[u8]>, provider: Option<&str>) -> Res
     Ok(pgrx::Uuid::from_bytes(*record.uuid().as_bytes()))
 }
 
-/// Makes a ring of the current role. Whether the role may make one is the caller's to have asked.
-pub fn create_ring(name: &str, kek: Option<&Kek>, provider: Option<&str>) -> Result<RingRecord, SqlError> {
-    let record = with_source(kek, provider.unwrap_or(if kek.is_some() { "client" } else { "local" }), |source| {
+/// Makes a ring of the current role, whose KEK is shown or kept by the slot `kms`. Whether the role may make one is the
+/// caller's to have asked. May wait for a key service.
+pub fn create_ring(name: &str, kek: Option<&Kek>, kms: Option<&str>) -> Result<RingRecord, SqlError> {
+    let kms = kms.unwrap_or(if kek.is_some() { CLIENT_PROVIDER } else { LOCAL_PROVIDER });
+    let record = with_source(kek, kms, |source| {
         let mut failed = None;
         let record = RingRecord::create(source, |number| {
             // Nor one that columns have whose ring is to be imported yet, or was dropped by force.
@@ -55,7 +59,7 @@ pub fn create_ring(name: &str, kek: Option<&Kek>, provider: Option<&str>) -> Res
         });
         failed.map_or(record.map_err(SqlError::from), Err)
     })??;
-    catalog::insert(name, &current_role()?, &record)?;
+    catalog::insert(name, &current_role()?, &record, slot_of(&record, kms))?;
     Ok(record)
 }
 
@@ -224,15 +228,14 @@ fn sealvec_rotate_kek(ring: Option<&str>, kek: Option<&[u8]>, new_kek: Option<&[
         let mut ring = held(required(ring, "ring")?, Hold::Change)?;
         let old = kek_of(&ring, kek)?;
         let new = new_kek.map(shown).transpose()?;
-        let to = match (provider, &new) {
-            (Some(provider), _) => provider,
-            (None, Some(_)) => "client",
-            (None, None) => ring.record.provider(),
-        }
-        .to_owned();
+        let to = match (provider, &new, &ring.kms) {
+            (Some(kms), ..) => kms.to_owned(),
+            (None, None, Some(kms)) => kms.clone(),
+            _ => CLIENT_PROVIDER.to_owned(),
+        };
         let rewrapped = with_source(new.as_ref(), &to, |source| ring.record.rewrap(&old, source))?;
         rewrapped.map_err(|error| session::naming(&ring, error))?;
-        catalog::replace(&ring.record)
+        catalog::replace(&ring.record, slot_of(&ring.record, &to))
     })()
     .or_raise()
 }
@@ -244,7 +247,7 @@ fn sealvec_add_data_key(ring: Option<&str>, kek: Option<&[u8]>) -> i32 {
         let mut ring = held(required(ring, "ring")?, Hold::Change)?;
         let kek = kek_of(&ring, kek)?;
         let version = ring.record.add_dek(&kek).map_err(|error| session::naming(&ring, error))?;
-        catalog::replace(&ring.record)?;
+        catalog::replace(&ring.record, ring.kms.as_deref())?;
         Ok::<_, SqlError>(version as i32)
     })()
     .or_raise()
@@ -256,10 +259,10 @@ fn sealvec_export_ring(ring: Option<&str>) -> Vec<u8> {
     required(ring, "ring").and_then(owned).map(|ring| export::encode(&ring.info.name, &ring.record)).or_raise()
 }
 
-/// `import_ring(export, name) → uuid`: the ring's UUID and keys under its own or another name; it belongs to
-/// whoever imports it.
+/// `import_ring(export, name, kms) → uuid`: the ring's UUID and keys under its own or another name; it belongs to
+/// whoever imports it. Its KEK is reached by the slot given, or by the only one of its provider.
 #[pg_extern(sql = false)]
-fn sealvec_import_ring(exported: Option<&[u8]>, name: Option<&str>) -> pgrx::Uuid {
+fn sealvec_import_ring(exported: Option<&[u8]>, name: Option<&str>, kms: Option<&str>) -> pgrx::Uuid {
     (|| {
         let (own_name, record) = export::decode(required(exported, "export")?)?;
         if !record.is_client_held() {
@@ -268,7 +271,8 @@ fn sealvec_import_ring(exported: Option<&[u8]>, name: Option<&str>) -> pgrx::Uui
         }
         let name = name.unwrap_or(own_name);
         check_name(name)?;
-        catalog::insert(name, &current_role()?, &record)?;
+        let kms = slot_for(&record, kms)?;
+        catalog::insert(name, &current_role()?, &record, kms.as_deref())?;
         Ok::<_, SqlError>(pgrx::Uuid::from_bytes(*record.uuid().as_bytes()))
     })()
     .or_raise()
@@ -397,16 +401,42 @@ fn kek_of(ring: &Ring, kek: Option<&[u8]>) -> Result<Kek, SqlError> {
     }
 }
 
-/// Lends the source of a new KEK to `make`: the client's key, or the provider of that name.
-fn with_source<R>(kek: Option<&Kek>, provider: &str, make: impl FnOnce(KekSource<'_>) -> R) -> Result<R, SqlError> {
-    match (provider, kek) {
+/// The slot of a record that was made with `kms`, which may be no slot but the client.
+fn slot_of<'a>(record: &RingRecord, kms: &'a str) -> Option<&'a str> {
+    (!record.is_client_held()).then_some(kms)
+}
+
+/// The slot of a record that comes from elsewhere, held.
+fn slot_for(record: &RingRecord, kms: Option<&str>) -> Result<Option<String>, SqlError> {
+    let provider = record.provider();
+    let invalid = |message: String| SqlError::new(ERRCODE_INVALID_PARAMETER_VALUE, message);
+    if record.is_client_held() {
+        return match kms {
+            None => Ok(None),
+            Some(_) => Err(invalid("a key ring whose key the client holds has no key service".into())
+                .hint("Leave kms out.")),
+        };
+    }
+    let kms = kms.map_or_else(|| kms_slot::only_one_of(provider), |kms| Ok(kms.to_owned()))?;
+    let slot = kms_slot::hold(&kms)?;
+    match slot.provider == provider {
+        true => Ok(Some(kms)),
+        false => Err(invalid(format!("key service \"{kms}\" is of provider \"{}\"", slot.provider))
+            .detail(format!("The key ring's key is kept by provider \"{provider}\"."))
+            .hint("Import it with a key service of its own provider, then move it with sealvec.rotate_kek().")),
+    }
+}
+
+/// Lends the source of a new KEK to `make`: the client's key, or the provider of the slot of that name.
+fn with_source<R>(kek: Option<&Kek>, kms: &str, make: impl FnOnce(KekSource<'_>) -> R) -> Result<R, SqlError> {
+    match (kms, kek) {
         ("client", Some(kek)) => Ok(make(KekSource::Client(kek))),
         ("client", None) => Err(SqlError::new(ERRCODE_NULL_VALUE_NOT_ALLOWED, "a client-held key ring needs its key")
             .hint("Bind the 32 bytes that only the client keeps as sealvec.kek.")),
-        (_, None) => provider::with(provider, |provider| make(KekSource::Provider(provider))),
+        (_, None) => provider::with(&kms_slot::hold(kms)?, |provider| make(KekSource::Provider(provider))),
         (_, Some(_)) => Err(SqlError::new(
             ERRCODE_INVALID_PARAMETER_VALUE,
-            format!("key provider \"{provider}\" takes no key from the client"),
+            format!("key service \"{kms}\" takes no key from the client"),
         )
         .hint("Leave the provider out for a key ring whose key only the client holds.")),
     }

@@ -28,6 +28,12 @@ pub fn generation() -> u64 {
     GENERATION.load(Relaxed)
 }
 
+/// What was derived from keys goes, and is derived again by whoever is still allowed to.
+pub fn derived_is_stale() {
+    GENERATION.fetch_add(1, Relaxed);
+    forget_derived();
+}
+
 /// Calls `forget` from now on whenever a ring was closed, so that what was derived from its keys goes at once and
 /// not only when somebody next looks at [`generation`](super::generation).
 ///
@@ -66,13 +72,25 @@ pub struct Held {
     /// The row's epoch when it was opened.
     pub epoch: i64,
     pub opened_ms: u64,
-    pub is_client_held: bool,
+    /// Where its KEK comes from.
+    pub origin: Origin,
     /// How deep in savepoints its KEK was shown in a transaction that has not ended; 0 once it has, or if no KEK was.
     pub level: i32,
     /// The role that opened it: with its KEK, or by its grant.
     pub opener: pg_sys::Oid,
     /// The role that last passed the check of owner and grants; at first the opener.
     pub allowed: pg_sys::Oid,
+}
+
+/// Where the KEK of an open ring came from.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Origin {
+    /// Its client showed it.
+    Client,
+    /// The root key of this server: asked again at any time.
+    Local,
+    /// A key service, which may be away.
+    Service,
 }
 
 /// The credential that a call showed last, and how many calls that showed one run now.

@@ -2,6 +2,7 @@
 //!
 //! `datatype` and `index` use what is re-exported here and nothing below it.
 
+mod agent;
 mod arena;
 mod backend;
 mod catalog;
@@ -11,6 +12,7 @@ mod functions;
 mod held;
 mod hold;
 mod kek;
+pub mod kms_slot;
 mod provider;
 mod scoped;
 mod session;
@@ -18,13 +20,12 @@ mod session_key;
 pub mod table;
 mod watch;
 
-pub use catalog::{RingInfo, hold_by_name, hold_by_number, lasting_dek_version, ring_by_number};
+pub use catalog::{RingInfo, hold_by_name, hold_by_number, lasting_dek_version, ring_by_number, ring_of_slot};
 pub use functions::{check_owner, create_ring, drop_ring, ring_exists, with_ring};
 pub use held::on_close;
 pub use kek::shown;
-pub use provider::is_local;
 pub use scoped::{Credential, Scope, open_for_call};
-pub use session::{generation, is_open, is_open_in_session, with_dek, with_keys};
+pub use session::{generation, is_open, is_open_in_session, opens_by_itself, with_dek, with_keys};
 pub use session_key::with_session_key;
 
 /// Called once per backend from `_PG_init`.

@@ -1,7 +1,7 @@
-//! Who keeps the KEK of a KMS-backed ring: finds the provider by name, so that the caller can ask it.
+//! Who keeps the KEK of a KMS-backed ring: finds the provider of a slot, so that the caller can ask it.
 //!
-//! Only `local` runs in the server. A network provider needs a key agent beside it: a backend never speaks
-//! to a key service itself.
+//! Only `local` runs in the server. Any other is asked through the key agent: a backend never speaks to a key
+//! service itself.
 
 use std::ffi::{CStr, OsStr};
 use std::os::unix::ffi::OsStrExt;
@@ -12,31 +12,32 @@ use std::{fs, io};
 use pgrx::PgSqlErrorCode::*;
 use pgrx::pg_sys;
 use sealvec_core::keys::KekProvider;
-use sealvec_kms::local::LOCAL_PROVIDER;
 use sealvec_kms::{LocalProvider, RootKeyError, RootKeyFile};
 
+use super::agent::AgentProvider;
+use super::kms_slot::KmsSlot;
 use crate::error::SqlError;
 use crate::guc;
 
-/// Whether asking this provider never waits.
-pub fn is_local(name: &str) -> bool {
-    name == LOCAL_PROVIDER
-}
-
-/// Lends the provider called `name` to `ask`.
+/// Lends the provider of `slot` to `ask`. May wait for a network, unless the slot is local.
 ///
 /// # Errors
-/// 42704 for a provider that this server does not have; for `local`, whatever is wrong with the root-key file.
-pub fn with<R>(name: &str, ask: impl FnOnce(&dyn KekProvider) -> R) -> Result<R, SqlError> {
-    if !is_local(name) {
-        return Err(SqlError::new(
-            ERRCODE_UNDEFINED_OBJECT,
-            format!("key provider \"{name}\" is not available in this server"),
-        )
-        .hint("Key rings here belong to provider \"local\", or to a client that passes kek => $1."));
+/// For `local`, whatever is wrong with the root-key file; else what the key agent reports: 58030 if the service is
+/// not there, 58000 if it refuses, F0000 if something is not set up.
+pub fn with<R>(slot: &KmsSlot, ask: impl FnOnce(&dyn KekProvider) -> R) -> Result<R, SqlError> {
+    if slot.is_local() {
+        let root = RootKeyFile::load(&root_key_file()?, &forbidden_dirs())?;
+        return Ok(ask(&LocalProvider::new(root.expose())));
     }
-    let root = RootKeyFile::load(&root_key_file()?, &forbidden_dirs())?;
-    Ok(ask(&LocalProvider::new(root.expose())))
+    let provider = AgentProvider::new(slot);
+    let asked = ask(&provider);
+    provider.into_failure().map_or(Ok(asked), Err)
+}
+
+/// Whether the root key can be read; says why not.
+pub fn has_root_key() -> Result<(), SqlError> {
+    RootKeyFile::load(&root_key_file()?, &forbidden_dirs())?;
+    Ok(())
 }
 
 /// Makes the root key if there is none yet. Returns its file, and whether it was made.

@@ -12,12 +12,13 @@ use pgrx::PgSqlErrorCode::*;
 use pgrx::pg_sys;
 use sealvec_core::keys::ring::OpenRing;
 use sealvec_core::keys::{Dek, DekBytes, IdKey, Kek, Uuid};
+use sealvec_kms::local::LOCAL_PROVIDER;
 
 use super::arena::{self, KEY_LEN};
 use super::backend::{Users, current_user, now_ms, process_id, statement};
 use super::catalog::{self, Ring, RingInfo, Standing};
-use super::held::{self, Held, OpenRings, Scoped};
-use super::{expiry, provider, session_key, watch};
+use super::held::{self, Held, OpenRings, Origin, Scoped};
+use super::{expiry, kms_slot, provider, session_key, watch};
 use crate::error::SqlError;
 use crate::guc;
 
@@ -79,6 +80,13 @@ pub fn is_open(ring: u32) -> bool {
     }
 }
 
+/// Whether the ring is not locked by hand and has a key service to ask, which may make the caller wait: for one who
+/// can do without the keys, and holds no lock that others need meanwhile.
+pub fn opens_by_itself(ring: u32) -> bool {
+    let is_shut = SESSION.with_borrow(|session| session.is_shut(ring));
+    !is_shut && catalog::ring(ring).is_ok_and(|ring| !ring.record.is_client_held())
+}
+
 /// As [`is_open`], leaving aside what a call under way has opened for itself alone.
 pub fn is_open_in_session(ring: u32) -> bool {
     is_open(ring) && !SESSION.with_borrow(|session| session.rings.get(&ring).is_some_and(|held| held.scope.is_some()))
@@ -92,15 +100,14 @@ fn note(error: SqlError) -> bool {
 
 /// Whether a ring that is not open would open for `user` at once: the provider is here, and so is its root key.
 fn could_open(ring: &Ring, user: pg_sys::Oid) -> Result<bool, SqlError> {
-    let name = ring.record.provider();
-    if !provider::is_local(name) || !catalog::may_open(ring, user)? {
+    if !is_local(ring) || !catalog::may_open(ring, user)? {
         return Ok(false);
     }
     let (tried, is_there) = ROOT_KEY_IS_THERE.get();
     if tried == statement() {
         return Ok(is_there);
     }
-    let is_there = provider::with(name, |_| true).unwrap_or_else(note);
+    let is_there = provider::has_root_key().map(|()| true).unwrap_or_else(note);
     ROOT_KEY_IS_THERE.set((statement(), is_there));
     Ok(is_there)
 }
@@ -138,8 +145,24 @@ pub fn unlock(ring: &Ring) -> Result<(), SqlError> {
 
 /// The KEK of a KMS-backed ring, from its provider.
 pub fn unwrap_kek(ring: &Ring) -> Result<Kek, SqlError> {
-    provider::with(ring.record.provider(), |provider| ring.record.unwrap_kek(provider))?
+    let kms = ring.kms.as_deref().ok_or_else(|| without_slot(ring))?;
+    provider::with(&kms_slot::find(kms)?, |provider| ring.record.unwrap_kek(provider))?
         .map_err(|error| naming(ring, error))
+}
+
+/// Whether asking for its KEK never waits.
+fn is_local(ring: &Ring) -> bool {
+    ring.record.provider() == LOCAL_PROVIDER
+}
+
+/// The row of a ring that a key service keeps names none: it was written by hand.
+fn without_slot(ring: &Ring) -> SqlError {
+    SqlError::new(
+        ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
+        format!("key ring \"{}\" names no key service", ring.info.name),
+    )
+    .detail(format!("Its key is kept by provider \"{}\".", ring.record.provider()))
+    .hint("A superuser can set its kms in sealvec.key_ring to a name that sealvec.kms_slots has.")
 }
 
 /// Closes the ring in this session until it is unlocked again.
@@ -202,14 +225,18 @@ pub fn naming(ring: &Ring, error: sealvec_core::Error) -> SqlError {
             );
             match ring.record.is_client_held() {
                 true => named,
-                false => named.hint("Its key provider gave another key than the one that sealed the ring: check sealvec.local_root_key_file."),
+                false if is_local(ring) => named.hint("Its key provider gave another key than the one that sealed the ring: check sealvec.local_root_key_file."),
+                false => named.hint(format!(
+                    "Key service \"{}\" has another key than the one that sealed the ring, or the ring's row was altered.",
+                    ring.kms.as_deref().unwrap_or_default()
+                )),
             }
         }
         sealvec_core::Error::Altered { .. } => SqlError {
             message: format!("the record of key ring \"{}\" is not as it was written", ring.info.name).into(),
             ..error.into()
         },
-        sealvec_core::Error::Provider(_) if provider::is_local(ring.record.provider()) => SqlError::from(error)
+        sealvec_core::Error::Provider(_) if is_local(ring) => SqlError::from(error)
             .hint("Check that sealvec.local_root_key_file names the file that this key ring was made with."),
         other => other.into(),
     }
@@ -262,10 +289,14 @@ pub(super) fn keep(ring: &Ring, keys: &RingKeys, credential: Option<[u8; 32]>) -
             deks: slots,
             // What is kept for calls waits for its credential, whether a transaction ends well or not.
             level: if ring.record.is_client_held() && credential.is_none() { level } else { 0 },
+            origin: match ring.record.is_client_held() {
+                true => Origin::Client,
+                false if is_local(ring) => Origin::Local,
+                false => Origin::Service,
+            },
             scope: credential.map(|digest| Scoped { digest, calls: 0 }),
             epoch: ring.epoch,
             opened_ms: now_ms,
-            is_client_held: ring.record.is_client_held(),
             opener: user,
             allowed: user,
         };
@@ -385,9 +416,10 @@ fn close_due() {
 
 /// Closes every ring that does not stand as it did when it was opened. `standing` looks in the catalog.
 fn compare(standing: impl Fn(u32) -> Option<Standing>) {
-    // KMS-backed rings open again on demand, and are checked then. A client can't be asked again.
+    // A local ring opens again on demand, and is checked then. A client can't be asked again, and a key service may be
+    // away: what others do to other rings must not end the use of this one.
     let kept: Vec<(u32, i64, Uuid)> = SESSION.with_borrow_mut(|session| {
-        session.close(|held| !held.is_client_held);
+        session.close(|held| held.origin == Origin::Local);
         session.rings.values().map(|held| (held.info.number, held.epoch, held.info.uuid)).collect()
     });
     for (number, epoch, uuid) in kept {
@@ -395,7 +427,12 @@ fn compare(standing: impl Fn(u32) -> Option<Standing>) {
         SESSION.with_borrow_mut(|session| match (found, session.rings.get_mut(&number)) {
             (Some(found), Some(held)) => {
                 held.info = Rc::new(RingInfo { name: found.name, ..(*held.info).clone() });
-                held.allowed = held.opener; // a grant may have been taken back
+                // A grant may have been taken back. It was what opened a ring that no KEK was shown for.
+                if held.origin == Origin::Service {
+                    held.opener = pg_sys::InvalidOid;
+                    held::derived_is_stale();
+                }
+                held.allowed = held.opener;
             }
             _ => session.close(|held| held.info.number == number),
         });

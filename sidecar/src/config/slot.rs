@@ -95,26 +95,19 @@ impl Slot {
     /// Whether an index can be made on the slot.
     ///
     /// # Errors
-    /// 502 for a slot that lacks something, and for providers that the database server does not know.
+    /// 502 for a slot that lacks something.
     pub fn check(&self) -> Result<(), ApiError> {
-        if self.provider == Provider::Local {
-            return Ok(());
-        }
         let provider = self.provider.as_str();
         let what = match self {
-            Self { key_id: None, provider: Provider::AwsKms, .. } => {
-                "requires key_id (KMS key id / ARN / alias)".to_owned()
-            }
-            Self { key_id: None, provider: Provider::Aws, .. } => "requires key_id (secret name / ARN)".to_owned(),
+            Self { key_id: None, provider: Provider::AwsKms, .. } => "requires key_id (KMS key id / ARN / alias)",
+            Self { key_id: None, provider: Provider::Aws, .. } => "requires key_id (secret name / ARN)",
             Self { external_id: Some(_), role_arn: None, .. } => {
                 return Err(kms_error(format!(
                     "provider={provider}: external_id is only meaningful with role_arn; specify both for BYOK \
                      cross-account access, or neither for same-account access."
                 )));
             }
-            _ => {
-                "is not available on this server: it wraps keys with its own root key only (provider: local)".to_owned()
-            }
+            _ => return Ok(()),
         };
         Err(kms_error(format!("provider={provider} {what}")))
     }

@@ -202,13 +202,8 @@ kms:
     let acme = &file.slots[0];
     assert_eq!(acme.role_arn.as_deref(), Some("arn:aws:iam::1:role/x"));
     assert_eq!((acme.external_id.as_deref(), acme.region.as_deref()), (None, Some("us-west-2")));
-    assert!(file.slots[1].check().is_ok());
-    for slot in [&file.slots[0], &file.slots[2]] {
-        let error = slot.check().unwrap_err();
-        assert_eq!(error.status, 502);
-        assert!(
-            matches!(error.detail, crate::error::Detail::Text(text) if text.starts_with("KMS error: provider=aws"))
-        );
+    for slot in &file.slots {
+        assert!(slot.check().is_ok(), "{}", slot.name);
     }
 }
 
@@ -216,7 +211,9 @@ kms:
 fn a_slot_that_lacks_something_says_so() {
     let check = |fields: &str| {
         let file = file::parse(&format!("kms: {{registry: {{s: {fields}}}}}"), &|_| None).unwrap();
-        format!("{:?}", file.slots[0].check().unwrap_err().detail)
+        let error = file.slots[0].check().unwrap_err();
+        assert_eq!(error.status, 502);
+        format!("{:?}", error.detail)
     };
     assert!(check("{provider: aws-kms}").contains("provider=aws-kms requires key_id (KMS key id / ARN / alias)"));
     let both = check("{provider: aws-kms, key_id: k, external_id: e}");
