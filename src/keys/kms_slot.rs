@@ -171,7 +171,10 @@ pub fn alter(name: &str, options: Value) -> Result<(), SqlError> {
         }));
         false
     })?;
-    altered.unwrap_or_else(|| Err(unknown(name)))
+    altered.unwrap_or_else(|| match name {
+        LOCAL_PROVIDER => checked(name, options).map(drop), // there without a row, and it has no options
+        _ => Err(unknown(name)),
+    })
 }
 
 /// Makes sure that nobody begins to use a slot, so that the caller can look who does.
@@ -191,7 +194,14 @@ pub fn delete(name: &str) -> Result<(), SqlError> {
         found = true;
         false
     })?;
-    if found { Ok(()) } else { Err(unknown(name)) }
+    match (found, name) {
+        (true, _) => Ok(()),
+        (false, LOCAL_PROVIDER) => Err(SqlError::new(
+            ERRCODE_DEPENDENT_OBJECTS_STILL_EXIST,
+            "cannot drop key service \"local\" because the server itself is that",
+        )),
+        (false, _) => Err(unknown(name)),
+    }
 }
 
 /// A lock on the name, to the end of the transaction. Two names may share a place, and then wait for each other.

@@ -6,7 +6,7 @@ CREATE ROLE w_all IN ROLE pg_write_all_data;
 SELECT sealvec.create_key_ring('w_ring') IS NOT NULL AS made;
 CREATE TEMP TABLE taken AS SELECT sealvec.export_ring('w_ring') AS bytes;
 GRANT SELECT ON taken TO w_all;
-GRANT EXECUTE ON FUNCTION sealvec.import_ring(bytea, text) TO w_all;
+GRANT EXECUTE ON FUNCTION sealvec.import_ring(bytea, text, text) TO w_all;
 SET ROLE w_all;
 INSERT INTO sealvec.ring_grant VALUES (1, 'w_all');
 UPDATE sealvec.key_ring SET owner = 'w_all';
@@ -105,7 +105,7 @@ DROP SCHEMA w_pin CASCADE;
 \set VERBOSITY default
 SELECT sealvec.create_key_ring('w_ring') IS NOT NULL AS made;
 
-REVOKE ALL ON FUNCTION sealvec.import_ring(bytea, text) FROM w_all;
+REVOKE ALL ON FUNCTION sealvec.import_ring(bytea, text, text) FROM w_all;
 DROP TABLE taken;
 SELECT sealvec.drop_key_ring('w_ring');
 DROP ROLE w_all;

@@ -71,7 +71,7 @@ SELECT * FROM sealvec.get('cb', NULL, index_key => :key);
 SELECT * FROM sealvec.get('cb', '{NULL}', index_key => :key);
 SELECT sealvec.train('cb', -1, :key);
 SELECT sealvec.train('nothing_of_this_name');
-SELECT sealvec.create_kms('elsewhere', 'aws-kms');
+SELECT sealvec.create_kms('elsewhere', 'gcp');
 SELECT sealvec.create_kms('local');
 SELECT sealvec.create_kms('prod-aws');
 SELECT sealvec.create_index('cb_kms', 2, kms_name => 'prod-aws') IS NOT NULL AS made;

@@ -7,6 +7,7 @@ mod crash;
 mod cursor;
 mod drivers;
 mod idle;
+mod kms;
 mod key_locks;
 mod locked;
 mod plaintext;

@@ -1,0 +1,278 @@
+//! Key rings on a real key service, moto's KMS, through a real key agent: in use, restarted, slow, away, forged.
+
+use std::time::{Duration, Instant};
+
+use postgres::{Client, NoTls};
+use sealvec_e2e::agent::AWS_SECRET;
+use sealvec_e2e::cluster::is_root;
+use sealvec_e2e::kms::moto::REGION;
+use sealvec_e2e::kms::{Fault, FaultProxy, Moto};
+use sealvec_e2e::{Agent, Cluster, Sidecar, data, error_of, nearest, one, run};
+use serde_json::json;
+
+/// moto, a proxy in front of it, an agent and a cluster that knows the agent; slot `aws` on a key of moto's.
+struct Setting {
+    moto: Moto,
+    proxy: FaultProxy,
+    agent: Agent,
+    cluster: Cluster,
+}
+
+impl Setting {
+    fn new(name: &str) -> Self {
+        let moto = Moto::start();
+        let proxy = FaultProxy::start(moto.address());
+        let mut agent = Agent::new(&proxy.url());
+        agent.start();
+        let cluster = Cluster::start(name, &[&agent.setting(), "autovacuum=off"]);
+        let setting = Self { moto, proxy, agent, cluster };
+        setting.create_slot("aws");
+        setting
+    }
+
+    fn create_slot(&self, name: &str) {
+        let options = json!({"key_id": self.moto.create_key(), "region": REGION, "endpoint": self.proxy.url()});
+        run(
+            &mut self.cluster.client(),
+            &format!("DO $$ BEGIN PERFORM sealvec.create_kms('{name}', 'aws-kms', '{options}'); END $$"),
+        );
+    }
+
+    /// Table `docs` of ring `vault` on slot `aws`, with an index, in a session that then ends.
+    fn fill(&self, rows: usize) {
+        let mut client = self.cluster.client();
+        run(&mut client, "DO $$ BEGIN PERFORM sealvec.create_key_ring('vault', provider => 'aws'); END $$");
+        data::table(&mut client, "docs", "vault", &data::vectors().cut(rows, 64));
+        run(&mut client, "CREATE INDEX docs_l2 ON docs USING sealed_ivf (embedding)");
+    }
+
+    fn asked(&self) -> usize {
+        self.proxy.take_seen().len()
+    }
+}
+
+const OPEN: &str = "SELECT sealvec.unlock('vault')";
+
+/// A search by the index, which needs the ring.
+fn search(client: &mut Client) -> Result<i64, postgres::Error> {
+    let query = data::queries().cut(1, 64).text(0);
+    client.batch_execute("SET enable_seqscan = off")?;
+    Ok(client
+        .query_one(
+            &format!("SELECT count(*) FROM (SELECT id FROM docs ORDER BY embedding <-> '{query}'::real[]::sealvec LIMIT 10) x"),
+            &[],
+        )?
+        .get(0))
+}
+
+fn state(client: &mut Client) -> String {
+    one(client, "SELECT state FROM sealvec.key_rings WHERE name = 'vault'")
+}
+
+#[test]
+fn a_ring_on_a_key_service_lives_as_any_other() {
+    let mut setting = Setting::new("kms-life");
+    setting.fill(1_000);
+    let mut client = setting.cluster.client();
+    setting.asked();
+    assert_eq!(state(&mut client), "locked", "nobody waits for a view");
+    assert_eq!(setting.asked(), 0);
+    for _ in 0..3 {
+        assert_eq!(search(&mut client).unwrap(), 10);
+    }
+    assert_eq!(setting.asked(), 1, "opened once in a session");
+    assert_eq!(state(&mut client), "open");
+    // What others do to other rings does not take it away; what is done to this one does.
+    run(&mut setting.cluster.client(), "DO $$ BEGIN PERFORM sealvec.create_key_ring('other'); END $$");
+    assert_eq!(search(&mut client).unwrap(), 10);
+    assert_eq!(setting.asked(), 0);
+    run(&mut setting.cluster.client(), "SELECT sealvec.lock('vault', everywhere => true)");
+    assert_eq!(search(&mut client).unwrap(), 10);
+    assert_eq!(setting.asked(), 1);
+
+    // Server and agent start again, in any order.
+    setting.cluster.stop();
+    setting.agent.kill();
+    setting.agent.start();
+    setting.cluster.start_again();
+    let mut client = setting.cluster.client();
+    assert_eq!(search(&mut client).unwrap(), 10);
+    setting.agent.kill();
+    assert_eq!(search(&mut client).unwrap(), 10, "what is open stays open without an agent");
+    let said = error_of(&mut setting.cluster.client(), OPEN);
+    assert_eq!(said.code().code(), "58030", "{said:?}");
+    setting.agent.start();
+    run(&mut setting.cluster.client(), OPEN);
+
+    // To another key, to the server's own, and back: data stays where it is.
+    setting.create_slot("second");
+    let error = error_of(&mut client, "SELECT sealvec.drop_kms('aws')");
+    assert_eq!(error.code().code(), "2BP01", "{error:?}");
+    for kms in ["second", "local", "aws", "second"] {
+        run(&mut client, &format!("SELECT sealvec.rotate_kek('vault', provider => '{kms}')"));
+        assert_eq!(one::<String>(&mut client, "SELECT kms FROM sealvec.key_rings WHERE name = 'vault'"), kms);
+        assert_eq!(search(&mut setting.cluster.client()).unwrap(), 10, "{kms}");
+    }
+    run(&mut client, "SELECT sealvec.drop_kms('aws')");
+
+    // As bytes to another database, whose slot has another name.
+    let exported: Vec<u8> = one(&mut client, "SELECT sealvec.export_ring('vault')");
+    run(&mut setting.cluster.connect_to("postgres"), "CREATE DATABASE other");
+    let mut other = setting.cluster.connect_to("other");
+    run(&mut other, "CREATE EXTENSION sealvec");
+    let error = other.query_one("SELECT sealvec.import_ring($1)", &[&exported]).unwrap_err();
+    assert_eq!(error.code().unwrap().code(), "22023", "no slot of its provider");
+    let options: serde_json::Value = serde_json::from_str(&one::<String>(
+        &mut client,
+        "SELECT options::text FROM sealvec.kms_slots WHERE name = 'second'",
+    ))
+    .unwrap();
+    run(&mut other, &format!("DO $$ BEGIN PERFORM sealvec.create_kms('there', 'aws-kms', '{options}'); END $$"));
+    other.execute("SELECT sealvec.import_ring($1)", &[&exported]).unwrap();
+    run(&mut other, OPEN);
+    for log in [setting.agent.log(), setting.cluster.log()] {
+        assert!(!log.contains(AWS_SECRET));
+    }
+    setting.cluster.log_is_clean();
+}
+
+#[test]
+fn a_key_service_that_is_slow_or_away_costs_a_clear_error_and_nothing_else() {
+    let mut setting = Setting::new("kms-away");
+    setting.fill(1_000);
+
+    // Each way to fail says what it is, at once.
+    for (fault, code, words) in [
+        (Fault::Aws("DisabledException"), "58000", "refuses the key"),
+        (Fault::Aws("InvalidCiphertextException"), "28P01", "does not open key ring"),
+        (Fault::Aws("NotFoundException"), "F0000", "is not set up"),
+    ] {
+        setting.proxy.set(Some(fault.clone()));
+        let begun = Instant::now();
+        let error = error_of(&mut setting.cluster.client(), OPEN);
+        assert!(error.code().code() == code && error.message().contains(words), "{fault:?}: {error:?}");
+        assert!(begun.elapsed() < Duration::from_secs(6), "{:?}", begun.elapsed());
+    }
+
+    // One that says nothing: as long as the setting, the statement's own time, or until somebody cancels.
+    setting.proxy.set(Some(Fault::Hang));
+    let timed = |settings: &str| {
+        let mut client = setting.cluster.client();
+        run(&mut client, settings);
+        let begun = Instant::now();
+        (error_of(&mut client, OPEN), begun.elapsed())
+    };
+    let (error, time) = timed("SET sealvec.kms_timeout = '700ms'");
+    assert!(error.code().code() == "58030" && error.message().contains("is unavailable"), "{error:?}");
+    assert!(time < Duration::from_millis(1_700), "{time:?}");
+    let (error, time) = timed("SET statement_timeout = 200");
+    assert_eq!(error.code().code(), "57014", "{error:?}");
+    assert!(time < Duration::from_millis(1_200), "{time:?}");
+    let mut client = setting.cluster.client();
+    let token = client.cancel_token();
+    let canceller = std::thread::spawn(move || {
+        std::thread::sleep(Duration::from_millis(300));
+        token.cancel_query(NoTls).expect("the server takes the request");
+        Instant::now()
+    });
+    let error = search(&mut client).expect_err("nobody answers");
+    let time = canceller.join().unwrap().elapsed();
+    assert_eq!(error.code().unwrap().code(), "57014", "{error:?}");
+    assert!(time < Duration::from_secs(1), "{time:?}");
+
+    // VACUUM goes on and leaves the merge; writers of sealed values and readers of other columns do not notice.
+    run(&mut client, "SET sealvec.kms_timeout = '500ms'; DELETE FROM docs WHERE id < 300");
+    run(&mut client, "INSERT INTO docs SELECT id + 100000, embedding FROM docs");
+    let begun = Instant::now();
+    run(&mut client, "VACUUM docs");
+    assert!(begun.elapsed() < Duration::from_secs(3), "{:?}", begun.elapsed());
+    assert_eq!(one::<i64>(&mut client, "SELECT count(*) FROM docs"), 1_400);
+    let tail = |client: &mut Client| one::<i64>(client, "SELECT rows_in_tail FROM sealvec.index_stats('docs_l2')");
+    assert!(tail(&mut client) >= 700, "without its key nothing was merged: {}", tail(&mut client));
+
+    // Away altogether: no socket, no setting.
+    setting.agent.kill();
+    let begun = Instant::now();
+    let error = error_of(&mut setting.cluster.client(), OPEN);
+    assert!(error.code().code() == "58030" && error.detail().is_some_and(|d| d.contains("agent.sock")), "{error:?}");
+    run(&mut client, "VACUUM docs");
+    assert!(begun.elapsed() < Duration::from_secs(2), "nobody waits for nobody: {:?}", begun.elapsed());
+
+    // And back: nothing is lost, and VACUUM asks for the key by itself.
+    setting.proxy.set(None);
+    setting.agent.start();
+    let mut fresh = setting.cluster.client();
+    run(&mut fresh, "VACUUM docs");
+    assert!(tail(&mut fresh) < 700, "VACUUM merged: {}", tail(&mut fresh));
+    assert_eq!(search(&mut fresh).unwrap(), 10);
+    assert_eq!(one::<i64>(&mut fresh, "SELECT sealvec.verify_index('docs_l2')"), 1_400);
+    assert_eq!(nearest(&mut fresh, "docs", "<->", data::queries().cut(1, 64).row(0), 5).len(), 5);
+    setting.cluster.log_is_clean();
+}
+
+#[test]
+fn only_a_trusted_user_is_asked_for_keys() {
+    if !is_root() {
+        eprintln!("skipped: only root starts an agent as another user");
+        return;
+    }
+    let mut setting = Setting::new("kms-peer");
+    setting.fill(100);
+    setting.agent.kill();
+    setting.agent.run_as(Some("nobody"));
+    setting.agent.start();
+    setting.asked();
+    let mut client = setting.cluster.client();
+    let error = error_of(&mut client, OPEN);
+    assert!(error.code().code() == "58000" && error.message().contains("not trusted with keys"), "{error:?}");
+    assert_eq!(setting.asked(), 0, "nothing was said to it");
+    let settle = |client: &mut Client, user: &str| {
+        run(client, &format!("ALTER SYSTEM SET sealvec.agent_user = '{user}'"));
+        run(client, "SELECT pg_reload_conf()");
+        sealvec_e2e::eventually("the setting arrives", 10, || {
+            (one::<String>(client, "SHOW sealvec.agent_user") == user).then_some(())
+        });
+    };
+    settle(&mut client, "no such user");
+    assert_eq!(error_of(&mut client, OPEN).code().code(), "F0000");
+    settle(&mut client, "nobody");
+    run(&mut client, OPEN);
+    // And an agent that does not serve this server says so.
+    setting.agent.kill();
+    setting.agent.run_as(None);
+    setting.agent.serve(None);
+    setting.agent.start();
+    let error = error_of(&mut setting.cluster.client(), OPEN);
+    assert!(error.code().code() == "58000" && error.detail().is_some_and(|d| d.contains("does not serve")), "{error:?}");
+    setting.cluster.log_is_clean();
+}
+
+#[test]
+fn rest_indexes_live_on_a_key_service() {
+    let mut setting = Setting::new("kms-rest");
+    let sidecar = Sidecar::start(&setting.cluster, "kms-rest", &[]);
+    let mut http = sidecar.http();
+    let items: Vec<_> = (0..50).map(|id| json!({"id": id.to_string(), "vector": [id, 1, 2, 3]})).collect();
+    http.must("/v1/indexes/create", &json!({"index_name": "docs", "dimension": 4, "kms_name": "aws"}));
+    http.must("/v1/vectors/upsert", &json!({"index_name": "docs", "items": items}));
+    let query = json!({"index_name": "docs", "query_vectors": [7, 1, 2, 3], "top_k": 3});
+    let found = http.must("/v1/vectors/query", &query);
+    assert_eq!(found["results"][0]["id"], "7", "{found}");
+
+    // Away: 502 for who needs the key and has not got it yet, and no half-made index.
+    run(&mut setting.cluster.client(), "SELECT sealvec.lock(name, everywhere => true) FROM sealvec.key_rings WHERE kms = 'aws'");
+    setting.agent.kill();
+    for (path, body) in [
+        ("/v1/vectors/query", &query),
+        ("/v1/indexes/create", &json!({"index_name": "more", "dimension": 4, "kms_name": "aws"})),
+    ] {
+        let answer = http.post(path, body).unwrap();
+        assert!(answer.status == 502 && answer.text().contains("KMS error"), "{path}: {}", answer.text());
+    }
+    assert_eq!(one::<i64>(&mut setting.cluster.client(), "SELECT count(*) FROM sealvec.collection"), 1);
+    setting.agent.start();
+    assert_eq!(http.must("/v1/vectors/query", &query)["results"][0]["id"], "7");
+    http.must("/v1/indexes/delete", &json!({"index_name": "docs"}));
+    assert_eq!(one::<i64>(&mut setting.cluster.client(), "SELECT count(*) FROM sealvec.key_ring"), 0);
+    setting.cluster.log_is_clean();
+}
