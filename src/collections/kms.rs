@@ -1,7 +1,7 @@
 //! `create_kms`, `alter_kms`, `drop_kms`: key services by the names that rings and collections know.
 
-use pgrx::PgSqlErrorCode::*;
 use pgrx::JsonB;
+use pgrx::PgSqlErrorCode::*;
 use pgrx::prelude::*;
 
 use super::call::required;

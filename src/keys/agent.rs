@@ -15,9 +15,7 @@ use pgrx::PgSqlErrorCode::*;
 use pgrx::pg_sys;
 use sealvec_core::Error;
 use sealvec_core::keys::{Kek, KekProvider, KeyContext};
-use sealvec_kms::agent::{
-    Answer, Call, Class, LENGTH_LEN, Refusal, Reply, Request, Slot, Wrapped, frame_len,
-};
+use sealvec_kms::agent::{Answer, Call, Class, LENGTH_LEN, Refusal, Reply, Request, Slot, Wrapped, frame_len};
 use zeroize::Zeroizing;
 
 use super::kms_slot::KmsSlot;
@@ -52,7 +50,9 @@ impl AgentProvider {
     fn ask(&self, request: Request) -> sealvec_core::Result<Answer> {
         let is_about_wrapped = matches!(request, Request::Unwrap { .. });
         match converse(&self.slot.name, request) {
-            Ok(Answer::Refused(refusal)) if refusal.class == Class::WrongKey && is_about_wrapped => Err(Error::WrongKey),
+            Ok(Answer::Refused(refusal)) if refusal.class == Class::WrongKey && is_about_wrapped => {
+                Err(Error::WrongKey)
+            }
             Ok(Answer::Refused(refusal)) => Err(self.fail(refused(&self.slot.name, &refusal))),
             Ok(answer) => Ok(answer),
             Err(error) => Err(self.fail(error)),
@@ -308,7 +308,9 @@ impl Stream {
             }
             match io::Error::last_os_error() {
                 // The agent's queue is full: Unix sockets have no "in progress" to wait for.
-                error if error.kind() == io::ErrorKind::WouldBlock => stream.wait(0, until.min(Instant::now() + QUEUE_PAUSE))?,
+                error if error.kind() == io::ErrorKind::WouldBlock => {
+                    stream.wait(0, until.min(Instant::now() + QUEUE_PAUSE))?
+                }
                 error if error.kind() == io::ErrorKind::Interrupted => {}
                 error => return Err(error.into()),
             }
@@ -343,16 +345,18 @@ impl Stream {
             ERRCODE_SYSTEM_ERROR,
             format!("the key agent on \"{}\" runs as a user that is not trusted with keys", path.to_string_lossy()),
         )
-        .detail(format!("It is user id {}. Trusted are the server's own ({own}), root, and who sealvec.agent_user names.", peer.uid))
+        .detail(format!(
+            "It is user id {}. Trusted are the server's own ({own}), root, and who sealvec.agent_user names.",
+            peer.uid
+        ))
         .hint("See who listens there before you set sealvec.agent_user in postgresql.conf."))
     }
 
     fn send(&self, mut bytes: &[u8], until: Instant) -> Result<(), Failure> {
         while !bytes.is_empty() {
             // SAFETY: reads no more than the slice. A closed connection gives an error and no signal.
-            let sent = unsafe {
-                libc::send(self.socket.as_raw_fd(), bytes.as_ptr().cast(), bytes.len(), libc::MSG_NOSIGNAL)
-            };
+            let sent =
+                unsafe { libc::send(self.socket.as_raw_fd(), bytes.as_ptr().cast(), bytes.len(), libc::MSG_NOSIGNAL) };
             match usize::try_from(sent) {
                 Ok(sent) => bytes = &bytes[sent..],
                 Err(_) => self.wait_after_error(pg_sys::WL_SOCKET_WRITEABLE, until)?,
@@ -407,13 +411,7 @@ impl Stream {
         let socket = if event == 0 { PGINVALID_SOCKET } else { self.socket.as_raw_fd() };
         // SAFETY: this backend's own latch, and a socket that is open as long as `self`.
         unsafe {
-            pg_sys::WaitLatchOrSocket(
-                pg_sys::MyLatch,
-                events as i32,
-                socket,
-                timeout_ms,
-                pg_sys::PG_WAIT_EXTENSION,
-            );
+            pg_sys::WaitLatchOrSocket(pg_sys::MyLatch, events as i32, socket, timeout_ms, pg_sys::PG_WAIT_EXTENSION);
             pg_sys::ResetLatch(pg_sys::MyLatch);
         }
         pgrx::check_for_interrupts!(); // an ERROR unwinds through us, and closes the socket

@@ -413,8 +413,9 @@ fn slot_for(record: &RingRecord, kms: Option<&str>) -> Result<Option<String>, Sq
     if record.is_client_held() {
         return match kms {
             None => Ok(None),
-            Some(_) => Err(invalid("a key ring whose key the client holds has no key service".into())
-                .hint("Leave kms out.")),
+            Some(_) => {
+                Err(invalid("a key ring whose key the client holds has no key service".into()).hint("Leave kms out."))
+            }
         };
     }
     let kms = kms.map_or_else(|| kms_slot::only_one_of(provider), |kms| Ok(kms.to_owned()))?;

@@ -35,16 +35,8 @@ const PROVIDERS: [(&str, &[&str]); 5] = [
     ("vault", &["key", "credentials", "mount", "address", "namespace"]),
     ("pkcs11", &["key", "credentials", "token"]),
 ];
-const AWS: &[&str] = &[
-    "key_id",
-    "region",
-    "role_arn",
-    "external_id",
-    "role_session_name",
-    "endpoint",
-    "sts_endpoint",
-    "credentials",
-];
+const AWS: &[&str] =
+    &["key_id", "region", "role_arn", "external_id", "role_session_name", "endpoint", "sts_endpoint", "credentials"];
 
 /// A slot.
 #[derive(Clone, Debug)]
@@ -239,7 +231,9 @@ fn checked(provider: &str, options: Value) -> Result<Map<String, Value>, SqlErro
                 format!("key provider \"{provider}\" has no option \"{}\"", name.escape_debug()),
             )
             .detail(has)
-            .hint("Secrets, files and modules stand in the key agent's own configuration, and credentials name them."));
+            .hint(
+                "Secrets, files and modules stand in the key agent's own configuration, and credentials name them.",
+            ));
         }
         match option {
             Value::String(text) if !text.is_empty() && !text.contains(char::is_control) => {}

@@ -46,7 +46,8 @@ impl Agent {
     pub fn start(&mut self) {
         assert!(self.process.is_none(), "it runs already");
         let _ = fs::remove_file(self.socket()); // perhaps of another user
-        let log = File::options().create(true).append(true).open(self.home.path().join("log")).expect("our own directory");
+        let log =
+            File::options().create(true).append(true).open(self.home.path().join("log")).expect("our own directory");
         let mut command = match &self.user {
             Some(user) => {
                 let copy = self.home.path().join("sealvec-sidecar"); // target/ may be closed to others

@@ -243,7 +243,10 @@ fn only_a_trusted_user_is_asked_for_keys() {
     setting.agent.serve(None);
     setting.agent.start();
     let error = error_of(&mut setting.cluster.client(), OPEN);
-    assert!(error.code().code() == "58000" && error.detail().is_some_and(|d| d.contains("does not serve")), "{error:?}");
+    assert!(
+        error.code().code() == "58000" && error.detail().is_some_and(|d| d.contains("does not serve")),
+        "{error:?}"
+    );
     setting.cluster.log_is_clean();
 }
 
@@ -260,7 +263,10 @@ fn rest_indexes_live_on_a_key_service() {
     assert_eq!(found["results"][0]["id"], "7", "{found}");
 
     // Away: 502 for who needs the key and has not got it yet, and no half-made index.
-    run(&mut setting.cluster.client(), "SELECT sealvec.lock(name, everywhere => true) FROM sealvec.key_rings WHERE kms = 'aws'");
+    run(
+        &mut setting.cluster.client(),
+        "SELECT sealvec.lock(name, everywhere => true) FROM sealvec.key_rings WHERE kms = 'aws'",
+    );
     setting.agent.kill();
     for (path, body) in [
         ("/v1/vectors/query", &query),
