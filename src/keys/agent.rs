@@ -148,7 +148,7 @@ fn converse(slot: &str, request: Request) -> Result<Answer, SqlError> {
             .detail(format!("The key agent did not answer within {} ms.", time_max.as_millis()))
             .hint("Nothing is lost. sealvec.kms_timeout is how long a session waits."),
         Failure::Io(error) => SqlError::new(ERRCODE_IO_ERROR, format!("key service \"{slot}\" is unavailable"))
-            .detail(format!("The key agent on \"{}\" is not there: {error}.", path.to_string_lossy()))
+            .detail(format!("The key agent on \"{}\" cannot be reached: {error}.", path.to_string_lossy()))
             .hint("Nothing is lost. Start the key agent, or correct sealvec.agent_socket in postgresql.conf."),
     };
     let stream = Stream::connect(&path, until).map_err(wait)?;

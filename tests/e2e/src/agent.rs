@@ -9,6 +9,7 @@ use std::process::{Child, Command, Stdio};
 use crate::cluster::is_root;
 use crate::eventually;
 use crate::sidecar::program;
+use crate::xtask::must;
 
 /// The secret key of its AWS credentials: no log may hold it.
 pub const AWS_SECRET: &str = "s3cr3tkeyofatests3cr3tkeyofatest";
@@ -52,8 +53,9 @@ impl Agent {
             Some(user) => {
                 let copy = self.home.path().join("sealvec-sidecar"); // target/ may be closed to others
                 fs::copy(program(), &copy).expect("a copy");
+                let group = must(Command::new("id").args(["-g", user]));
                 let mut command = Command::new("setpriv");
-                command.args(["--reuid", user, "--regid", user, "--clear-groups", "--"]).arg(copy);
+                command.args(["--reuid", user, "--regid", group.trim(), "--clear-groups", "--"]).arg(copy);
                 command
             }
             None => Command::new(program()),

@@ -55,14 +55,10 @@ const OPEN: &str = "SELECT sealvec.unlock('vault')";
 
 /// A search by the index, which needs the ring.
 fn search(client: &mut Client) -> Result<i64, postgres::Error> {
-    let query = data::queries().cut(1, 64).text(0);
     client.batch_execute("SET enable_seqscan = off")?;
-    Ok(client
-        .query_one(
-            &format!("SELECT count(*) FROM (SELECT id FROM docs ORDER BY embedding <-> '{query}'::real[]::sealvec LIMIT 10) x"),
-            &[],
-        )?
-        .get(0))
+    const SQL: &str =
+        "SELECT count(*) FROM (SELECT id FROM docs ORDER BY embedding <-> $1::real[]::sealvec LIMIT 10) nearest";
+    Ok(client.query_one(SQL, &[&data::queries().cut(1, 64).row(0)])?.get(0))
 }
 
 fn state(client: &mut Client) -> String {
@@ -240,7 +236,7 @@ fn only_a_trusted_user_is_asked_for_keys() {
     // And an agent that does not serve this server says so.
     setting.agent.kill();
     setting.agent.run_as(None);
-    setting.agent.serve(None);
+    setting.agent.serve(Some("nobody"));
     setting.agent.start();
     let error = error_of(&mut setting.cluster.client(), OPEN);
     assert!(
