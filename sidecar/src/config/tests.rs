@@ -232,7 +232,7 @@ fn what_a_file_may_not_say() {
         ("kms: {registry: {a: {provider: s3cr3t}}}", "kms.registry.a"),
         ("kms: {registry: {a: {key_id: s3cr3t}}}", "kms.registry.a"),
         ("kms: {registry: {a: {provider: local, secret: s3cr3t}}}", "kms.registry.a"),
-        ("kms: {registry: [s3cr3t]}", "kms.registry must be a mapping"),
+        ("kms: {registry: [s3cr3t]}", "kms"),
         ("service: [s3cr3t]", "service must be a mapping"),
         ("s3cr3t", "the file must be a mapping"),
         ("service: {port: {a: s3cr3t}}", "service.port"),
