@@ -49,6 +49,9 @@ pub enum Error {
     /// A user's key is right, but it was made before the ring got this version of its DEK.
     #[error("this user has no key for version {0} of the data key")]
     NotShared(u32),
+    /// A sealed key was made for another server key, database, role, name or argument, or was altered. Never says which.
+    #[error("the sealed key does not open here")]
+    SealedElsewhere,
     /// A new user's key is the ring's own, which opens all that there is.
     #[error("a user needs a key of his own, not that of the key ring")]
     NotHisOwn,

@@ -18,6 +18,7 @@ pub mod math;
 pub mod metric;
 pub mod store;
 pub mod text;
+pub mod transport;
 pub mod wipe;
 
 pub use error::{Error, Result};
