@@ -5,6 +5,8 @@
 //! what the user typed, except names of objects that the user named.
 
 use std::borrow::Cow;
+use std::ffi::{c_int, c_void};
+use std::ptr;
 
 use pgrx::PgSqlErrorCode::{self, *};
 use pgrx::pg_sys::panic::ErrorReport;
@@ -24,12 +26,14 @@ pub struct SqlError {
     pub detail: Option<Cow<'static, str>>,
     /// What to do about it.
     pub hint: Option<Cow<'static, str>>,
+    /// A code of our own instead of `sqlstate`.
+    pub own: Option<OwnState>,
 }
 
 impl SqlError {
     /// An error with neither detail nor hint.
     pub fn new(sqlstate: PgSqlErrorCode, message: impl Into<Cow<'static, str>>) -> Self {
-        Self { sqlstate, message: message.into(), detail: None, hint: None }
+        Self { sqlstate, message: message.into(), detail: None, hint: None, own: None }
     }
 
     /// The same error with a detail line.
@@ -44,6 +48,12 @@ impl SqlError {
         self
     }
 
+    /// The same error under a code of our own; `sqlstate` is what comes nearest to it among Postgres's.
+    pub fn state(mut self, own: OwnState) -> Self {
+        self.own = Some(own);
+        self
+    }
+
     /// Reports the error to Postgres; the current statement ends here.
     ///
     /// Travels as a panic up to the nearest `#[pg_guard]`, so every value on the way is dropped.
@@ -55,8 +65,53 @@ impl SqlError {
         if let Some(hint) = self.hint {
             report = report.set_hint(hint);
         }
+        if let Some(own) = self.own {
+            own.replace_at_report();
+        }
         report.report(PgLogLevel::ERROR);
         unreachable!("ereport(ERROR) does not return")
+    }
+}
+
+/// Codes of our own: clients do something about these. Class SV is nobody else's (classes from I on are free to
+/// implementations).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OwnState {
+    /// SV001: sealed to a transport key that is gone. Ask for the new one, seal again, retry once.
+    StaleTransportKey,
+}
+
+impl OwnState {
+    fn code(self) -> [u8; 5] {
+        match self {
+            Self::StaleTransportKey => *b"SV001",
+        }
+    }
+
+    /// pgrx knows Postgres's own codes alone, and no other passes through its report. Postgres asks the callbacks of
+    /// its stack of contexts while it completes an error; ours sets the code there. Whoever catches the error puts the
+    /// stack back to what it was.
+    fn replace_at_report(self) {
+        unsafe extern "C-unwind" {
+            fn errcode(code: c_int) -> c_int;
+        }
+        unsafe extern "C-unwind" fn set(code: *mut c_void) {
+            // SAFETY: called by Postgres while it completes an error, which is when the code may be set.
+            unsafe { errcode(code.addr() as c_int) };
+        }
+        // MAKE_SQLSTATE: six bits a character.
+        let code = self.code().iter().rev().fold(0, |code, byte| code << 6 | usize::from((byte - b'0') & 0x3f));
+        static mut CALLBACK: pg_sys::ErrorContextCallback =
+            pg_sys::ErrorContextCallback { previous: ptr::null_mut(), callback: None, arg: ptr::null_mut() };
+        // SAFETY: a backend has one thread, and this is out of the stack before the next error is raised.
+        unsafe {
+            CALLBACK = pg_sys::ErrorContextCallback {
+                previous: pg_sys::error_context_stack,
+                callback: Some(set),
+                arg: ptr::without_provenance_mut(code),
+            };
+            pg_sys::error_context_stack = &raw mut CALLBACK;
+        }
     }
 }
 
@@ -90,6 +145,7 @@ impl From<Error> for SqlError {
                 .hint("Bind the 32 raw bytes as sealvec.kek, or leave the parameter's type open: a bytea may stand in logs. 64 hex digits are another text: decode them first."),
             // As a wrong password: what was shown does not open, and no more is said.
             Error::WrongKey => Self::new(ERRCODE_INVALID_PASSWORD, message),
+            Error::SealedElsewhere => Self::new(ERRCODE_INVALID_PASSWORD, message),
             Error::UnknownDekVersion(_) => Self::new(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE, message)
                 .hint("The data is newer than this key ring: import a newer export with sealvec.import_ring()."),
             Error::PermissionDenied => Self::new(ERRCODE_INSUFFICIENT_PRIVILEGE, message)

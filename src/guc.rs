@@ -12,6 +12,8 @@ static AGENT_USER: GucSetting<Option<CString>> = GucSetting::<Option<CString>>::
 static KMS_TIMEOUT: GucSetting<i32> = GucSetting::<i32>::new(5_000);
 static KEY_TTL: GucSetting<i32> = GucSetting::<i32>::new(300);
 static DISABLE_CORE_DUMPS: GucSetting<bool> = GucSetting::<bool>::new(true);
+static ALLOW_PLAIN_KEY: GucSetting<bool> = GucSetting::<bool>::new(false);
+static TRANSPORT_KEY_LIFE: GucSetting<i32> = GucSetting::<i32>::new(3600);
 static PROBES: GucSetting<i32> = GucSetting::<i32>::new(0);
 static TARGET_RECALL: GucSetting<f64> = GucSetting::<f64>::new(0.95);
 static MAX_SCAN_TUPLES: GucSetting<i32> = GucSetting::<i32>::new(0);
@@ -70,6 +72,24 @@ pub fn init() {
         &DISABLE_CORE_DUMPS,
         GucContext::Suset,
         none,
+    );
+    GucRegistry::define_bool_guc(
+        c"sealvec.allow_plain_key",
+        c"Takes keys that are not sealed also over a network without TLS, and while statements are logged.",
+        c"Off refuses them there; a key that is sealed to sealvec.transport_key() is always taken.",
+        &ALLOW_PLAIN_KEY,
+        GucContext::Suset,
+        none,
+    );
+    GucRegistry::define_int_guc(
+        c"sealvec.transport_key_life",
+        c"How long clients are given the same key to seal to.",
+        c"It opens for as long again afterwards, at most ten minutes.",
+        &TRANSPORT_KEY_LIFE,
+        1,
+        86_400,
+        GucContext::Sighup,
+        GucFlags::UNIT_S,
     );
     GucRegistry::define_int_guc(
         c"sealvec.probes",
@@ -131,6 +151,16 @@ pub fn key_ttl_s() -> u32 {
 /// `sealvec.disable_core_dumps`.
 pub fn disable_core_dumps() -> bool {
     DISABLE_CORE_DUMPS.get()
+}
+
+/// `sealvec.allow_plain_key`.
+pub fn allow_plain_key() -> bool {
+    ALLOW_PLAIN_KEY.get()
+}
+
+/// `sealvec.transport_key_life` in seconds.
+pub fn transport_key_life_s() -> u32 {
+    u32::try_from(TRANSPORT_KEY_LIFE.get()).expect("the GUC's lower bound is 1")
 }
 
 /// `sealvec.probes`; 0 is adaptive.

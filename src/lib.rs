@@ -1,11 +1,12 @@
 //! sealvec for PostgreSQL: the sealed column type, key rings and the `sealed_ivf` access method.
 //!
 //! This crate is glue. It turns Datums into Rust values, calls `sealvec-core`, and turns errors into
-//! `ereport`. Inside, dependencies run downwards only: [`collections`] → `datatype`, `index` → [`keys`] → [`guc`],
-//! [`error`]; only `index` uses `storage`.
+//! `ereport`. Inside, dependencies run downwards only: [`collections`] → `datatype`, `index` → [`keys`] → [`transport`]
+//! → [`guc`], [`error`], [`clock`]; only `index` uses `storage`.
 
 use pgrx::prelude::*;
 
+pub mod clock;
 pub mod collections;
 pub mod datatype;
 pub mod error;
@@ -13,6 +14,7 @@ pub mod guc;
 pub mod index;
 pub mod keys;
 pub mod storage;
+pub mod transport;
 
 pgrx::pg_module_magic!();
 

@@ -9,6 +9,9 @@ use tokio_postgres::types::ToSql;
 use tokio_postgres::{CancelToken, NoTls, Row};
 use tokio_postgres_rustls::MakeRustlsConnect;
 
+use crate::sealer::Sealer;
+use crate::sql::ShownKey;
+
 /// Without an acknowledgement for so long, a connection is dead.
 const UNHEARD_MAX: Duration = Duration::from_secs(30);
 
@@ -51,6 +54,7 @@ pub struct Pool {
     inner: deadpool_postgres::Pool,
     tls: Option<MakeRustlsConnect>,
     complaint: Arc<Complaint>,
+    sealer: Arc<Sealer>,
 }
 
 /// Tells the operator why there is no connection, now and then: every request fails for the same reason.
@@ -113,7 +117,7 @@ impl Pool {
             .build()
             .expect("a pool with time limits has a runtime");
         let complaint = Arc::new(Complaint { since: Instant::now(), next_ms: AtomicU64::new(0) });
-        Self { inner, tls, complaint }
+        Self { inner, tls, complaint, sealer: Arc::default() }
     }
 
     /// A connection, within the limits.
@@ -156,6 +160,38 @@ impl Pool {
     /// See [`DbError`].
     pub async fn query_opt(&self, sql: &str, params: &[&(dyn ToSql + Sync)]) -> Result<Option<Row>, DbError> {
         self.get().await?.query_opt(sql, params).await
+    }
+
+    /// As [`Pool::query`], for a statement that shows keys: `keys` are among `params`, and are sealed here.
+    ///
+    /// The server's key comes on the connection that the statement goes over, and once more if the server has made
+    /// another meanwhile: that is told before anything else is done, so the statement can be sent again.
+    ///
+    /// # Errors
+    /// See [`DbError`].
+    pub async fn query_keyed(
+        &self,
+        sql: &str,
+        params: &[&(dyn ToSql + Sync)],
+        keys: &[&ShownKey<'_>],
+    ) -> Result<Vec<Row>, DbError> {
+        let mut conn = self.get().await?;
+        if !keys.iter().any(|key| key.has_key()) {
+            return conn.query(sql, params).await;
+        }
+        let known = match self.sealer.receiver() {
+            Some(known) => known,
+            None => self.sealer.ask(&mut conn).await?,
+        };
+        keys.iter().for_each(|key| key.seal(&self.sealer, &known));
+        match conn.query(sql, params).await {
+            Err(DbError::Sql(error)) if is_stale_key(&error) => {
+                let fresh = self.sealer.ask(&mut conn).await?;
+                keys.iter().for_each(|key| key.seal(&self.sealer, &fresh));
+                conn.query(sql, params).await
+            }
+            result => result,
+        }
     }
 
     /// Connections: made, idle, requests that wait for one.
@@ -234,6 +270,11 @@ impl Drop for Conn {
             });
         }
     }
+}
+
+/// Whether a key was sealed to a transport key that the server does not have any more.
+fn is_stale_key(error: &tokio_postgres::Error) -> bool {
+    error.code().is_some_and(|code| code.code() == "SV001")
 }
 
 /// Whether what was prepared here gives other columns since the extension changed.

@@ -176,7 +176,7 @@ impl Call<'_> {
             "57014" => ApiError::new(StatusCode::GATEWAY_TIMEOUT, "The request took too long"),
             "3F000" | "42883" => ApiError::unavailable("The database has no sealvec extension of this version"),
             "25006" => ApiError::unavailable("The database takes no writes at the moment"),
-            "40001" | "40P01" | "55P03" => ApiError::unavailable("The index is busy"),
+            "40001" | "40P01" | "55P03" | "SV001" => ApiError::unavailable("The index is busy"),
             state if ["08", "53", "57P"].iter().any(|class| state.starts_with(class)) => {
                 ApiError::unavailable("The database is not available")
             }

@@ -14,6 +14,8 @@ pub mod embed;
 pub mod error;
 pub mod extract;
 pub mod limits;
+pub mod seal;
+pub mod sealer;
 pub mod serve;
 pub mod server;
 pub mod slots;

@@ -5,9 +5,18 @@ use std::process::ExitCode;
 #[cfg(feature = "agent")]
 use sealvec_sidecar::agent;
 use sealvec_sidecar::config::{self, ConfigError, Job};
-use sealvec_sidecar::{serve, telemetry};
+use sealvec_sidecar::{seal, serve, telemetry};
 
 fn main() -> ExitCode {
+    if std::env::args().nth(1).as_deref() == Some("seal") {
+        return match seal::run(std::env::args().skip(1)) {
+            Ok(sealed) => {
+                println!("{sealed}");
+                ExitCode::SUCCESS
+            }
+            Err(message) => refuse(&message),
+        };
+    }
     let job = match config::read(std::env::args(), &|name| std::env::var(name).ok()) {
         Ok(job) => job,
         Err(ConfigError::Usage(usage)) => usage.exit(),

@@ -1,6 +1,7 @@
 //! `serve`: from settings to a listening server, and its farewell.
 
 use std::net::SocketAddr;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -10,10 +11,11 @@ use axum_server::accept::NoDelayAcceptor;
 use axum_server::tls_rustls::{RustlsAcceptor, RustlsConfig};
 use hyper_util::rt::TokioTimer;
 use tokio::signal::unix::{SignalKind, signal};
+use tokio_postgres_rustls::MakeRustlsConnect;
 
 #[cfg(feature = "agent")]
 use crate::agent;
-use crate::config::{Settings, TlsFiles};
+use crate::config::{Secret, Settings, TlsFiles};
 use crate::db::Pool;
 use crate::embed;
 use crate::server::{self, Options};
@@ -68,23 +70,39 @@ pub async fn serve(settings: Settings) -> Result<(), String> {
 }
 
 fn pool(settings: &Settings) -> Result<Pool, String> {
-    let url = settings.database_url.expose();
+    let (config, tls) = database(
+        settings.database_url.expose(),
+        settings.database_password.as_ref(),
+        settings.database_ca.as_deref(),
+    )?;
+    Ok(Pool::new(config, tls, &settings.pool))
+}
+
+/// How to reach the database of a connection string.
+///
+/// # Errors
+/// A message that quotes nothing of it.
+pub fn database(
+    url: &str,
+    password: Option<&Secret>,
+    ca: Option<&Path>,
+) -> Result<(tokio_postgres::Config, Option<MakeRustlsConnect>), String> {
     // tokio-postgres has no words for checked certificates; here they are always checked.
     let url = url.replace("sslmode=verify-full", "sslmode=require").replace("sslmode=verify-ca", "sslmode=require");
     let config: tokio_postgres::Config =
         url.parse().map_err(|_| "the database URL must look like postgres://user@host:5432/name")?;
     let mut config = config;
-    if let Some(password) = &settings.database_password {
+    if let Some(password) = password {
         config.password(password.expose());
     }
-    let tls = tls::database(config.get_ssl_mode(), settings.database_ca.as_deref())?;
+    let tls = tls::database(config.get_ssl_mode(), ca)?;
     if tls.is_none() {
         config.ssl_mode(tokio_postgres::config::SslMode::Disable);
         if !config.get_hosts().iter().all(is_near) {
-            tracing::warn!("keys and vectors travel to the database in clear: add sslmode=require to its URL");
+            tracing::warn!("vectors travel to the database in clear: add sslmode=require to its URL");
         }
     }
-    Ok(Pool::new(config, tls, &settings.pool))
+    Ok((config, tls))
 }
 
 fn is_near(host: &tokio_postgres::config::Host) -> bool {

@@ -2,10 +2,10 @@
 
 use pgrx::PgSqlErrorCode::*;
 use sealvec_core::Error;
-use sealvec_core::keys::{Kek, Permission, UserId, UserToken};
+use sealvec_core::keys::{Kek, Permission, UserId};
+use sealvec_core::transport::Argument;
 
 use super::names;
-use super::payload::text_of;
 use super::registry::{self, Collection, Part};
 use crate::error::SqlError;
 use crate::keys::{self, Credential, Scope};
@@ -72,12 +72,12 @@ impl Call {
 
 /// Opens the ring of a collection.
 pub fn open(collection: &Collection, shown: &Shown<'_>, need: Need) -> Result<Option<Scope>, SqlError> {
-    if let Some((user, kek)) = user(shown)? {
+    if let Some((user, kek)) = user(&collection.name, shown)? {
         return open_for_user(collection, user, &kek, need).map(Some);
     }
     match (shown.index_key, collection.is_client_held()) {
         (Some(key), true) => {
-            let kek = keys::shown(key)?;
+            let kek = keys::shown(key, Argument::IndexKey, &collection.name)?;
             let opened = keys::open_for_call(collection.ring, &Credential::Kek(&kek));
             opened.map(Some).map_err(|error| naming(collection, error))
         }
@@ -120,16 +120,15 @@ fn open_for_user(collection: &Collection, user: UserId, kek: &Kek, need: Need) -
 }
 
 /// The user that the credential is of, with his KEK; `None` if it is of the collection itself.
-fn user(shown: &Shown<'_>) -> Result<Option<(UserId, Kek)>, SqlError> {
+fn user(name: &str, shown: &Shown<'_>) -> Result<Option<(UserId, Kek)>, SqlError> {
     let contradictory =
         || SqlError::new(ERRCODE_INVALID_PARAMETER_VALUE, "a user shows a token, or index_key with user_id, not both");
     match (shown.user_token, shown.user_id, shown.index_key) {
         (None, None, _) => Ok(None),
         (Some(token), None, None) => {
-            let (user, kek) = UserToken::read(text_of(token)?).map_err(|_| bad_token())?.into_parts();
-            Ok(Some((user, kek)))
+            Ok(Some(keys::shown_token(token, name)?.ok_or_else(bad_token)?.into_parts()))
         }
-        (None, Some(user), Some(key)) => Ok(Some((user_id(user)?, keys::shown(key)?))),
+        (None, Some(user), Some(key)) => Ok(Some((user_id(user)?, keys::shown(key, Argument::IndexKey, name)?))),
         (None, Some(_), None) => Err(SqlError::new(
             ERRCODE_INVALID_PARAMETER_VALUE,
             "user_id says whose key index_key is, and there is none",

@@ -7,6 +7,7 @@ use sealvec_core::filter::Schema;
 use sealvec_core::format::typmod::DIMS_MAX;
 use sealvec_core::keys::Uuid;
 use sealvec_core::text::Bm25;
+use sealvec_core::transport::Argument;
 
 use super::call::{self, Need, Shown, required};
 use super::describe;
@@ -65,7 +66,7 @@ fn sealvec_create_index(
         if registry::try_find(name)?.is_some() {
             return Err(SqlError::new(ERRCODE_DUPLICATE_OBJECT, format!("index \"{name}\" already exists")));
         }
-        let kek = index_key.map(keys::shown).transpose()?;
+        let kek = index_key.map(|key| keys::shown(key, Argument::IndexKey, name)).transpose()?;
         let ring_name = format!("index {}", collection.uuid);
         collection.ring = keys::create_ring(&ring_name, kek.as_ref(), kms_name)?.number();
         let shown = Shown { index_key, ..Shown::default() };

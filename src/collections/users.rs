@@ -4,6 +4,7 @@ use pgrx::PgSqlErrorCode::*;
 use pgrx::prelude::*;
 use pgrx::{IntoDatum, pg_sys};
 use sealvec_core::keys::{Kek, Permission, Permissions, ServerKey, UserId, UserRecord, UserToken};
+use sealvec_core::transport::Argument;
 
 use super::call::{Call, Need, Shown, required, user_id as read_user_id};
 use super::create::check_ring_owner;
@@ -31,7 +32,10 @@ fn sealvec_create_user(
         let ring = opened.collection.ring;
         let token = UserToken::new(
             user_id.map_or_else(|| Ok(UserId::random()?), read_user_id)?,
-            user_key.map_or_else(|| Ok(Kek::generate()?), keys::shown)?,
+            user_key.map_or_else(
+                || Ok(Kek::generate()?),
+                |key| keys::shown(key, Argument::UserKey, &opened.collection.name),
+            )?,
         );
         if registry::user(ring, token.user())?.is_some() {
             return Err(SqlError::new(ERRCODE_DUPLICATE_OBJECT, "the index has a user with this user_id already"));

@@ -1,4 +1,4 @@
-//! What this backend is at the moment: its users, its process, its statement, the time.
+//! What this backend is at the moment: its users, its process, its statement.
 
 use pgrx::pg_sys;
 
@@ -51,12 +51,4 @@ pub fn process_id() -> i32 {
 pub fn statement() -> pg_sys::TimestampTz {
     // SAFETY: only reads a variable of the backend.
     unsafe { unguarded::GetCurrentStatementStartTimestamp() }
-}
-
-/// Milliseconds that also pass while the machine sleeps.
-pub fn now_ms() -> u64 {
-    let mut now = libc::timespec { tv_sec: 0, tv_nsec: 0 };
-    // SAFETY: writes one timespec; the clock exists since Linux 2.6.39.
-    unsafe { libc::clock_gettime(libc::CLOCK_BOOTTIME, &mut now) };
-    now.tv_sec as u64 * 1000 + now.tv_nsec as u64 / 1_000_000
 }

@@ -7,6 +7,7 @@ use pgrx::PgSqlErrorCode::*;
 use pgrx::prelude::*;
 use sealvec_core::keys::ring::CLIENT_PROVIDER;
 use sealvec_core::keys::{DekBytes, IdKey, Kek, KekSource, OpenRing, RingRecord};
+use sealvec_core::transport::Argument;
 use sealvec_kms::local::LOCAL_PROVIDER;
 
 use super::catalog::{self, Ring};
@@ -39,7 +40,8 @@ fn sealvec_create_key_ring(name: Option<&str>, kek: Option<&[u8]>, provider: Opt
 fn create(name: Option<&str>, kek: Option<&[u8]>, provider: Option<&str>) -> Result<pgrx::Uuid, SqlError> {
     let name = required(name, "name")?;
     check_name(name)?;
-    let record = create_ring(name, kek.map(shown).transpose()?.as_ref(), provider)?;
+    let kek = kek.map(|kek| shown(kek, Argument::Kek, name)).transpose()?;
+    let record = create_ring(name, kek.as_ref(), provider)?;
     Ok(pgrx::Uuid::from_bytes(*record.uuid().as_bytes()))
 }
 
@@ -227,7 +229,7 @@ fn sealvec_rotate_kek(ring: Option<&str>, kek: Option<&[u8]>, new_kek: Option<&[
     (|| {
         let mut ring = held(required(ring, "ring")?, Hold::Change)?;
         let old = kek_of(&ring, kek)?;
-        let new = new_kek.map(shown).transpose()?;
+        let new = new_kek.map(|kek| shown(kek, Argument::NewKek, &ring.info.name)).transpose()?;
         let to = match (provider, &new, &ring.kms) {
             (Some(kms), ..) => kms.to_owned(),
             (None, None, Some(kms)) => kms.clone(),
@@ -378,7 +380,7 @@ fn require_superuser(what: &str) -> Result<(), SqlError> {
 fn old_kek(ring: &Ring, kek: Option<&[u8]>) -> Result<Option<Kek>, SqlError> {
     let name = &ring.info.name;
     match (ring.record.is_client_held(), kek) {
-        (true, Some(kek)) => Ok(Some(shown(kek)?)),
+        (true, Some(kek)) => Ok(Some(shown(kek, Argument::Kek, name)?)),
         (true, None) => {
             Err(SqlError::new(ERRCODE_NULL_VALUE_NOT_ALLOWED, format!("key ring \"{name}\" needs its key"))
                 .detail("Its key is held by the client.")

@@ -9,8 +9,9 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
 use pgrx::pg_sys;
 
 use super::arena::{Arena, Slot};
-use super::backend::{Users, now_ms, process_id, statement};
+use super::backend::{Users, process_id, statement};
 use super::catalog::RingInfo;
+use crate::clock::now_ms;
 use crate::guc;
 
 static GENERATION: AtomicU64 = AtomicU64::new(1);

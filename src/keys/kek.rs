@@ -1,14 +1,16 @@
-//! The transport type `sealvec.kek`: its output is a mask, so that no parameter in a log, no EXPLAIN and no dump shows a
-//! KEK. Input is bytea's own, as `sql/05_kek.sql` declares it.
+//! The transport type `sealvec.kek`, whose output is a mask, so that no parameter in a log, no EXPLAIN and no dump shows a
+//! KEK; and the one place where a key that a client shows is read, sealed or plain. The type's input is bytea's own, as
+//! `sql/05_kek.sql` declares it.
 
 use std::ffi::CString;
 
-use pgrx::PgSqlErrorCode::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE;
 use pgrx::prelude::*;
-use sealvec_core::keys::Kek;
+use sealvec_core::keys::{Kek, UserToken};
+use sealvec_core::transport::Argument;
 use sealvec_kms::ClientProvider;
 
 use crate::error::SqlError;
+use crate::transport;
 
 const MASK: &str = "***";
 
@@ -24,20 +26,37 @@ fn sealvec_kek_send(_kek: &[u8]) -> &'static [u8] {
     MASK.as_bytes()
 }
 
-/// The KEK that a client shows: 32 bytes, and not while the server writes the trees that hold them into its log.
+/// The KEK that a client shows as `argument` of a call about the ring or index `name`: sealed to this server, or the 32
+/// bytes themselves.
 ///
-/// There a constant is printed byte by byte, whatever its type's output says. A custom plan makes a constant of a bound
-/// parameter and was printed before this runs, so what is spared is the second time.
-pub fn shown(kek: &[u8]) -> Result<Kek, SqlError> {
-    // SAFETY: settings of this backend, which reads and writes them in one thread.
-    let printed = unsafe { pg_sys::Debug_print_plan || pg_sys::Debug_print_parse || pg_sys::Debug_print_rewritten };
-    if printed {
-        return Err(SqlError::new(
-            ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
-            "no key is taken while the server logs the trees of statements",
-        )
-        .detail("debug_print_plan, debug_print_parse or debug_print_rewritten is on. They print keys as they are: this one may stand in the log already.")
-        .hint("Switch them off, look for the key in the server's log, and change it if it is there: sealvec.rotate_kek()."));
+/// # Errors
+/// SV001 and 28P01 for a sealed one ([`transport::open`]), 55000 for a plain one that is not to come so
+/// ([`transport::check_plain`]), 22023 for what is no key.
+pub fn shown(bytes: &[u8], argument: Argument, name: &str) -> Result<Kek, SqlError> {
+    read(bytes, argument, name, |key| Ok(ClientProvider::kek(key)?))
+}
+
+/// The token that a user shows in a call about the index `name`. `None` for text that is no token.
+///
+/// # Errors
+/// As [`shown`].
+pub fn shown_token(bytes: &[u8], name: &str) -> Result<Option<UserToken>, SqlError> {
+    read(bytes, Argument::UserToken, name, |token| {
+        Ok(std::str::from_utf8(token).ok().and_then(|text| UserToken::read(text).ok()))
+    })
+}
+
+fn read<R>(
+    bytes: &[u8],
+    argument: Argument,
+    name: &str,
+    parse: impl FnOnce(&[u8]) -> Result<R, SqlError>,
+) -> Result<R, SqlError> {
+    match transport::open(bytes, argument, name)? {
+        Some(opened) => parse(&opened),
+        None => {
+            transport::check_plain()?;
+            parse(bytes)
+        }
     }
-    Ok(ClientProvider::kek(kek)?)
 }

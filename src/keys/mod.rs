@@ -23,7 +23,7 @@ mod watch;
 pub use catalog::{RingInfo, hold_by_name, hold_by_number, lasting_dek_version, ring_by_number, ring_of_slot};
 pub use functions::{check_owner, create_ring, drop_ring, ring_exists, with_ring};
 pub use held::on_close;
-pub use kek::shown;
+pub use kek::{shown, shown_token};
 pub use scoped::{Credential, Scope, open_for_call};
 pub use session::{generation, is_open, is_open_in_session, opens_by_itself, with_dek, with_keys};
 pub use session_key::with_session_key;

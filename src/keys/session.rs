@@ -15,10 +15,11 @@ use sealvec_core::keys::{Dek, DekBytes, IdKey, Kek, Uuid};
 use sealvec_kms::local::LOCAL_PROVIDER;
 
 use super::arena::{self, KEY_LEN};
-use super::backend::{Users, current_user, now_ms, process_id, statement};
+use super::backend::{Users, current_user, process_id, statement};
 use super::catalog::{self, Ring, RingInfo, Standing};
 use super::held::{self, Held, OpenRings, Origin, Scoped};
 use super::{expiry, kms_slot, provider, session_key, watch};
+use crate::clock::now_ms;
 use crate::error::SqlError;
 use crate::guc;
 

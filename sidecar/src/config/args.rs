@@ -13,6 +13,7 @@ use super::file::File;
 /// REST server for encrypted vector search: CyborgDB's v1 routes over PostgreSQL with sealvec.
 #[derive(Debug, Parser)]
 #[command(name = "sealvec-sidecar", version)]
+#[command(after_help = "sealvec-sidecar seal seals a key for a statement that is written by hand; see seal --help.")]
 pub(super) struct Cli {
     #[command(subcommand)]
     pub command: Command,

@@ -16,7 +16,7 @@ use crate::limits::Limits;
 
 pub use args::LogFormat;
 use args::{Cli, Command, ServeArgs};
-pub use secret::Secret;
+pub use secret::{Secret, read_file as read_secret_file};
 pub use slot::{Provider, Slot};
 
 const PORT: u16 = 8000;

@@ -18,7 +18,7 @@ use super::target::{Target, parse_key};
 use super::{embedding, text, words};
 use crate::auth::{Admin, AdminOrStranger, Caller};
 use crate::error::{ApiError, Call};
-use crate::sql::Kek;
+use crate::sql::{Kek, ShownKey};
 use crate::state::AppState;
 
 /// Largest dimension of an index, as the extension has it.
@@ -125,9 +125,10 @@ pub async fn create(State(state): State<AppState>, _: Admin, body: JsonBody) -> 
     let schema = (!policies.0.is_empty()).then(|| JsonArgument(policies.to_json()));
     let slot = request.kms_name.as_deref().filter(|_| key.is_none());
     let call = Call { label: words::CREATE, index: name, by_user: false };
+    let key = ShownKey::of_index(name, key.as_ref());
     let params: [&(dyn ToSql + Sync); 10] =
         [&name, &dimension, &metric, &key, &slot, &precision, &model, &schema, &request.bm25_k1, &request.bm25_b];
-    state.pool.query(CREATE_SQL, &params).await.map_err(ApiError::from_sql(&call))?;
+    state.pool.query_keyed(CREATE_SQL, &params, &[&key]).await.map_err(ApiError::from_sql(&call))?;
     Ok(axum::Json(Success::new(format!("Index '{name}' created successfully"))).into_response())
 }
 

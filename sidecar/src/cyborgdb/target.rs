@@ -9,7 +9,7 @@ use super::words;
 use crate::auth::Caller;
 use crate::db::DbError;
 use crate::error::{ApiError, Call};
-use crate::sql::{KEK_LEN, Kek};
+use crate::sql::{KEK_LEN, Kek, ShownKey};
 use crate::state::AppState;
 
 /// What opens an index: a KEK, and whose it is if it is a user's. Bound behind every call's arguments.
@@ -101,6 +101,11 @@ impl<'a> Target<'a> {
         }
     }
 
+    /// The credential's key as a parameter of a call about this index.
+    pub fn shown_key(&self) -> ShownKey<'_> {
+        ShownKey::of_index(self.call.index, self.credential.key.as_ref())
+    }
+
     /// One statement. Its last two parameters are the credential's; see [`Credential`].
     ///
     /// # Errors
@@ -116,8 +121,9 @@ impl<'a> Target<'a> {
     pub async fn try_rows(&self, sql: &str, params: &[&(dyn ToSql + Sync)]) -> Result<Vec<Row>, DbError> {
         let mut all: Vec<&(dyn ToSql + Sync)> = Vec::with_capacity(params.len() + 2);
         all.extend_from_slice(params);
-        all.extend([&self.credential.key as &(dyn ToSql + Sync), &self.credential.user]);
-        self.state.pool.query(sql, &all).await
+        let key = self.shown_key();
+        all.extend([&key as &(dyn ToSql + Sync), &self.credential.user]);
+        self.state.pool.query_keyed(sql, &all, &[&key]).await
     }
 
     /// What is known without a key; to a user, only once the database has taken his for this index.

@@ -15,7 +15,7 @@ use super::target::{Target, parse_key};
 use super::words;
 use crate::auth::{Caller, Root};
 use crate::error::ApiError;
-use crate::sql::Kek;
+use crate::sql::{Kek, ShownKey};
 use crate::state::AppState;
 
 /// The index key of requests without a body.
@@ -48,9 +48,10 @@ pub async fn create_user(
         PERMISSIONS.into_iter().filter(|name| request.permissions.iter().any(|given| given == name)).collect();
     let token = UserToken::generate().map_err(|_| ApiError::internal())?;
     let (user, kek) = (token.user(), Kek::new(token.kek().expose()));
+    let (own, shown) = (ShownKey::of_new_user(&index, &kek), target.shown_key());
     state
         .pool
-        .query(CREATE_SQL, &[&index, &permissions, &&user.as_bytes()[..], &kek, &target.credential.key])
+        .query_keyed(CREATE_SQL, &[&index, &permissions, &&user.as_bytes()[..], &own, &shown], &[&own, &shown])
         .await
         .map_err(ApiError::from_sql(&target.call))?;
     let api_key = token.encode(root.server_key());
@@ -71,9 +72,10 @@ pub async fn list_users(
     headers: HeaderMap,
 ) -> Answer {
     let target = target(&state, words::LIST_USERS, &index, &headers).await?;
+    let key = target.shown_key();
     let rows = state
         .pool
-        .query(LIST_SQL, &[&index, &target.credential.key])
+        .query_keyed(LIST_SQL, &[&index, &key], &[&key])
         .await
         .map_err(ApiError::from_sql(&target.call))?;
     let users =
@@ -100,9 +102,10 @@ pub async fn delete_user(
     if user.len() != USER_ID_LEN {
         return Err(target.refuse_value("user_id must be exactly 16 bytes").await);
     }
+    let key = target.shown_key();
     state
         .pool
-        .query(DELETE_SQL, &[&index, &user, &target.credential.key])
+        .query_keyed(DELETE_SQL, &[&index, &user, &key], &[&key])
         .await
         .map_err(ApiError::from_sql(&target.call))?;
     Ok(StatusCode::NO_CONTENT.into_response())

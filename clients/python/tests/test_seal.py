@@ -1,0 +1,39 @@
+"""Bytes: what the project's own vectors say, opened by `cryptography`'s receiver; no server."""
+
+import json
+import pathlib
+
+import pytest
+from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
+from cryptography.hazmat.primitives.hpke import AEAD, KDF, KEM, Suite
+
+import sealvec_client
+
+VECTORS = json.loads(
+    (pathlib.Path(__file__).parents[3] / "tests/vectors/sealed_key_v1.json").read_text(encoding="utf-8")
+)
+SECRET = X25519PrivateKey.from_private_bytes(bytes.fromhex(VECTORS["secret_key"]))
+SUITE = Suite(KEM.X25519, KDF.HKDF_SHA256, AEAD.AES_256_GCM)
+
+
+@pytest.mark.parametrize("case", VECTORS["cases"], ids=lambda case: case["argument"])
+def test_opens_with_the_info_of_the_vectors(case):
+    key = sealvec_client.PublicKey(
+        bytes.fromhex(VECTORS["key_id"]), bytes.fromhex(VECTORS["public_key"]), case["database"], case["role"]
+    )
+    secret = bytes.fromhex(case["secret"])
+    sealed = sealvec_client.seal(key, case["argument"], case["name"], secret)
+    assert sealed[:8] == b"\x9esealed\x01" and sealed[8:24] == key.key_id and len(sealed) == 72 + len(secret)
+    assert SUITE.decrypt(sealed[24:], SECRET, bytes.fromhex(case["info"])) == secret
+
+
+@pytest.mark.parametrize("secret", [b"", b"x" * 31, b"x" * 33, "x" * 32, None])
+def test_a_key_has_32_bytes(secret):
+    key = sealvec_client.PublicKey(b"i" * 16, SECRET.public_key().public_bytes_raw(), "app", "me")
+    with pytest.raises(ValueError):
+        sealvec_client.seal(key, "kek", "notes", secret)
+
+
+def test_nothing_shows_a_secret():
+    shown = sealvec_client.Sealer(None).ring("notes", b"\x41" * 32)
+    assert "A" * 4 not in repr(shown) and "41" not in repr(shown)

@@ -1,0 +1,180 @@
+//! The server's key pairs in shared memory: one for an hour, and the one before it for ten minutes more.
+//!
+//! The page is claimed by the first backend that needs it, out of the slack that Postgres leaves for this in its shared
+//! memory, so the extension need not be preloaded. It is gone with the postmaster, and after a crash of a backend, which makes the
+//! postmaster begin anew. Nothing is written to disk, so a standby has its own.
+//!
+//! **A secret in shared memory**: every backend of this server can read it, as it can read the buffers; it opens keys only
+//! on their way, and those that come go to these very backends. It is overwritten as soon as anybody looks after its
+//! time is up.
+//!
+//! Only copies happen under the lock: no allocation, no cryptography, nothing that can fail.
+
+use std::cell::Cell;
+use std::ffi::CStr;
+use std::mem::size_of;
+use std::ptr;
+
+use pgrx::pg_sys;
+use sealvec_core::transport::{KeyId, PublicKey, TransportKey};
+use zeroize::Zeroize;
+
+use crate::clock::now_ms;
+use crate::error::SqlError;
+use crate::guc;
+
+/// Names the page in Postgres's table of shared memory. With another layout it gets another number, since a library that
+/// was replaced meets the page of the old one until the server is restarted.
+const NAME: &CStr = c"sealvec transport keys 1";
+const TRANCHE: &CStr = c"SealvecTransportKeys";
+
+/// Longest time that a key opens after another has taken its place.
+const KEPT_MS: u64 = 10 * 60 * 1000;
+
+/// Place of AddinShmemInitLock in the main array: a macro in `lwlocknames.h`, the same from Postgres 15 to 18.
+const ADDIN_SHMEM_INIT_LOCK: usize = 21;
+
+/// A key pair and its times, in milliseconds of CLOCK_BOOTTIME, which all processes of a machine share.
+#[repr(C)]
+#[derive(Clone, Copy)]
+struct Slot {
+    id: [u8; KeyId::LEN],
+    secret: [u8; 32],
+    public: [u8; 32],
+    /// Given to clients before that; 0 in an empty slot.
+    given_until_ms: u64,
+    /// Opens before that.
+    opens_until_ms: u64,
+    /// `given_until_ms` on the wall's clock.
+    expires: pg_sys::TimestampTz,
+}
+
+#[repr(C)]
+struct Page {
+    lock: pg_sys::LWLock,
+    tranche: i32,
+    /// The current key, and the one before it.
+    slots: [Slot; 2],
+}
+
+const EMPTY: Slot =
+    Slot { id: [0; KeyId::LEN], secret: [0; 32], public: [0; 32], given_until_ms: 0, opens_until_ms: 0, expires: 0 };
+
+impl Slot {
+    fn of(key: &TransportKey, now_ms: u64) -> Self {
+        let life_ms = u64::from(guc::transport_key_life_s()) * 1000;
+        let public = key.public();
+        // SAFETY: reads the clock.
+        let now = unsafe { pg_sys::GetCurrentTimestamp() };
+        Self {
+            id: *public.id().as_bytes(),
+            secret: *key.expose(),
+            public: *public.as_bytes(),
+            given_until_ms: now_ms + life_ms,
+            opens_until_ms: now_ms + life_ms + life_ms.min(KEPT_MS),
+            expires: now + life_ms as i64 * 1000,
+        }
+    }
+
+    fn wipe(&mut self) {
+        self.secret.zeroize();
+        *self = EMPTY;
+    }
+}
+
+/// The public key to seal to, and until when it is given. Makes another if its time is up.
+///
+/// # Errors
+/// When Postgres has no shared memory to spare, or the kernel no random bytes.
+pub fn current() -> Result<(PublicKey, pg_sys::TimestampTz), SqlError> {
+    let found = locked(pg_sys::LWLockMode::LW_SHARED, |slots, now_ms| given(&slots[0], now_ms));
+    if let Some(found) = found {
+        return Ok(found);
+    }
+    let mut fresh = Slot::of(&TransportKey::generate()?, now_ms());
+    let found = locked(pg_sys::LWLockMode::LW_EXCLUSIVE, |slots, now_ms| {
+        let [current, before] = slots;
+        if let Some(found) = given(current, now_ms) {
+            return found; // another backend was first
+        }
+        before.wipe();
+        if now_ms < current.opens_until_ms {
+            *before = *current;
+        }
+        current.wipe();
+        *current = fresh;
+        given(current, 0).expect("it was made a moment ago")
+    });
+    fresh.wipe();
+    Ok(found)
+}
+
+/// The key pair of that id, if it still opens.
+///
+/// # Errors
+/// As [`current`].
+pub fn find(id: KeyId) -> Result<Option<TransportKey>, SqlError> {
+    let (mut copy, is_over) = locked(pg_sys::LWLockMode::LW_SHARED, |slots, now_ms| {
+        let is_over = slots.iter().any(|slot| slot.opens_until_ms != 0 && now_ms >= slot.opens_until_ms);
+        let open = |slot: &&mut Slot| slot.id == *id.as_bytes() && now_ms < slot.opens_until_ms;
+        (slots.iter_mut().find(open).map(|slot| *slot), is_over)
+    });
+    if is_over {
+        locked(pg_sys::LWLockMode::LW_EXCLUSIVE, |slots, now_ms| {
+            slots.iter_mut().filter(|slot| now_ms >= slot.opens_until_ms).for_each(Slot::wipe);
+        });
+    }
+    let key = copy.as_ref().map(|slot| TransportKey::of_parts(id, &slot.secret, slot.public));
+    if let Some(slot) = &mut copy {
+        slot.wipe();
+    }
+    Ok(key)
+}
+
+fn given(slot: &Slot, now_ms: u64) -> Option<(PublicKey, pg_sys::TimestampTz)> {
+    let public = PublicKey::new(KeyId::from_bytes(slot.id), slot.public);
+    (now_ms < slot.given_until_ms).then_some((public, slot.expires))
+}
+
+/// Lends the slots under the page's lock, with the time. `f` must not raise errors; in a shared lock it only reads.
+fn locked<R>(mode: pg_sys::LWLockMode::Type, f: impl FnOnce(&mut [Slot; 2], u64) -> R) -> R {
+    let page = attached();
+    // SAFETY: `attached` gives the page, which lives as long as this process and whose lock was initialised. A lock is
+    // left by itself at the end of a transaction, should anything raise an error. The reference lives under the lock.
+    unsafe {
+        pg_sys::LWLockAcquire(&raw mut (*page).lock, mode);
+        let result = f(&mut (*page).slots, now_ms());
+        pg_sys::LWLockRelease(&raw mut (*page).lock);
+        result
+    }
+}
+
+/// The page, claimed if this is the first backend that asks.
+fn attached() -> *mut Page {
+    thread_local! {
+        static PAGE: Cell<*mut Page> = const { Cell::new(ptr::null_mut()) };
+    }
+    let known = PAGE.get();
+    if !known.is_null() {
+        return known;
+    }
+    // SAFETY: what the loaders of shared memory do in Postgres's own extensions: under this lock, one backend finds the
+    // page not there and makes it whole before it lets go. Postgres raises an error where it has no memory left, and has
+    // taken nothing then. An all-zero lock, tranche and slots are valid values to write over.
+    let page = unsafe {
+        let lock = &raw mut (*pg_sys::MainLWLockArray.add(ADDIN_SHMEM_INIT_LOCK)).lock;
+        let mut found = false;
+        pg_sys::LWLockAcquire(lock, pg_sys::LWLockMode::LW_EXCLUSIVE);
+        let page = pg_sys::ShmemInitStruct(NAME.as_ptr(), size_of::<Page>(), &mut found).cast::<Page>();
+        if !found {
+            page.write_bytes(0, 1);
+            (*page).tranche = pg_sys::LWLockNewTrancheId();
+            pg_sys::LWLockInitialize(&raw mut (*page).lock, (*page).tranche);
+        }
+        pg_sys::LWLockRelease(lock);
+        pg_sys::LWLockRegisterTranche((*page).tranche, TRANCHE.as_ptr()); // each process keeps its own names
+        page
+    };
+    PAGE.set(page);
+    page
+}
