@@ -157,7 +157,9 @@ fn ask(cli: &Cli) -> Result<Receiver, String> {
         asked.map_err(|error| {
             let why = match &error {
                 DbError::Unavailable(why) => (*why).to_owned(),
-                DbError::Sql(error) => error.as_db_error().map_or_else(|| error.to_string(), |r| r.message().to_owned()),
+                DbError::Sql(error) => {
+                    error.as_db_error().map_or_else(|| error.to_string(), |r| r.message().to_owned())
+                }
             };
             format!("could not ask the database for its transport key: {why}")
         })

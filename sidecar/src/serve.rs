@@ -70,11 +70,8 @@ pub async fn serve(settings: Settings) -> Result<(), String> {
 }
 
 fn pool(settings: &Settings) -> Result<Pool, String> {
-    let (config, tls) = database(
-        settings.database_url.expose(),
-        settings.database_password.as_ref(),
-        settings.database_ca.as_deref(),
-    )?;
+    let (config, tls) =
+        database(settings.database_url.expose(), settings.database_password.as_ref(), settings.database_ca.as_deref())?;
     Ok(Pool::new(config, tls, &settings.pool))
 }
 

@@ -13,7 +13,7 @@ use sealvec_core::Error;
 use sealvec_core::transport::{Argument, Binding, SealedKey};
 use zeroize::Zeroizing;
 
-use crate::error::{OrRaise, SqlError, OwnState};
+use crate::error::{OrRaise, OwnState, SqlError};
 
 pub use plain::check_plain;
 
@@ -80,7 +80,10 @@ fn utf8(name: *mut std::ffi::c_char) -> Result<String, SqlError> {
         CStr::from_ptr(pg_sys::pg_server_to_any(name, len, pg_sys::pg_enc::PG_UTF8 as i32))
     };
     name.to_str().map(str::to_owned).map_err(|_| {
-        SqlError::new(ERRCODE_CHARACTER_NOT_IN_REPERTOIRE, "the name of the database or of the role is no text in UTF-8")
+        SqlError::new(
+            ERRCODE_CHARACTER_NOT_IN_REPERTOIRE,
+            "the name of the database or of the role is no text in UTF-8",
+        )
     })
 }
 

@@ -25,8 +25,7 @@ fn rfc_9180_base_mode() {
     let secret = <Dhkem as Kem>::PrivateKey::from_bytes(&bytes(&case["skRm"])).unwrap();
     assert_eq!(Dhkem::sk_to_pk(&secret).to_bytes()[..], bytes(&case["pkRm"]));
     let enc = <Dhkem as Kem>::EncappedKey::from_bytes(&bytes(&case["enc"])).unwrap();
-    let mut context =
-        setup_receiver::<Aead, Kdf, Dhkem>(&OpModeR::Base, &secret, &enc, &bytes(&case["info"])).unwrap();
+    let mut context = setup_receiver::<Aead, Kdf, Dhkem>(&OpModeR::Base, &secret, &enc, &bytes(&case["info"])).unwrap();
     let messages = case["encryptions"].as_array().unwrap();
     assert_eq!(messages.len(), 3);
     for message in messages {
@@ -45,8 +44,7 @@ fn sealed_by_another_implementation() {
     for (case, argument) in cases.iter().zip(Argument::ALL) {
         let text = |name: &str| case[name].as_str().unwrap();
         assert_eq!(text("argument"), argument.name());
-        let binding =
-            Binding { database: text("database"), role: text("role"), name: text("name"), argument };
+        let binding = Binding { database: text("database"), role: text("role"), name: text("name"), argument };
         assert_eq!(binding.info(id).unwrap(), bytes(&case["info"]));
         let sealed = SealedKey::read(text("sealed").as_bytes()).expect("is one").expect("of this version");
         assert_eq!(**key.open(&binding, &sealed).unwrap(), bytes(&case["secret"]), "{argument:?}");

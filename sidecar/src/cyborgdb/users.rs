@@ -73,11 +73,8 @@ pub async fn list_users(
 ) -> Answer {
     let target = target(&state, words::LIST_USERS, &index, &headers).await?;
     let key = target.shown_key();
-    let rows = state
-        .pool
-        .query_keyed(LIST_SQL, &[&index, &key], &[&key])
-        .await
-        .map_err(ApiError::from_sql(&target.call))?;
+    let rows =
+        state.pool.query_keyed(LIST_SQL, &[&index, &key], &[&key]).await.map_err(ApiError::from_sql(&target.call))?;
     let users =
         rows.iter().map(|row| User { user_id: hex::encode(row.get::<_, &[u8]>(0)), permissions: row.get(1) }).collect();
     Ok(axum::Json(Users { users }).into_response())

@@ -14,6 +14,7 @@ pub mod memory;
 pub mod packages;
 pub mod page;
 pub mod random;
+pub mod seal;
 pub mod sidecar;
 pub mod standby;
 pub mod xtask;

@@ -169,7 +169,7 @@ impl Drop for Sidecar {
 }
 
 /// Built once, with the profile that the extension is tested in.
-pub(crate) fn program() -> &'static Path {
+pub fn program() -> &'static Path {
     static PROGRAM: OnceLock<PathBuf> = OnceLock::new();
     PROGRAM.get_or_init(|| {
         build("sealvec-sidecar", &std::env::var("SEALVEC_E2E_PROFILE").unwrap_or_else(|_| "dev".into()))

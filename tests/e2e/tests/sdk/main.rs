@@ -8,3 +8,5 @@ mod node;
 mod python;
 mod readme;
 mod restarts;
+mod sealed_keys;
+mod sealed_logs;

@@ -1,0 +1,67 @@
+"""sealvec_client over a server that makes another key every second and logs all statements.
+
+Arguments: host, port, a key in hex.
+"""
+import asyncio
+import sys
+import time
+
+import psycopg
+import sealvec_client
+
+
+def main(host, port, key):
+    key = bytes.fromhex(key)
+    where = {"host": host, "port": port, "user": "postgres", "dbname": "e2e"}
+    with psycopg.connect(**where, autocommit=True) as connection:
+        keys = sealvec_client.Sealer(connection)
+        keys.execute("SELECT sealvec.create_key_ring('vault', %s)", [keys.ring("vault", key)])
+        keys.execute("SELECT sealvec.create_index('docs', 2, index_key => %(key)s)", {"key": keys.index("docs", key)})
+        (token,) = keys.execute(
+            "SELECT token FROM sealvec.create_user('docs', '{read}', user_key => %s, index_key => %s)",
+            [keys.new_user("docs", b"\x61" * 32), keys.index("docs", key)],
+        ).fetchone()
+        for binary in (False, True):
+            (count,) = keys.execute(
+                "SELECT sealvec.num_vectors('docs', user_token => %s)", [keys.token("docs", token)], binary=binary
+            ).fetchone()
+            assert count == 0
+        keys.execute("SELECT sealvec.unlock('vault', %s)", [keys.ring("vault", key)])
+        # A key that the client still holds to be good, and the server does not.
+        stale = sealvec_client.ask(connection)
+        time.sleep(2.2)
+        keys._key = sealvec_client.PublicKey(stale.key_id, stale.public_key, stale.database, stale.role)
+        keys.execute("SELECT sealvec.unlock('vault', %s)", [keys.ring("vault", key)])
+        with connection.transaction():
+            connection.execute("SELECT 1")
+            keys._key = sealvec_client.PublicKey(stale.key_id, stale.public_key, stale.database, stale.role)
+            try:
+                with connection.transaction():
+                    keys.execute("SELECT sealvec.unlock('vault', %s)", [keys.ring("vault", key)])
+                raise AssertionError("a stale key was taken")
+            except psycopg.Error as error:
+                assert error.sqlstate == sealvec_client.STALE, error.sqlstate
+            keys.execute("SELECT sealvec.unlock('vault', %s)", [keys.ring("vault", key)])
+        keys.execute(
+            "SELECT sealvec.rotate_kek('vault', %s, %s)", [keys.ring("vault", key), keys.new_ring_key("vault", key[::-1])]
+        )
+        try:
+            connection.execute("SELECT sealvec.unlock('vault', %s)", [key])
+            raise AssertionError("a plain key was taken")
+        except psycopg.errors.ObjectNotInPrerequisiteState as error:
+            assert key.hex() not in str(error)
+    with psycopg.connect(**where) as connection:  # not autocommit: the retry begins the transaction anew
+        keys = sealvec_client.Sealer(connection)
+        keys._key = sealvec_client.PublicKey(stale.key_id, stale.public_key, stale.database, stale.role)
+        keys.execute("SELECT sealvec.unlock('vault', %s)", [keys.ring("vault", key[::-1])])
+
+    async def asks():
+        async with await psycopg.AsyncConnection.connect(**where) as connection:
+            found = await sealvec_client.ask_async(connection)
+            assert len(found.key_id) == 16 and len(found.public_key) == 32 and found.database == "e2e"
+
+    asyncio.run(asks())
+    print("ok")
+
+
+main(*sys.argv[1:])
