@@ -134,7 +134,7 @@ mod tests {
             assert!(matches!(SealedKey::read(bad), Some(Err(Error::Malformed { .. }))), "{} bytes", bad.len());
         }
         let (padded, huge) = (format!("{text}="), format!("{TEXT_PREFIX}{}", "A".repeat(10_000)));
-        for bad in [TEXT_PREFIX, &text[..20], &padded, &huge, "sealed1.!!!!", "sealed1.AAAAAAAAAAAAAAAAAAAAAAAA"] {
+        for bad in [TEXT_PREFIX, &text[..20], &padded, &huge, "sealed1.!!!!", "sealed1.AAAAAAAAAAAAAAAAAAAAAAA"] {
             assert!(matches!(SealedKey::read(bad.as_bytes()), Some(Err(Error::Malformed { .. }))), "{bad}");
         }
         let mut newer = bytes.to_vec();
