@@ -43,7 +43,7 @@ fn sealvec_transport_key() -> TableIterator<
 pub fn open(bytes: &[u8], argument: Argument, name: &str) -> Result<Option<Zeroizing<Vec<u8>>>, SqlError> {
     let Some(sealed) = SealedKey::read(bytes) else { return Ok(None) };
     let sealed = sealed?;
-    let key = page::find(sealed.key_id())?.ok_or_else(stale)?;
+    let key = page::find(sealed.key_id()).ok_or_else(stale)?;
     let Names { database, role } = Names::now()?;
     let binding = Binding { database: &database, role: &role, name, argument };
     let opened = key.open(&binding, &sealed).map_err(|error| match error {

@@ -17,7 +17,7 @@ use std::ptr;
 
 use pgrx::pg_sys;
 use sealvec_core::transport::{KeyId, PublicKey, TransportKey};
-use zeroize::Zeroize;
+use zeroize::{Zeroize, Zeroizing};
 
 use crate::clock::now_ms;
 use crate::error::SqlError;
@@ -85,7 +85,7 @@ impl Slot {
 /// The public key to seal to, and until when it is given. Makes another if its time is up.
 ///
 /// # Errors
-/// When Postgres has no shared memory to spare, or the kernel no random bytes.
+/// When the kernel gives no random bytes. Postgres itself raises 53200 if it has no shared memory to spare.
 pub fn current() -> Result<(PublicKey, pg_sys::TimestampTz), SqlError> {
     let found = locked(pg_sys::LWLockMode::LW_SHARED, |slots, now_ms| given(&slots[0], now_ms));
     if let Some(found) = found {
@@ -110,25 +110,23 @@ pub fn current() -> Result<(PublicKey, pg_sys::TimestampTz), SqlError> {
 }
 
 /// The key pair of that id, if it still opens.
-///
-/// # Errors
-/// As [`current`].
-pub fn find(id: KeyId) -> Result<Option<TransportKey>, SqlError> {
-    let (mut copy, is_over) = locked(pg_sys::LWLockMode::LW_SHARED, |slots, now_ms| {
+pub fn find(id: KeyId) -> Option<TransportKey> {
+    let (mut secret, mut public) = (Zeroizing::new([0; 32]), [0; 32]);
+    let (found, is_over) = locked(pg_sys::LWLockMode::LW_SHARED, |slots, now_ms| {
+        let found = slots.iter().find(|slot| slot.id == *id.as_bytes() && now_ms < slot.opens_until_ms);
+        if let Some(slot) = found {
+            secret.copy_from_slice(&slot.secret);
+            public = slot.public;
+        }
         let is_over = slots.iter().any(|slot| slot.opens_until_ms != 0 && now_ms >= slot.opens_until_ms);
-        let open = |slot: &&mut Slot| slot.id == *id.as_bytes() && now_ms < slot.opens_until_ms;
-        (slots.iter_mut().find(open).map(|slot| *slot), is_over)
+        (found.is_some(), is_over)
     });
     if is_over {
         locked(pg_sys::LWLockMode::LW_EXCLUSIVE, |slots, now_ms| {
             slots.iter_mut().filter(|slot| now_ms >= slot.opens_until_ms).for_each(Slot::wipe);
         });
     }
-    let key = copy.as_ref().map(|slot| TransportKey::of_parts(id, &slot.secret, slot.public));
-    if let Some(slot) = &mut copy {
-        slot.wipe();
-    }
-    Ok(key)
+    found.then(|| TransportKey::of_parts(id, &secret, public))
 }
 
 fn given(slot: &Slot, now_ms: u64) -> Option<(PublicKey, pg_sys::TimestampTz)> {

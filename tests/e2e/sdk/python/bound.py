@@ -1,4 +1,4 @@
-"""A session of psycopg 3 over collections that binds everything in binary, and says nothing of what it binds.
+"""A session of psycopg 3 over collections that seals its keys and binds everything in binary, and says nothing of either.
 
 Arguments: host, port, and a JSON file with the texts, vectors and keys to use.
 """
@@ -7,33 +7,22 @@ import struct
 import sys
 
 import psycopg
+import sealvec_client
 from psycopg.adapt import Dumper
 from psycopg.pq import Format
 from psycopg.types import TypeInfo
-from psycopg.types.string import BytesBinaryDumper
 
 
 class Payload(str):
     """Ids, contents, metadata, filters, tokens."""
 
 
-class Kek(bytes):
-    """A key."""
-
-
 class Vectors(list):
     """Rows of floats."""
 
 
-class KekDumper(BytesBinaryDumper):
-    """As the README has it: the type is left to the server, which takes it for sealvec.kek."""
-
-    oid = 0
-
-
 def register(connection):
     """sealvec's transport types by name; arrays of them follow."""
-    connection.adapters.register_dumper(Kek, KekDumper)
     encoders = {
         Payload: ("payload", lambda text: text.encode()),
         Vectors: ("vectors", lambda rows: b"".join(struct.pack(f"<{len(row)}f", *row) for row in rows)),
@@ -43,6 +32,23 @@ def register(connection):
         info.register(connection)
         dumper = type(f"{name}Dumper", (Dumper,), {"oid": info.oid, "format": Format.BINARY, "dump": lambda self, value, encode=encode: encode(value)})
         connection.adapters.register_dumper(kind, dumper)
+
+
+class Sealing:
+    """As a cursor, for statements that show keys."""
+
+    def __init__(self, connection):
+        self.keys = sealvec_client.Sealer(connection)
+
+    def execute(self, statement, parameters):
+        self.last = self.keys.execute(statement, parameters, binary=True)
+        return self.last
+
+    def fetchone(self):
+        return self.last.fetchone()
+
+    def fetchall(self):
+        return self.last.fetchall()
 
 
 def payloads(texts):
@@ -61,13 +67,13 @@ def fails(cursor, sqlstate, statement, parameters):
 def main(host, port, path):
     with open(path) as file:
         secret = json.load(file)
-    key, wrong = Kek(bytes.fromhex(secret["key"])), Kek(bytes.fromhex(secret["wrong_key"]))
     ids, contents, metadata = (payloads(secret[field]) for field in ("ids", "contents", "metadata"))
     vectors, queries = Vectors(secret["vectors"]), secret["queries"]
     filters = Payload(secret["filter"])
     with psycopg.connect(host=host, port=port, user="sidecar", dbname="e2e", autocommit=True) as connection:
         register(connection)
-        cursor = connection.cursor(binary=True)
+        cursor = Sealing(connection)
+        key, wrong = (cursor.keys.index("bound", bytes.fromhex(secret[name])) for name in ("key", "wrong_key"))
         cursor.execute("SELECT sealvec.create_index('bound', dimension => %b, index_key => %b)", (len(vectors[0]), key))
         for _ in range(7):  # prepared on the server from the sixth time on
             cursor.execute(
@@ -91,14 +97,15 @@ def main(host, port, path):
         user_id, token = cursor.execute(
             "SELECT id, token FROM sealvec.create_user('bound', '{read}', index_key => %b)", (key,)
         ).fetchone()
-        cursor.execute("SELECT * FROM sealvec.get('bound', %b, user_token => %b)", (ids[:1], Payload(token)))
+        shown_token = cursor.keys.token("bound", token)
+        cursor.execute("SELECT * FROM sealvec.get('bound', %b, user_token => %b)", (ids[:1], shown_token))
         assert len(cursor.fetchall()) == 1
         # Errors while all of it is at hand.
         said = [
             fails(cursor, "28P01", "SELECT sealvec.num_vectors('bound', index_key => %b)", (wrong,)),
             fails(cursor, "22000", "SELECT sealvec.upsert('bound', %b, %b, index_key => %b)", (ids[:1], Vectors([queries[0][:5]]), key)),
             fails(cursor, "22023", "SELECT * FROM sealvec.query('bound', %b, filters => %b, index_key => %b)", (Vectors([queries[0]]), Payload(secret["bad_filter"]), key)),
-            fails(cursor, "42501", "SELECT sealvec.delete('bound', %b, user_token => %b)", (ids[:1], Payload(token))),
+            fails(cursor, "42501", "SELECT sealvec.delete('bound', %b, user_token => %b)", (ids[:1], shown_token)),
             fails(cursor, "22P03", "SELECT sealvec.upsert('bound', %b, index_key => %b)", (Payload(secret["bad_json"]), key)),
             fails(cursor, "22012", "SELECT sealvec.num_vectors('bound', index_key => %b) / (SELECT 0)", (key,)),
         ]

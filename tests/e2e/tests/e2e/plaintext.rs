@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use postgres::Client;
 use postgres::types::{IsNull, ToSql, Type, to_sql_checked};
 use sealvec_e2e::data::narrow;
+use sealvec_e2e::seal::{seal, url};
 use sealvec_e2e::xtask::{must, output, version};
 use sealvec_e2e::{Cluster, Matrix, data, eventually, one, page, run};
 
@@ -105,7 +106,7 @@ fn plaintext_absent_from_everything_a_server_writes() {
 
     let plans_are_logged = load_auto_explain(&cluster);
     let mut client = cluster.client();
-    seal_everything(&mut client, &vectors);
+    seal_everything(&cluster, &mut client, &vectors);
     control(&mut client, &vectors);
     let (log, data) = (cluster.path("log").to_owned(), cluster.path("data").to_owned());
 
@@ -208,18 +209,12 @@ fn load_auto_explain(cluster: &Cluster) -> bool {
 }
 
 /// Every way in, every index, updates, deletes, statistics, errors with parameters.
-fn seal_everything(client: &mut Client, vectors: &Matrix) {
+fn seal_everything(cluster: &Cluster, client: &mut Client, vectors: &Matrix) {
     run(client, "DO $$ BEGIN PERFORM sealvec.create_key_ring('notes'); END $$");
-    let kek = Kek(KEK);
-    // The KEK is bound in binary: the text of the statement holds none of it. What the log does with a bound bytea is
-    // Postgres's business, and the log of this one statement is switched off as the README says.
-    run(
-        client,
-        "SET log_statement = none; SET log_min_duration_statement = -1; SET auto_explain.log_min_duration = -1",
-    );
-    client.execute("SELECT sealvec.create_key_ring('vault', kek => $1::bytea)", &[&kek.bytes()]).expect("a ring");
-    client.execute("SELECT sealvec.unlock('vault', $1::bytea)", &[&kek.bytes()]).expect("unlocked");
-    run(client, "RESET log_statement; RESET log_min_duration_statement; RESET auto_explain.log_min_duration");
+    // The KEK is sealed, so that it may stand in a statement as a literal, with the log on.
+    let kek = seal(KEK, &["--ring", "vault", "--database-url", &url(cluster.port())]);
+    run(client, &format!("DO $$ BEGIN PERFORM sealvec.create_key_ring('vault', kek => '{kek}'); END $$"));
+    run(client, &format!("SELECT sealvec.unlock('vault', '{kek}')"));
 
     run(
         client,
@@ -303,14 +298,6 @@ fn control(client: &mut Client, vectors: &Matrix) {
 fn root_key(cluster: &Cluster) -> String {
     let text = fs::read_to_string(cluster.path("root_key")).expect("the root key file");
     text.lines().find_map(|line| line.strip_prefix("key ")).expect("a key line").trim().to_owned()
-}
-
-struct Kek(&'static str);
-
-impl Kek {
-    fn bytes(&self) -> Vec<u8> {
-        (0..self.0.len()).step_by(2).map(|at| u8::from_str_radix(&self.0[at..at + 2], 16).expect("hex")).collect()
-    }
 }
 
 /// Text that goes to the server as a parameter of whatever type it expects.

@@ -251,7 +251,10 @@ fn through_rest(sidecar: &Sidecar, session: &Session, vectors: &Matrix) -> Vec<S
 
 /// The same in SQL, as the README tells users of psycopg. Returns the token that was made.
 fn through_psycopg(cluster: &Cluster, session: &Session, vectors: &Matrix) -> String {
-    let python = virtual_environment("python-psycopg-3.3.9", &["psycopg[binary]==3.3.9"]);
+    let python = virtual_environment(
+        "python-psycopg-3.3.9-cryptography-50.0.2",
+        &["psycopg[binary]==3.3.9", "cryptography==50.0.2"],
+    );
     let rows = || session.rows.clone();
     let words = |what| session.word(what);
     let said = json!({
@@ -273,6 +276,7 @@ fn through_psycopg(cluster: &Cluster, session: &Session, vectors: &Matrix) -> St
     let said = must(
         Command::new(python)
             .arg(root().join("tests/e2e/sdk/python/bound.py"))
+            .env("PYTHONPATH", root().join("clients/python"))
             .args(["127.0.0.1", &cluster.port().to_string()])
             .arg(&file),
     );
