@@ -20,6 +20,7 @@ pub use plain::check_plain;
 /// `transport_key(OUT key_id, OUT public_key, OUT expires, OUT database, OUT role)`: what a client seals to, and the names
 /// that it binds to.
 #[pg_extern(sql = false)]
+#[allow(clippy::type_complexity)] // the columns, one by one
 fn sealvec_transport_key() -> TableIterator<
     'static,
     (
