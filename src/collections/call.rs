@@ -9,6 +9,7 @@ use super::names;
 use super::registry::{self, Collection, Part};
 use crate::error::SqlError;
 use crate::keys::{self, Credential, Scope};
+use crate::transport;
 
 /// The credential arguments, as they came.
 #[derive(Clone, Copy, Default)]
@@ -77,9 +78,19 @@ pub fn open(collection: &Collection, shown: &Shown<'_>, need: Need) -> Result<Op
     }
     match (shown.index_key, collection.is_client_held()) {
         (Some(key), true) => {
+            let place = transport::place(key, Argument::IndexKey, &collection.name);
+            if let Some(place) = &place
+                && let Some(scope) = keys::open_again(collection.ring, place)?
+            {
+                return Ok(Some(scope));
+            }
             let kek = keys::shown(key, Argument::IndexKey, &collection.name)?;
             let opened = keys::open_for_call(collection.ring, &Credential::Kek(&kek));
-            opened.map(Some).map_err(|error| naming(collection, error))
+            let scope = opened.map_err(|error| naming(collection, error))?;
+            if let Some(place) = &place {
+                keys::remember(collection.ring, place);
+            }
+            Ok(Some(scope))
         }
         (Some(_), false) => Err(SqlError::new(
             ERRCODE_INVALID_AUTHORIZATION_SPECIFICATION,

@@ -98,6 +98,8 @@ pub enum Origin {
 pub struct Scoped {
     /// Of the credential, under a key of this process: equal for the same credential only.
     pub digest: [u8; 32],
+    /// Of the sealed bytes that it came in, and of their place; none for one that came plain.
+    pub sealed: Option<[u8; 32]>,
     /// Calls under way.
     pub calls: u32,
 }

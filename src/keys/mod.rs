@@ -24,7 +24,7 @@ pub use catalog::{RingInfo, hold_by_name, hold_by_number, lasting_dek_version, r
 pub use functions::{check_owner, create_ring, drop_ring, ring_exists, with_ring};
 pub use held::on_close;
 pub use kek::{shown, shown_token};
-pub use scoped::{Credential, Scope, open_for_call};
+pub use scoped::{Credential, Scope, open_again, open_for_call, remember};
 pub use session::{generation, is_open, is_open_in_session, opens_by_itself, with_dek, with_keys};
 pub use session_key::with_session_key;
 

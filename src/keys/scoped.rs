@@ -73,7 +73,7 @@ pub fn open_for_call(number: u32, credential: &Credential<'_>) -> Result<Scope, 
             }
             // Another credential for the same keys: what was derived from them may stay.
             Some(scope) if has_keys(&held.deks, &keys) => {
-                scope.digest = digest;
+                (scope.digest, scope.sealed) = (digest, None);
                 (held.opener, held.allowed) = (user, user);
                 Some(Scope::counting(number, held))
             }
@@ -90,6 +90,34 @@ pub fn open_for_call(number: u32, credential: &Credential<'_>) -> Result<Scope, 
     })
 }
 
+/// As [`open_for_call`] where the last call has shown the same sealed bytes at the same place: what is in them is not
+/// opened again, which takes longer than all else here. `place` stands for both ([`crate::transport::place`]).
+///
+/// # Errors
+/// As [`open_for_call`].
+pub fn open_again(number: u32, place: &[u8]) -> Result<Option<Scope>, SqlError> {
+    session::settle()?;
+    let (user, digest) = (current_user(), digest_of(place));
+    Ok(SESSION.with_borrow_mut(|session| {
+        let held = session.rings.get_mut(&number).filter(|held| held.serves(user))?;
+        held.scope.as_ref().filter(|scope| scope.sealed == Some(digest))?;
+        Some(Scope::counting(number, held))
+    }))
+}
+
+/// The credential that has just opened the ring came as `place` says: for [`open_again`].
+pub fn remember(number: u32, place: &[u8]) {
+    SESSION.with_borrow_mut(|session| {
+        if let Some(scope) = session.rings.get_mut(&number).and_then(|held| held.scope.as_mut()) {
+            scope.sealed = Some(digest_of(place));
+        }
+    });
+}
+
+fn digest_of(message: &[u8]) -> [u8; 32] {
+    DIGEST_KEY.with(|key| mac::authenticate(key, message))
+}
+
 impl Credential<'_> {
     /// Equal for equal credentials only, and for no one but this process.
     fn digest(&self) -> [u8; 32] {
@@ -101,7 +129,7 @@ impl Credential<'_> {
         message.push(kind);
         message.extend_from_slice(kek.expose());
         message.extend_from_slice(&record);
-        DIGEST_KEY.with(|key| mac::authenticate(key, &message))
+        digest_of(&message)
     }
 
     fn open(&self, ring: &Ring) -> Result<RingKeys, SqlError> {

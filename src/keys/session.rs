@@ -295,7 +295,7 @@ pub(super) fn keep(ring: &Ring, keys: &RingKeys, credential: Option<[u8; 32]>) -
                 false if is_local(ring) => Origin::Local,
                 false => Origin::Service,
             },
-            scope: credential.map(|digest| Scoped { digest, calls: 0 }),
+            scope: credential.map(|digest| Scoped { digest, sealed: None, calls: 0 }),
             epoch: ring.epoch,
             opened_ms: now_ms,
             opener: user,

@@ -54,6 +54,18 @@ pub fn open(bytes: &[u8], argument: Argument, name: &str) -> Result<Option<Zeroi
     opened.map(Some)
 }
 
+/// What stands for sealed bytes at the place where they are shown: where it is the same, [`open`] gives the same. `None`
+/// for bytes that are no sealed key, or one that does not open any more.
+pub fn place(bytes: &[u8], argument: Argument, name: &str) -> Option<Vec<u8>> {
+    let sealed = SealedKey::read(bytes)?.ok()?;
+    page::find(sealed.key_id())?;
+    // SAFETY: only reads a variable of the backend.
+    let role = unsafe { pg_sys::GetOuterUserId() }.to_u32();
+    let length = u32::try_from(sealed.as_bytes().len()).ok()?; // tells the bytes from the name behind them
+    let head = [&[argument as u8][..], &role.to_le_bytes(), &length.to_le_bytes()].concat();
+    Some([&head, sealed.as_bytes(), name.as_bytes()].concat())
+}
+
 /// Where this backend is, in UTF-8: the database, and the role that SET ROLE or the login gave. Inside a SECURITY DEFINER
 /// function the role stays the caller's, for it is the caller who has sealed.
 struct Names {

@@ -93,6 +93,18 @@ fn every_argument_of_an_index_takes_a_sealed_key() {
     assert_eq!(one::<i64>(&mut client, &count(&format!("index_key => '{his}', user_id => {user}"))), 1);
     let user_token = sealed(&cluster, &token, &["--index", "docs", "--as", "user_token"]);
     assert_eq!(one::<i64>(&mut client, &count(&format!("user_token => '{user_token}'"))), 1);
+    // The same bytes again, as clients that keep them do; then another key, a ring that is locked, and the role they are not for.
+    let again = format!("SELECT sealvec.num_vectors('docs', index_key => '{index_key}')");
+    for _ in 0..3 {
+        assert_eq!(one::<i64>(&mut client, &again), 1);
+    }
+    let wrong = sealed(&cluster, NEXT, &["--index", "docs"]);
+    assert_eq!(code(&mut client, &format!("SELECT sealvec.num_vectors('docs', index_key => '{wrong}')")), "28P01");
+    assert_eq!(one::<i64>(&mut client, &again), 1);
+    run(&mut client, "CREATE ROLE other SUPERUSER; SET ROLE other");
+    assert_eq!(code(&mut client, &again), "28P01");
+    run(&mut client, "RESET ROLE");
+    assert_eq!(one::<i64>(&mut client, &again), 1);
     // Plain ones are refused, with a word on what to do, and without the key in it.
     for plain in [format!("index_key => '\\x{KEY}'"), format!("user_token => '{token}'")] {
         let error = error_of(&mut client, &count(&plain));
