@@ -2,7 +2,6 @@
 //!
 //! Nothing here knows sealvec's code: servers are started by the `xtask` program, everything else is SQL, HTTP and files.
 
-pub mod agent;
 pub mod answers;
 pub mod cluster;
 pub mod data;
@@ -19,7 +18,6 @@ pub mod sidecar;
 pub mod standby;
 pub mod xtask;
 
-pub use agent::Agent;
 pub use answers::{both_ways, nearest};
 pub use cluster::Cluster;
 pub use data::Matrix;

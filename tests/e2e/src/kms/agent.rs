@@ -13,12 +13,22 @@ use crate::eventually;
 use crate::sidecar::program;
 use crate::xtask::{must, target};
 
+/// The secret key of [`aws_credentials`]: no log may hold it.
+pub const AWS_SECRET: &str = "s3cr3tkeyofatests3cr3tkeyofatest";
+
+/// Variables for an agent that asks moto, which takes any.
+pub fn aws_credentials() -> [(&'static str, String); 2] {
+    [("AWS_ACCESS_KEY_ID", "AKIDTEST".to_owned()), ("AWS_SECRET_ACCESS_KEY", AWS_SECRET.to_owned())]
+}
+
 /// A running key agent. Dropping it ends the process; a failing test prints the end of its log first.
 pub struct KeyAgent {
     name: String,
-    home: PathBuf,
+    home: tempfile::TempDir,
     arguments: Vec<String>,
     environment: Vec<(String, String)>,
+    user: Option<String>,
+    serves: Option<String>,
     process: Option<Child>,
 }
 
@@ -27,34 +37,56 @@ impl KeyAgent {
     /// `SOFTHSM2_CONF`.
     pub fn start(name: &str, kms: &Value, arguments: &[&str], environment: &[(&str, String)]) -> Self {
         // A socket's path has 107 bytes, and user postgres must be able to reach it.
-        let home = PathBuf::from(format!("/tmp/sealvec-agent-{}-{name}", std::process::id()));
-        fs::create_dir_all(&home).expect("/tmp can be written");
-        fs::set_permissions(&home, fs::Permissions::from_mode(0o755)).expect("it is ours");
-        let config = home.join("kms.yaml");
+        let home = tempfile::Builder::new().prefix("sealvec-agent-").tempdir_in("/tmp").expect("/tmp can be written");
+        fs::set_permissions(home.path(), fs::Permissions::from_mode(0o777)).expect("it is ours"); // see run_as
+        let config = home.path().join("kms.yaml");
         fs::write(&config, serde_json::json!({"kms": kms}).to_string()).expect("written"); // JSON is YAML
         let mut all = vec!["--config".to_owned(), config.display().to_string()];
-        if is_root() {
-            all.extend(["--agent-allow-user", "postgres"].map(str::to_owned));
-        }
         all.extend(arguments.iter().map(|&word| word.to_owned()));
         let environment = environment.iter().map(|(name, value)| (name.to_string(), value.clone())).collect();
-        let mut agent = Self { name: name.to_owned(), home, arguments: all, environment, process: None };
+        let serves = is_root().then(|| "postgres".to_owned()); // which clusters run as then
+        let name = name.to_owned();
+        let mut agent = Self { name, home, arguments: all, environment, user: None, serves, process: None };
         let _ = fs::remove_file(agent.log_path());
         agent.start_again();
         agent
     }
 
-    /// Starts it, on the socket that it had.
+    /// From its next start on, runs it as another user; needs root.
+    pub fn run_as(&mut self, user: Option<&str>) {
+        self.user = user.map(str::to_owned);
+    }
+
+    /// From its next start on, whom it serves beside its own user.
+    pub fn serve(&mut self, user: Option<&str>) {
+        self.serves = user.map(str::to_owned);
+    }
+
+    /// Starts it, on the socket that it had, which a killed one has left there.
     pub fn start_again(&mut self) {
         assert!(self.process.is_none(), "it runs already");
+        let _ = fs::remove_file(self.socket()); // perhaps of another user
         let log = File::options().create(true).append(true).open(self.log_path()).expect("target/ can be written");
-        let mut command = Command::new(program());
+        let mut command = match &self.user {
+            Some(user) => {
+                let copy = self.home.path().join("sealvec-sidecar"); // target/ may be closed to others
+                fs::copy(program(), &copy).expect("a copy");
+                let group = must(Command::new("id").args(["-g", user]));
+                let mut command = Command::new("setpriv");
+                command.args(["--reuid", user, "--regid", group.trim(), "--clear-groups", "--"]).arg(copy);
+                command
+            }
+            None => Command::new(program()),
+        };
+        command.args(["agent", "--socket"]).arg(self.socket()).args(&self.arguments);
+        if let Some(user) = &self.serves {
+            command.args(["--agent-allow-user", user]);
+        }
         command
-            .args(["agent", "--socket"])
-            .arg(self.socket())
-            .args(&self.arguments)
             .env_clear()
+            .env("PATH", std::env::var_os("PATH").unwrap_or_default())
             .env("AWS_EC2_METADATA_DISABLED", "true")
+            .env("HOME", self.home.path()) // no file of whoever runs the tests
             .envs(self.environment.iter().map(|(name, value)| (name, value)))
             .current_dir("/")
             .stdin(Stdio::null())
@@ -70,7 +102,12 @@ impl KeyAgent {
 
     /// For `sealvec.agent_socket`.
     pub fn socket(&self) -> PathBuf {
-        self.home.join("agent.sock")
+        self.home.path().join("agent.sock")
+    }
+
+    /// As a line of postgresql.conf.
+    pub fn setting(&self) -> String {
+        format!("sealvec.agent_socket={}", self.socket().display())
     }
 
     /// SIGTERM, and its socket is gone.
@@ -107,6 +144,6 @@ impl Drop for KeyAgent {
         if self.process.is_some() {
             self.kill();
         }
-        let _ = fs::remove_dir_all(&self.home);
+        let _ = fs::remove_dir_all(self.home.path());
     }
 }

@@ -9,7 +9,7 @@ pub mod softhsm;
 pub mod transit;
 pub mod vault;
 
-pub use agent::KeyAgent;
+pub use agent::{AWS_SECRET, KeyAgent, aws_credentials};
 pub use faults::{Fault, FaultProxy};
 pub use moto::Moto;
 pub use softhsm::SoftHsm;

@@ -3,18 +3,17 @@
 use std::time::{Duration, Instant};
 
 use postgres::{Client, NoTls};
-use sealvec_e2e::agent::AWS_SECRET;
 use sealvec_e2e::cluster::is_root;
 use sealvec_e2e::kms::moto::REGION;
-use sealvec_e2e::kms::{Fault, FaultProxy, Moto};
-use sealvec_e2e::{Agent, Cluster, Sidecar, data, error_of, nearest, one, run};
+use sealvec_e2e::kms::{AWS_SECRET, Fault, FaultProxy, KeyAgent, Moto, aws_credentials};
+use sealvec_e2e::{Cluster, Sidecar, data, error_of, nearest, one, run};
 use serde_json::json;
 
 /// moto, a proxy in front of it, an agent and a cluster that knows the agent; slot `aws` on a key of moto's.
 struct Setting {
     moto: Moto,
     proxy: FaultProxy,
-    agent: Agent,
+    agent: KeyAgent,
     cluster: Cluster,
 }
 
@@ -22,8 +21,8 @@ impl Setting {
     fn new(name: &str) -> Self {
         let moto = Moto::start();
         let proxy = FaultProxy::start(moto.address());
-        let mut agent = Agent::new(&proxy.url());
-        agent.start();
+        let kms = json!({"endpoints": [proxy.url()]});
+        let agent = KeyAgent::start(name, &kms, &["--agent-cache-seconds", "0"], &aws_credentials());
         let cluster = Cluster::start(name, &[&agent.setting(), "autovacuum=off"]);
         let setting = Self { moto, proxy, agent, cluster };
         setting.create_slot("aws");
@@ -89,7 +88,7 @@ fn a_ring_on_a_key_service_lives_as_any_other() {
     // Server and agent start again, in any order.
     setting.cluster.stop();
     setting.agent.kill();
-    setting.agent.start();
+    setting.agent.start_again();
     setting.cluster.start_again();
     let mut client = setting.cluster.client();
     assert_eq!(search(&mut client).unwrap(), 10);
@@ -97,7 +96,7 @@ fn a_ring_on_a_key_service_lives_as_any_other() {
     assert_eq!(search(&mut client).unwrap(), 10, "what is open stays open without an agent");
     let said = error_of(&mut setting.cluster.client(), OPEN);
     assert_eq!(said.code().code(), "58030", "{said:?}");
-    setting.agent.start();
+    setting.agent.start_again();
     run(&mut setting.cluster.client(), OPEN);
 
     // To another key, to the server's own, and back: data stays where it is.
@@ -196,7 +195,7 @@ fn a_key_service_that_is_slow_or_away_costs_a_clear_error_and_nothing_else() {
 
     // And back: nothing is lost, and VACUUM asks for the key by itself.
     setting.proxy.set(None);
-    setting.agent.start();
+    setting.agent.start_again();
     let mut fresh = setting.cluster.client();
     run(&mut fresh, "VACUUM docs");
     assert!(tail(&mut fresh) < 700, "VACUUM merged: {}", tail(&mut fresh));
@@ -216,7 +215,7 @@ fn only_a_trusted_user_is_asked_for_keys() {
     setting.fill(100);
     setting.agent.kill();
     setting.agent.run_as(Some("nobody"));
-    setting.agent.start();
+    setting.agent.start_again();
     setting.asked();
     let mut client = setting.cluster.client();
     let error = error_of(&mut client, OPEN);
@@ -237,7 +236,7 @@ fn only_a_trusted_user_is_asked_for_keys() {
     setting.agent.kill();
     setting.agent.run_as(None);
     setting.agent.serve(Some("nobody"));
-    setting.agent.start();
+    setting.agent.start_again();
     let error = error_of(&mut setting.cluster.client(), OPEN);
     assert!(
         error.code().code() == "58000" && error.detail().is_some_and(|d| d.contains("does not serve")),
@@ -272,7 +271,7 @@ fn rest_indexes_live_on_a_key_service() {
         assert!(answer.status == 502 && answer.text().contains("KMS error"), "{path}: {}", answer.text());
     }
     assert_eq!(one::<i64>(&mut setting.cluster.client(), "SELECT count(*) FROM sealvec.collection"), 1);
-    setting.agent.start();
+    setting.agent.start_again();
     assert_eq!(http.must("/v1/vectors/query", &query)["results"][0]["id"], "7");
     http.must("/v1/indexes/delete", &json!({"index_name": "docs"}));
     assert_eq!(one::<i64>(&mut setting.cluster.client(), "SELECT count(*) FROM sealvec.key_ring"), 0);
