@@ -115,6 +115,8 @@ pub struct Call<'a> {
     pub index: &'a str,
     /// The caller shows a user token.
     pub by_user: bool,
+    /// The caller shows an index key. If he does not, a key that does not open is the provider's.
+    pub with_key: bool,
 }
 
 impl Call<'_> {
@@ -150,12 +152,13 @@ impl Call<'_> {
 
     /// The table. `message` is shown only where it is the extension's own.
     pub fn explain_state(&self, sqlstate: &str, message: &str) -> ApiError {
-        let Self { label, index, by_user } = *self;
+        let Self { label, index, by_user, with_key } = *self;
         match sqlstate {
             // To a user an index that is not his does not exist, and the other way round.
             "42704" | "28P01" if by_user => self.explain_state("42501", ""),
             "42704" => ApiError::not_found(format!("No KMS envelope for index '{index}'")),
             "42710" => ApiError::new(StatusCode::CONFLICT, format!("KMS blob already exists for index '{index}'.")),
+            "28P01" if !with_key => self.explain_state("58000", ""),
             "28P01" => ApiError::unauthorized(format!("Invalid encryption key for index '{index}'")),
             "55000" => ApiError::unauthorized(format!("index '{index}' is provider=none; client_kek required")),
             "28000" => ApiError::bad_request(format!(
@@ -193,7 +196,7 @@ fn is_io(error: &tokio_postgres::Error) -> bool {
 mod tests {
     use super::*;
 
-    const CALL: Call<'static> = Call { label: "Failed to query", index: "a", by_user: false };
+    const CALL: Call<'static> = Call { label: "Failed to query", index: "a", by_user: false, with_key: true };
 
     fn explain(call: &Call<'_>, sqlstate: &str) -> (u16, String, Option<u32>) {
         let error = call.explain_state(sqlstate, "MESSAGE");
@@ -259,7 +262,9 @@ mod tests {
 
     #[test]
     fn a_user_does_not_hear_whether_an_index_exists() {
-        let by_user = Call { by_user: true, ..CALL };
+        let without_key = Call { with_key: false, ..CALL };
+        assert_eq!(explain(&without_key, "28P01"), explain(&CALL, "58000"));
+        let by_user = Call { by_user: true, with_key: false, ..CALL };
         for sqlstate in ["42704", "28P01", "42501"] {
             assert_eq!(explain(&by_user, sqlstate), (403, "Failed to query: permission denied".to_owned(), None));
         }

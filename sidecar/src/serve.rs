@@ -10,7 +10,7 @@ use axum_server::Handle;
 use axum_server::accept::NoDelayAcceptor;
 use axum_server::tls_rustls::{RustlsAcceptor, RustlsConfig};
 use hyper_util::rt::TokioTimer;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_postgres_rustls::MakeRustlsConnect;
 
 #[cfg(feature = "agent")]
@@ -35,6 +35,7 @@ pub async fn serve(settings: Settings) -> Result<(), String> {
         tracing::warn!("{warning}");
     }
     tls::install_provider();
+    let signals = Signals::watch()?; // before anybody can know that it runs, and end it
     let pool = pool(&settings)?;
     #[cfg(feature = "agent")]
     let agent = settings.agent.map(agent::start).transpose()?;
@@ -57,7 +58,7 @@ pub async fn serve(settings: Settings) -> Result<(), String> {
         let routes = routes.with_state(state.clone());
         tokio::spawn(listen(address, routes, None, handle.clone(), "metrics"));
     }
-    tokio::spawn(farewell(handle.clone(), settings.shutdown_max));
+    tokio::spawn(farewell(signals, handle.clone(), settings.shutdown_max));
     let routes = server::router(state, options);
     listen(settings.listen, routes, settings.tls, handle, "REST").await?;
     pool.close();
@@ -154,18 +155,34 @@ async fn reload(files: TlsFiles, config: RustlsConfig) {
     }
 }
 
+/// What ends the server.
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Signals {
+    /// From now on they are kept until [`next`](Self::next), and end the process no more.
+    fn watch() -> Result<Self, String> {
+        match (signal(SignalKind::terminate()), signal(SignalKind::interrupt())) {
+            (Ok(terminate), Ok(interrupt)) => Ok(Self { terminate, interrupt }),
+            (Err(error), _) | (_, Err(error)) => Err(format!("cannot wait for signals: {error}")),
+        }
+    }
+
+    async fn next(&mut self) {
+        tokio::select! {
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
+        }
+    }
+}
+
 /// At the first signal no connection is taken any more and running requests have their time; a second one ends all.
-async fn farewell(handle: Handle<SocketAddr>, time_max: Duration) {
-    let (Ok(mut terminate), Ok(mut interrupt)) = (signal(SignalKind::terminate()), signal(SignalKind::interrupt()))
-    else {
-        return;
-    };
+async fn farewell(mut signals: Signals, handle: Handle<SocketAddr>, time_max: Duration) {
     let mut stopping = false;
     loop {
-        tokio::select! {
-            _ = terminate.recv() => {}
-            _ = interrupt.recv() => {}
-        }
+        signals.next().await;
         if stopping {
             return handle.shutdown();
         }

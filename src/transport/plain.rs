@@ -73,21 +73,26 @@ fn logs_statements() -> Option<Cow<'static, str>> {
         ("log_min_duration_statement", duration >= 0),
         ("log_min_duration_sample", sample >= 0 && sample_rate > 0.0),
         ("log_transaction_sample_rate", transaction_rate > 0.0),
-        ("auto_explain.log_min_duration", explains()),
+        ("auto_explain.log_min_duration", of_module(EXPLAINS, |value| !value.starts_with(b"-"))),
+        ("pgaudit.log", of_module(AUDITS, |value| !value.is_empty() && !value.eq_ignore_ascii_case(b"none"))),
+        ("pgaudit.role", of_module(AUDITS_AS, |value| !value.is_empty())),
     ];
     own.into_iter().find(|(_, logs)| *logs).map(|(name, _)| name.into())
 }
 
-/// Whether auto_explain is loaded, and logs.
-fn explains() -> bool {
-    const NAME: &CStr = c"auto_explain.log_min_duration";
+const EXPLAINS: &CStr = c"auto_explain.log_min_duration";
+const AUDITS: &CStr = c"pgaudit.log";
+const AUDITS_AS: &CStr = c"pgaudit.role";
+
+/// Whether the setting's module is loaded and its value says that it logs.
+fn of_module(name: &CStr, logs: impl FnOnce(&[u8]) -> bool) -> bool {
     // SAFETY: look-ups by name that give no error for one that is unknown; the text lives until the next look-up.
     unsafe {
-        let value = pg_sys::GetConfigOption(NAME.as_ptr(), true, false);
+        let value = pg_sys::GetConfigOption(name.as_ptr(), true, false);
         // A setting in a file makes a placeholder where the library is not loaded.
         !value.is_null()
-            && pg_sys::GetConfigOptionFlags(NAME.as_ptr(), true) & pg_sys::GUC_CUSTOM_PLACEHOLDER as i32 == 0
-            && !CStr::from_ptr(value).to_bytes().starts_with(b"-")
+            && pg_sys::GetConfigOptionFlags(name.as_ptr(), true) & pg_sys::GUC_CUSTOM_PLACEHOLDER as i32 == 0
+            && logs(CStr::from_ptr(value).to_bytes())
     }
 }
 

@@ -65,7 +65,7 @@ impl ToSql for JsonArgument {
 }
 
 fn whole_server() -> Call<'static> {
-    Call { label: words::LIST, index: "", by_user: false }
+    Call { label: words::LIST, index: "", by_user: false, with_key: false }
 }
 
 /// Names of all indexes.
@@ -124,7 +124,7 @@ pub async fn create(State(state): State<AppState>, _: Admin, body: JsonBody) -> 
     };
     let schema = (!policies.0.is_empty()).then(|| JsonArgument(policies.to_json()));
     let slot = request.kms_name.as_deref().filter(|_| key.is_none());
-    let call = Call { label: words::CREATE, index: name, by_user: false };
+    let call = Call { label: words::CREATE, index: name, by_user: false, with_key: key.is_some() };
     let key = ShownKey::of_index(name, key.as_ref());
     let params: [&(dyn ToSql + Sync); 10] =
         [&name, &dimension, &metric, &key, &slot, &precision, &model, &schema, &request.bm25_k1, &request.bm25_b];

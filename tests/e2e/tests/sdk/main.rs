@@ -3,8 +3,10 @@
 mod concurrency;
 mod documents;
 mod fuzz;
+mod key_services;
 mod leaks;
 mod node;
+mod plain_keys;
 mod python;
 mod readme;
 mod restarts;

@@ -22,18 +22,18 @@ fn every_call(version: &str) {
     let cluster = Cluster::start(&name, &[]);
     let models = models().display().to_string();
     let mut sidecar = Sidecar::start(&cluster, &name, &["--model-dir", &models]);
-    passes(&python, &sidecar, true, &[]);
+    passes(&python, &sidecar, SLOT, true, &[]);
     sidecar.stop();
     // Without a model everything else still works.
     let nowhere = cluster.home().join("no-models").display().to_string();
     let mut without = Sidecar::start(&cluster, &format!("{name}-no-model"), &["--model-dir", &nowhere]);
-    passes(&python, &without, false, &["embedding"]);
+    passes(&python, &without, SLOT, false, &["embedding"]);
     without.stop();
     cluster.log_is_clean();
 }
 
-/// Runs the scripts, or only some groups of them.
-fn passes(python: &Path, sidecar: &Sidecar, has_model: bool, groups: &[&str]) {
+/// Runs the scripts, or only some groups of them, with KMS-backed indexes on `slot`.
+pub fn passes(python: &Path, sidecar: &Sidecar, slot: &str, has_model: bool, groups: &[&str]) {
     let scripts = root().join("tests/e2e/sdk/python");
     let said = must(
         Command::new(python)
@@ -43,7 +43,7 @@ fn passes(python: &Path, sidecar: &Sidecar, has_model: bool, groups: &[&str]) {
             .env("PYTHONDONTWRITEBYTECODE", "1")
             .env("SEALVEC_URL", sidecar.url())
             .env("SEALVEC_API_KEY", ROOT_KEY)
-            .env("SEALVEC_KMS_SLOT", SLOT)
+            .env("SEALVEC_KMS_SLOT", slot)
             .env("SEALVEC_HAS_MODEL", if has_model { "1" } else { "0" }),
     );
     println!("{said}");

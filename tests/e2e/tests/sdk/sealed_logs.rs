@@ -5,8 +5,9 @@ use std::path::{Path, PathBuf};
 
 use postgres::types::{IsNull, ToSql, Type, to_sql_checked};
 use postgres::{Client, SimpleQueryMessage};
+use sealvec_e2e::packages::pgaudit;
 use sealvec_e2e::seal::{seal, url};
-use sealvec_e2e::xtask::output;
+use sealvec_e2e::xtask::{output, version};
 use sealvec_e2e::{Cluster, one, run};
 
 /// A way in, and where a plain key that takes it ends.
@@ -104,6 +105,19 @@ const WAYS: &[Way] = &[
         },
     },
     Way {
+        name: "pgaudit",
+        leaks: &[Place::Log],
+        show: |client, shown| {
+            // Nothing but the audit's lines is logged here.
+            run(
+                client,
+                "SET log_statement = none; SET log_min_duration_statement = -1; SET auto_explain.log_min_duration = -1",
+            );
+            client.execute("SELECT sealvec.unlock($1, $2::bytea)", &[&shown.ring, &shown.bytes]).expect("unlocked");
+            run(client, "RESET log_statement; RESET log_min_duration_statement; RESET auto_explain.log_min_duration");
+        },
+    },
+    Way {
         name: "pg_stat_activity",
         leaks: &[Place::Activity, Place::Log],
         show: |client, shown| {
@@ -157,6 +171,8 @@ fn a_sealed_key_is_in_no_log_plan_or_view() {
             "auto_explain.log_verbose=on",
             "auto_explain.log_analyze=on",
             "auto_explain.log_nested_statements=on",
+            "pgaudit.log=all",
+            "pgaudit.log_parameter=on",
         ],
     );
     let loaded = load(&mut cluster);
@@ -218,7 +234,7 @@ fn a_sealed_key_is_in_no_log_plan_or_view() {
             assert!(!there(false), "{}: the sealed key is in {place:?}", way.name);
             let visible = match place {
                 Place::Statements => loaded.contains(&"pg_stat_statements"),
-                Place::Log => way.name != "auto_explain" || loaded.contains(&"auto_explain"),
+                Place::Log => !MODULES.contains(&way.name) || loaded.contains(&way.name),
                 Place::Activity => true,
             };
             if way.leaks.contains(&place) && visible {
@@ -274,14 +290,27 @@ fn scan(key: &str, places: &[PathBuf], expected: bool) {
     assert!(output.status.success(), "expected the key to be {}:\n{text}", if expected { "found" } else { "nowhere" });
 }
 
-/// Loads what this server has of the two modules, which takes a restart. The wheel that Postgres 16 and 18 come from may
-/// have neither.
+const MODULES: [&str; 3] = ["pg_stat_statements", "auto_explain", "pgaudit"];
+
+/// Loads what there is of the modules, which takes a restart. The wheel that Postgres 16 and 18 come from may have none, and
+/// Debian 12 has pgaudit for 15.
 fn load(cluster: &mut Cluster) -> Vec<&'static str> {
     let mut client = cluster.client();
     let libraries: String = one(&mut client, "SELECT setting FROM pg_config WHERE name = 'PKGLIBDIR'");
-    let there = |name: &&str| Path::new(&libraries).join(format!("{name}.so")).exists();
-    let loaded: Vec<&str> = ["pg_stat_statements", "auto_explain"].into_iter().filter(there).collect();
-    run(&mut client, &format!("ALTER SYSTEM SET shared_preload_libraries = {}", loaded.join(", ")));
+    let mut loaded = Vec::new();
+    let mut files = Vec::new();
+    for name in MODULES {
+        let mut file = Path::new(&libraries).join(format!("{name}.so"));
+        if name == "pgaudit" && version() == "15" {
+            file = cluster.home().join("pgaudit.so"); // the server's user may not reach target/
+            std::fs::copy(pgaudit(), &file).expect("a copy");
+        }
+        if file.exists() {
+            loaded.push(name);
+            files.push(format!("'{}'", file.display()));
+        }
+    }
+    run(&mut client, &format!("ALTER SYSTEM SET shared_preload_libraries = {}", files.join(", ")));
     drop(client);
     cluster.stop();
     cluster.start_again();
