@@ -126,7 +126,7 @@ fn pool(port: u16, connections_max: usize) -> Pool {
 }
 
 fn explain(error: DbError) -> ApiError {
-    ApiError::from_sql(&Call { label: "Failed to query", index: "a", by_user: false })(error)
+    ApiError::from_sql(&Call { label: "Failed to query", index: "a", by_user: false, with_key: true })(error)
 }
 
 async fn select(pool: &Pool) -> i32 {
