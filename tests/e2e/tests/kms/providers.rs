@@ -64,7 +64,7 @@ impl Setting {
         let mut client = self.cluster.client();
         eventually("the ring opens", 30, || client.batch_execute(OPEN).ok()); // a breaker may rest for a while
         assert_eq!(one::<i64>(&mut client, "SELECT sealvec.verify_index('docs_v')"), 300);
-        assert_eq!(one::<i64>(&mut client, "SELECT count(*) FROM docs WHERE sealvec.open(v)[1] = id"), 300);
+        assert_eq!(one::<i64>(&mut client, "SELECT count(*) FROM docs WHERE (sealvec.open(v))[1] = id"), 300);
         let nearest = "SELECT id FROM docs ORDER BY v <-> '[7,1,2]' LIMIT 1";
         run(&mut client, "SET enable_seqscan = off");
         assert_eq!(one::<i32>(&mut client, nearest), 7);
