@@ -228,7 +228,7 @@ impl Reached {
         let time_max = deadline.saturating_duration_since(now).mul_f64(ATTEMPT_SHARE);
         let result = match timeout(time_max, request).await {
             Ok(result) => result,
-            Err(_) => Err(unavailable(format!("did not answer within {} ms", time_max.as_millis()))),
+            Err(_) => Err(unavailable(format!("did not answer; the last try had {} ms", time_max.as_millis()))),
         };
         match &result {
             Err(refusal) if refusal.class == Class::Unavailable => permit.failed(Instant::now()),
