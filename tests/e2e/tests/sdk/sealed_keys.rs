@@ -188,6 +188,18 @@ fn the_python_client_seals_and_seals_again() {
 }
 
 #[test]
+fn the_python_client_passes_its_own_tests() {
+    let python = sealvec_e2e::packages::virtual_environment(
+        "python-sealvec-client",
+        &["psycopg[binary]==3.3.9", "cryptography==50.0.2", "pytest==9.0.1"],
+    );
+    let home = root().join("clients/python");
+    let mut command = std::process::Command::new(python);
+    command.args(["-B", "-m", "pytest", "-q", "-p", "no:cacheprovider"]).arg(home.join("tests"));
+    must(command.env("PYTHONPATH", &home));
+}
+
+#[test]
 fn a_standby_has_a_key_of_its_own() {
     let cluster = Cluster::start("sealed-standby", &[]);
     let mut client = cluster.client();
