@@ -12,6 +12,7 @@ CREATE TABLE sealvec.key_ring (
     record      bytea   NOT NULL,           -- sealvec_core::keys::ring::RingRecord
     owner_oid   oid,                        -- null if there was no such role when the row was restored
     kms         text COLLATE "C",           -- the slot that reaches its KEK; null if the client holds it
+    retiring    integer,                    -- a version of its data key that retire_dek is about to remove
     PRIMARY KEY (number),
     UNIQUE (name)
 );

@@ -44,9 +44,9 @@ CREATE FUNCTION sealvec.rotate_kek(ring text, kek sealvec.kek DEFAULT NULL, new_
     AS 'MODULE_PATHNAME', 'sealvec_rotate_kek_wrapper' LANGUAGE c VOLATILE PARALLEL UNSAFE;
 COMMENT ON FUNCTION sealvec.rotate_kek(text, sealvec.kek, sealvec.kek, text) IS 'wrap the keys of a ring under a new KEK; no data is rewritten';
 
-CREATE FUNCTION sealvec.add_data_key(ring text, kek sealvec.kek DEFAULT NULL) RETURNS integer
-    AS 'MODULE_PATHNAME', 'sealvec_add_data_key_wrapper' LANGUAGE c VOLATILE PARALLEL UNSAFE;
-COMMENT ON FUNCTION sealvec.add_data_key(text, sealvec.kek) IS 'add a DEK to a ring: what is written from now on is sealed under it; returns its version';
+CREATE FUNCTION sealvec.rekey(ring text, kek sealvec.kek DEFAULT NULL) RETURNS integer
+    AS 'MODULE_PATHNAME', 'sealvec_rekey_wrapper' LANGUAGE c VOLATILE PARALLEL UNSAFE;
+COMMENT ON FUNCTION sealvec.rekey(text, sealvec.kek) IS 'begin a new version of the data key of a ring: what is written from now on is sealed under it; returns the version';
 
 -- For everybody; who may open what is checked inside.
 

@@ -5,7 +5,7 @@ CREATE VIEW sealvec.key_rings AS
            CASE WHEN pg_catalog.pg_get_userbyid(r.owner_oid) = r.owner THEN r.owner END AS owner, r.dek_version,
            CASE WHEN sealvec.ring_is_open(r.number) THEN 'open' ELSE 'locked' END AS state,
            ARRAY(SELECT g.role FROM sealvec.ring_grant g WHERE g.number = r.number
-                 AND pg_catalog.pg_get_userbyid(g.role_oid) = g.role ORDER BY g.role) AS granted_to, r.kms
+                 AND pg_catalog.pg_get_userbyid(g.role_oid) = g.role ORDER BY g.role) AS granted_to, r.kms, r.retiring
     FROM sealvec.key_ring r;
 COMMENT ON VIEW sealvec.key_rings IS 'key rings, and whether each is open in this session';
 GRANT SELECT ON sealvec.key_rings TO PUBLIC;

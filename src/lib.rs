@@ -1,7 +1,7 @@
 //! sealvec for PostgreSQL: the sealed column type, key rings and the `sealed_ivf` access method.
 //!
 //! This crate is glue. It turns Datums into Rust values, calls `sealvec-core`, and turns errors into
-//! `ereport`. Inside, dependencies run downwards only: [`collections`] → `datatype`, `index` → [`keys`] → [`transport`]
+//! `ereport`. Inside, dependencies run downwards only: `rotation` → [`collections`] → `datatype`, `index` → [`keys`] → [`transport`]
 //! → [`guc`], [`error`], [`clock`]; only `index` uses `storage`.
 
 use pgrx::prelude::*;
@@ -13,6 +13,7 @@ pub mod error;
 pub mod guc;
 pub mod index;
 pub mod keys;
+mod rotation;
 pub mod storage;
 pub mod transport;
 

@@ -27,7 +27,12 @@ pub struct ItemKeys {
 impl ItemKeys {
     /// Of a collection whose ring is open.
     pub fn new(collection: &Collection) -> Result<Self, SqlError> {
-        let made = keys::with_keys(collection.ring, None, |dek, id_key, ring| {
+        Self::of_ring(collection.ring)
+    }
+
+    /// Of the collection that has this ring, which is open.
+    pub fn of_ring(ring: u32) -> Result<Self, SqlError> {
+        let made = keys::with_keys(ring, None, |dek, id_key, ring| {
             let tokens = TokenKey::new(&IdKey::from_slice(id_key)?, &ring.uuid);
             let items = vec![(dek.version(), dek.item_key(&ring.uuid))];
             Ok::<_, Error>(Self { ring: ring.number, ring_uuid: ring.uuid, tokens, items })
@@ -67,6 +72,23 @@ impl ItemKeys {
                 .hint("Bring the row back from a backup, or delete it by its token if it was never an item: who may INSERT into the table can store anything."),
             other => other.into(),
         })
+    }
+
+    /// The item of the row with this token sealed anew under the ring's newest DEK; `None` if it is so already, or is of a
+    /// DEK that the ring has no more.
+    pub fn reseal(&mut self, token: &[u8], sealed: &[u8]) -> Result<Option<Vec<u8>>, SqlError> {
+        let token = token.try_into().map_err(|_| Error::Malformed { what: "token of an id" })?;
+        let old = ItemHeader::decode(sealed)?.dek_version();
+        let (newest, is_known) =
+            keys::with_dek(self.ring, None, |dek, ring| (dek.version(), ring.versions.binary_search(&old).is_ok()))?;
+        if old >= newest || !is_known {
+            return Ok(None);
+        }
+        self.key(old)?;
+        self.key(newest)?;
+        let key = |version| &self.items.iter().find(|(known, _)| *known == version).expect("derived above").1;
+        let header = ItemHeader::new(&self.ring_uuid, newest);
+        Ok(Some(item::reseal_item(key(old), key(newest), &header, &self.ring_uuid, token, sealed)?))
     }
 
     fn key(&mut self, version: u32) -> Result<&XaesKey, SqlError> {

@@ -4,20 +4,20 @@
 //! an argument, opens the ring for its own length ([`call`]), runs ordinary SQL on the table with the rights of whoever
 //! calls ([`spi`]), and opens or seals items on the way. Nothing here knows how vectors are sealed or searched.
 
-mod call;
-mod create;
+pub mod call;
+pub mod create;
 mod describe;
 mod get;
-mod items;
+pub mod items;
 mod kms;
-mod names;
+pub mod names;
 mod nearest;
 mod payload;
 mod query;
 mod query_metadata;
-mod registry;
-mod rows;
-mod spi;
+pub mod registry;
+pub mod rows;
+pub mod spi;
 mod text;
 mod train;
 mod upsert;

@@ -7,6 +7,7 @@ use sealvec_core::format::value::{ValueHeader, ValueKind};
 use super::varlena::{ArrayArg, SealedDatum, Value};
 use super::{array, errors, opened, seal, typmod};
 use crate::error::{OrRaise, SqlError};
+use crate::keys;
 
 /// The cast `sealvec → sealvec(dims, ring)`.
 ///
@@ -74,12 +75,21 @@ fn for_column(header: &ValueHeader, sealed: &[u8], column: Option<Typmod>) -> Re
         return Err(errors::wrong_dims(column.dims.into(), header.dims()));
     }
     match header.kind() {
-        ValueKind::Column if header.ring() == column.ring => Ok(None),
+        ValueKind::Column if header.ring() == column.ring => check_not_retired(header).map(|()| None),
         ValueKind::Column => {
             Err(errors::other_ring(&typmod::ring_name(column.ring), &typmod::ring_name(header.ring())))
         }
         ValueKind::Session => {
             opened::with_bytes(sealed, |elements| seal::for_column(column, elements)).flatten().map(Some)
         }
+    }
+}
+
+/// A value whose DEK is gone could never be opened, and one whose DEK is about to go must not slip in while nobody counts.
+/// Needs no key. Where the catalog does not know the ring yet, as in a restore, nothing is known to be gone.
+fn check_not_retired(header: &ValueHeader) -> Result<(), SqlError> {
+    match keys::info(header.ring()) {
+        Ok(ring) if ring.has_retired(header.dek_version()) => Err(keys::retired(&ring.name, header.dek_version())),
+        _ => Ok(()),
     }
 }

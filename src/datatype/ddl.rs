@@ -77,7 +77,7 @@ enum Inside {
 /// `{CONST :consttype 16400 … :constvalue 64 [ 0 1 0 … ]}`, in which user text has its braces escaped.
 ///
 /// The text is in the database's encoding, so bytes it is.
-fn constants(tree: &[u8]) -> impl Iterator<Item = (u32, Vec<u8>)> {
+pub fn constants(tree: &[u8]) -> impl Iterator<Item = (u32, Vec<u8>)> {
     let mut rest = tree;
     std::iter::from_fn(move || {
         loop {

@@ -6,11 +6,12 @@
 
 pub mod array;
 mod coerce;
-mod ddl;
+pub mod ddl;
 mod distance;
 pub mod errors;
 mod io;
 mod opened;
+pub mod reseal;
 pub mod seal;
 mod soft;
 pub mod typmod;

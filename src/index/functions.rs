@@ -1,5 +1,7 @@
 //! What a table's owner may ask of an index: `sealvec.merge`, `train`, `index_stats`, `list_stats`, `verify_index`.
 
+use std::collections::BTreeMap;
+
 use pgrx::pg_sys;
 use pgrx::prelude::*;
 use sealvec_core::format::Precision;
@@ -118,6 +120,34 @@ pub fn lists(index: pg_sys::Oid) -> Result<u32, SqlError> {
     // SAFETY: opened above.
     unsafe { pg_sys::relation_close(index, pg_sys::AccessShareLock as pg_sys::LOCKMODE) };
     Ok(meta?.lists)
+}
+
+/// What an index holds that a DEK has sealed. Needs no key and no rights.
+pub struct DekUses {
+    /// Number of its ring.
+    pub ring: u32,
+    /// The version that sealed all that the index itself made; 0 if it has made nothing yet.
+    pub dek_version: u32,
+    /// Column values that wait in it for a merge, by version.
+    pub waiting: BTreeMap<u32, u64>,
+}
+
+/// Which DEKs index `oid` needs; `None` if it is gone.
+pub fn dek_uses(oid: pg_sys::Oid) -> Result<Option<DekUses>, SqlError> {
+    // SAFETY: null for an index that does not exist; closed below, or by the resource owner on an ERROR.
+    let index = unsafe { pg_sys::try_relation_open(oid, pg_sys::AccessShareLock as pg_sys::LOCKMODE) };
+    if index.is_null() {
+        return Ok(None);
+    }
+    // SAFETY: open until the last line.
+    let store = unsafe { RelationStore::new(index) };
+    let uses = ivf::read_meta(&store).and_then(|meta| {
+        let waiting = stats::verbatim_versions(&store)?;
+        Ok(DekUses { ring: meta.identity.ring, dek_version: meta.dek_version, waiting })
+    });
+    // SAFETY: opened above.
+    unsafe { pg_sys::relation_close(index, pg_sys::AccessShareLock as pg_sys::LOCKMODE) };
+    Ok(Some(uses.map_err(index_error)?))
 }
 
 /// Runs keyed maintenance of an index beside readers and writers, with threads.

@@ -22,7 +22,7 @@ mod validate;
 mod verify;
 mod work;
 
-pub use functions::lists;
+pub use functions::{DekUses, dek_uses, lists};
 pub use row::tid;
 pub use together::together;
 

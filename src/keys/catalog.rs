@@ -34,6 +34,7 @@ mod ring_column {
     pub const RECORD: usize = 8;
     pub const OWNER_OID: usize = 9;
     pub const KMS: usize = 10;
+    pub const RETIRING: usize = 11;
 }
 
 /// Columns of sealvec.ring_grant.
@@ -54,6 +55,18 @@ pub struct RingInfo {
     pub name: String,
     /// The DEK that seals new data.
     pub dek_version: u32,
+    /// Every DEK version that it has, ascending.
+    pub versions: Rc<[u32]>,
+    /// The one that is about to be retired: no value of it may come from outside any more.
+    pub retiring: Option<u32>,
+}
+
+impl RingInfo {
+    /// Whether a value that says that it is of this version is told off at once: its DEK is gone, or about to go. One of
+    /// a newer version than the ring has here may open once the ring is imported anew.
+    pub fn has_retired(&self, version: u32) -> bool {
+        version < self.dek_version && (self.retiring == Some(version) || self.versions.binary_search(&version).is_err())
+    }
 }
 
 /// A ring with all that opening it takes.
@@ -141,12 +154,22 @@ pub fn info(number: u32) -> Result<Rc<RingInfo>, SqlError> {
     Ok(remember(info))
 }
 
+/// 55000: sealed under a DEK that the ring `name` has no more, or is about to lose.
+pub fn retired(name: &str, version: u32) -> SqlError {
+    SqlError::new(
+        ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
+        format!("version {version} of the data key of key ring \"{name}\" is retired"),
+    )
+    .detail("What was sealed under it opens no more, or will not in a moment.")
+    .hint("Send the vector itself, or a sealed value read since it was resealed. A dump from before restores into a database of its own.")
+}
+
 /// The version of the newest DEK that no rollback takes away: what outlives a transaction is not sealed under a DEK
-/// that may not. A ring has its first as long as it is there itself.
+/// that may not. The oldest that a ring has was there before any change that may be taken back.
 pub fn lasting_dek_version(number: u32) -> Result<u32, SqlError> {
     open_rings(pg_sys::AccessShareLock)?
         .find(RING_BY_NUMBER, Key::int4(ring_column::NUMBER, number), |row| match row.is_ours() {
-            true => Ok(1),
+            true => read_info(row).map(|info| info.versions[0]),
             false => read_info(row).map(|info| info.dek_version),
         })?
         .ok_or_else(|| unknown_number(number))?
@@ -299,6 +322,7 @@ pub fn insert(name: &str, owner: &Role, record: &RingRecord, kms: Option<&str>) 
         value(record.encode()),
         value(owner.oid),
         kms.and_then(value),
+        None,
     ]);
     Ok(())
 }
@@ -316,6 +340,11 @@ pub fn replace(record: &RingRecord, kms: Option<&str>) -> Result<(), SqlError> {
             (ring_column::KMS, kms.and_then(value)),
         ]
     })
+}
+
+/// Writes down which version is about to be retired. Open rings stay open.
+pub fn set_retiring(number: u32, version: Option<u32>) -> Result<(), SqlError> {
+    change(number, |_| vec![(ring_column::RETIRING, version.and_then(|version| value(version as i32)))])
 }
 
 /// Makes every session drop the ring when this transaction commits.
@@ -455,6 +484,8 @@ fn info_of(row: &Row, record: &RingRecord) -> RingInfo {
         uuid: record.uuid(),
         name: row.name(ring_column::NAME),
         dek_version: record.current_version(),
+        versions: record.versions().collect(),
+        retiring: row.get::<i32>(ring_column::RETIRING).map(|version| version as u32),
     }
 }
 

@@ -10,7 +10,7 @@ use sealvec_core::keys::{DekBytes, IdKey, Kek, KekSource, OpenRing, RingRecord};
 use sealvec_core::transport::Argument;
 use sealvec_kms::local::LOCAL_PROVIDER;
 
-use super::catalog::{self, Ring};
+use super::catalog::{self, Ring, RingInfo};
 use super::hold::{Hold, hold};
 use super::kek::shown;
 use super::table::Role;
@@ -77,6 +77,11 @@ pub fn drop_ring(number: u32) -> Result<(), SqlError> {
         .detail(format!("Column {column} is.")));
     }
     catalog::delete(number)
+}
+
+/// The ring of this name, if the current user has the rights of its owner.
+pub fn owned_ring(name: Option<&str>) -> Result<RingInfo, SqlError> {
+    required(name, "ring").and_then(owned).map(|ring| ring.info)
 }
 
 /// Whether the ring is still there.
@@ -242,9 +247,9 @@ fn sealvec_rotate_kek(ring: Option<&str>, kek: Option<&[u8]>, new_kek: Option<&[
     .or_raise()
 }
 
-/// `add_data_key(ring, kek) → integer`: a new DEK, which seals from now on what is written; old data keeps its own.
+/// `rekey(ring, kek) → integer`: a new version of the DEK, which seals from now on what is written; old data keeps its own.
 #[pg_extern(sql = false)]
-fn sealvec_add_data_key(ring: Option<&str>, kek: Option<&[u8]>) -> i32 {
+fn sealvec_rekey(ring: Option<&str>, kek: Option<&[u8]>) -> i32 {
     (|| {
         let mut ring = held(required(ring, "ring")?, Hold::Change)?;
         let kek = kek_of(&ring, kek)?;

@@ -20,8 +20,10 @@ mod session_key;
 pub mod table;
 mod watch;
 
-pub use catalog::{RingInfo, hold_by_name, hold_by_number, lasting_dek_version, ring_by_number, ring_of_slot};
-pub use functions::{check_owner, create_ring, drop_ring, ring_exists, with_ring};
+pub use catalog::{
+    RingInfo, hold_by_name, hold_by_number, info, lasting_dek_version, retired, ring_by_number, ring_of_slot,
+};
+pub use functions::{check_owner, create_ring, drop_ring, owned_ring, ring_exists, with_ring};
 pub use held::on_close;
 pub use kek::{shown, shown_token};
 pub use scoped::{Credential, Scope, open_again, open_for_call, remember};

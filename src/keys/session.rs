@@ -356,7 +356,10 @@ fn lend_held(ring: u32, version: Option<u32>, user: pg_sys::Oid) -> Result<Optio
             None => held.deks.last(),
             Some(version) => held.deks.iter().rfind(|dek| dek.0 == version),
         };
-        let (version, slot) = dek.ok_or(sealvec_core::Error::UnknownDekVersion(version.unwrap_or(0)))?;
+        let (version, slot) = dek.ok_or_else(|| match version {
+            Some(version) if held.info.has_retired(version) => catalog::retired(&held.info.name, version),
+            version => sealvec_core::Error::UnknownDekVersion(version.unwrap_or(0)).into(),
+        })?;
         let id_key = held.id_key.as_ref().expect("a ring is open with its id key").as_ptr();
         held::begin_use();
         Ok(Some(Lent { key: slot.as_ptr(), id_key, version: *version, info: held.info.clone() }))

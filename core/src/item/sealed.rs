@@ -206,6 +206,31 @@ pub fn open_item(key: &XaesKey, ring: &Uuid, token: &IdToken, sealed: &[u8]) -> 
     OpenItem::decode(key.open(&aad(&header, ring, token), &sealed[HEADER_LEN..])?)
 }
 
+/// The same item sealed anew as `header` says: `from` opens it, `to` is the item key of the header's DEK. What is in it
+/// is not read.
+///
+/// # Errors
+/// As [`open_item`].
+pub fn reseal_item(
+    from: &XaesKey,
+    to: &XaesKey,
+    header: &ItemHeader,
+    ring: &Uuid,
+    token: &IdToken,
+    sealed: &[u8],
+) -> Result<Vec<u8>> {
+    let old = ItemHeader::decode(sealed)?;
+    if old.ring != ring.number() || header.ring != old.ring {
+        return Err(Error::Open);
+    }
+    let plain = from.open(&aad(&old, ring, token), &sealed[HEADER_LEN..])?;
+    let mut out = vec![0; sealed.len()];
+    let (front, room) = out.split_at_mut(HEADER_LEN);
+    front.copy_from_slice(&header.encode());
+    to.seal_into(&aad(header, ring, token), &plain, room)?;
+    Ok(out)
+}
+
 fn aad(header: &ItemHeader, ring: &Uuid, token: &IdToken) -> ItemAad {
     ItemAad { ring: *ring, dek_version: header.dek_version, token: *token }
 }

@@ -1,10 +1,16 @@
 //! What an index looks like, read without a key.
 
+use std::collections::BTreeMap;
+
 use super::{lists, read_meta, slots};
 use crate::{
     Result,
-    format::meta::Meta,
-    store::{Block, NO_BLOCK, PageKind, PageStore, body},
+    format::{
+        meta::Meta,
+        value::ValueHeader,
+        vector::{FREE_SLOT, OverflowLink, RecordKind, records},
+    },
+    store::{Block, Clear, NO_BLOCK, PageKind, PageStore, body},
 };
 
 /// One reading of an index.
@@ -65,7 +71,7 @@ pub fn list_stats<S: PageStore>(store: &S) -> Result<Vec<ListSize>> {
         let (mut block, mut pages) = (entry.head, 0);
         while block != NO_BLOCK {
             let page = super::pages::read_if(store, block, PageKind::List)?;
-            let head = page.and_then(|page| crate::store::Clear::at(body(&page), 0));
+            let head = page.and_then(|page| Clear::at(body(&page), 0));
             let head = head.filter(|head: &crate::format::list::ListPage| head.uid == entry.uid);
             let Some(head) = head else { break }; // the list died while it was read
             (block, pages) = (head.next, pages + 1);
@@ -74,4 +80,25 @@ pub fn list_stats<S: PageStore>(store: &S) -> Result<Vec<ListSize>> {
         sizes.push(ListSize { uid, rows, chunks, pages, l0: uid == meta.l0_uid });
     }
     Ok(sizes)
+}
+
+/// How many column values lie verbatim in the index, by the version of the DEK that sealed each. They came while the ring
+/// was locked, and the next keyed merge takes their place. Needs no key.
+pub fn verbatim_versions<S: PageStore>(store: &S) -> Result<BTreeMap<u32, u64>> {
+    let mut found = BTreeMap::new();
+    for block in 0..store.blocks()? {
+        store.check_interrupts()?;
+        let Some(page) = super::pages::read_if(store, block, PageKind::Vector)? else { continue };
+        for record in records(body(&page)).flatten().filter(|record| record.header.slot != FREE_SLOT) {
+            let front = match record.header.kind {
+                RecordKind::Verbatim => Some(record.payload),
+                RecordKind::VerbatimHead => record.payload.get(OverflowLink::LEN..),
+                RecordKind::Indexed | RecordKind::IndexedHead => None,
+            };
+            if let Some(Ok(header)) = front.map(ValueHeader::decode_front) {
+                *found.entry(header.dek_version()).or_default() += 1;
+            }
+        }
+    }
+    Ok(found)
 }

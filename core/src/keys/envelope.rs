@@ -81,10 +81,24 @@ impl Envelope {
         if envelope.is_valid() {
             Ok(envelope)
         } else {
-            Err(Error::Provider(
-                "a key provider gave a name, key reference or wrapped key that no envelope can hold".into(),
-            ))
+            Err(no_envelope())
         }
+    }
+
+    /// This KEK's envelope with other bytes around the same key: `wrapped` under another key of `provider`, or of another
+    /// provider.
+    ///
+    /// # Errors
+    /// [`Error::Provider`] for what no envelope can hold.
+    pub(super) fn moved(
+        &self,
+        provider: &dyn KekProvider,
+        key_reference: &str,
+        wrapped: Vec<u8>,
+    ) -> Result<Self> {
+        let (provider, key_reference) = (provider.name().to_owned(), key_reference.to_owned());
+        let moved = Self { provider, key_reference, wrapped, ..self.clone() };
+        if moved.is_valid() { Ok(moved) } else { Err(no_envelope()) }
     }
 
     /// `key` under the wrap key that `kek` gives: AES-256-GCM, bound to `context`.
@@ -231,6 +245,10 @@ impl Envelope {
             && !self.key_reference.chars().any(char::is_control)
             && (1..=WRAPPED_LEN_MAX).contains(&self.wrapped.len())
     }
+}
+
+fn no_envelope() -> Error {
+    Error::Provider("a key provider gave a name, key reference or wrapped key that no envelope can hold".into())
 }
 
 fn wrap_key(kek: &Kek, ring: &Uuid) -> AeadKey {

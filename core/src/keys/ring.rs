@@ -187,6 +187,36 @@ impl RingRecord {
         Ok(version)
     }
 
+    /// Removes the DEK of `version`: what is sealed under it opens no more.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open); [`Error::UnknownDekVersion`] if the ring has no such DEK; [`Error::Bug`] for the newest,
+    /// which seals new data.
+    pub fn remove_dek(&mut self, kek: &Kek, version: u32) -> Result<()> {
+        self.check(kek)?; // or an altered list would be made good
+        if version == self.current_version() {
+            return Err(Error::Bug("the newest data key of a ring is not removed"));
+        }
+        let place = self.versions().position(|known| known == version).ok_or(Error::UnknownDekVersion(version))?;
+        self.deks.remove(place);
+        *self = self.clone().authenticated(kek);
+        Ok(())
+    }
+
+    /// The same ring with its KEK in another envelope: `wrapped` by `provider`, whose own service may have moved it there.
+    /// It is unwrapped once, because a KEK that does not come back is lost with all that it wraps.
+    ///
+    /// # Errors
+    /// As [`unwrap_kek`](Self::unwrap_kek) for the new envelope; [`Error::Altered`] for a ring that was changed.
+    pub fn move_kek(&mut self, provider: &dyn KekProvider, key_reference: &str, wrapped: Vec<u8>) -> Result<()> {
+        let envelope = self.kek.as_ref().ok_or(Error::Bug("a client-held key ring has no envelope to move"))?;
+        let moved = envelope.moved(provider, key_reference, wrapped)?;
+        let kek = moved.unwrap_kek(provider)?;
+        self.check(&kek)?;
+        *self = Self { kek: Some(moved), ..self.clone() }.authenticated(&kek);
+        Ok(())
+    }
+
     /// Moves every key under a new KEK, and so to another provider or client. Data is not touched; this ring is unchanged on an error.
     ///
     /// # Errors

@@ -108,6 +108,45 @@ fn added_deks_leave_the_old_ones() {
 }
 
 #[test]
+fn a_removed_dek_is_gone_and_the_others_stay() {
+    let mut ring = client_ring(&kek(1));
+    ring.add_dek(&kek(1)).unwrap();
+    ring.add_dek(&kek(1)).unwrap();
+    let (before, bytes) = (keys_of(&ring, &kek(1)), ring.encode());
+    assert!(matches!(ring.remove_dek(&kek(2), 1), Err(Error::WrongKey)));
+    assert!(matches!(ring.remove_dek(&kek(1), 3), Err(Error::Bug(_))), "new data is sealed under it");
+    assert!(matches!(ring.remove_dek(&kek(1), 4), Err(Error::UnknownDekVersion(4))));
+    assert_eq!(ring.encode(), bytes, "untouched on an error");
+    ring.remove_dek(&kek(1), 2).unwrap();
+    assert_eq!(ring.versions().collect::<Vec<_>>(), [1, 3]);
+    assert_eq!(keys_of(&ring, &kek(1)), [before[0], before[2], before[3]]);
+    let read = RingRecord::decode(&ring.encode()).unwrap();
+    assert_eq!(keys_of(&read, &kek(1)), [before[0], before[2], before[3]]);
+    assert_eq!(ring.add_dek(&kek(1)).unwrap(), 4, "a version is never given twice");
+    assert!(matches!(ring.remove_dek(&kek(1), 2), Err(Error::UnknownDekVersion(2))));
+}
+
+#[test]
+fn a_kek_moves_to_another_envelope_only_if_it_comes_back() {
+    let mut ring = RingRecord::create(KekSource::Provider(&Mask::new(0x5a)), |_| false).unwrap();
+    let kek = ring.unwrap_kek(&Mask::new(0x5a)).unwrap();
+    let (keys, bytes) = (keys_of(&ring, &kek), ring.encode());
+    let to = Mask::new(0x33);
+    let wrapped = to.wrap(ring.kek_envelope().unwrap().context(), &kek).unwrap();
+    let mut damaged = wrapped.clone();
+    damaged[0] ^= 1;
+    assert!(matches!(ring.move_kek(&to, "k", damaged), Err(Error::WrongKey)));
+    assert!(matches!(ring.move_kek(&to, "k", Vec::new()), Err(Error::Provider(_))));
+    assert_eq!(ring.encode(), bytes, "untouched on an error");
+    ring.move_kek(&to, "k", wrapped).unwrap();
+    assert!(matches!(ring.unwrap_kek(&Mask::new(0x5a)), Err(Error::WrongKey)));
+    let same = ring.unwrap_kek(&to).unwrap();
+    assert_eq!(same.expose(), kek.expose());
+    assert_eq!(keys_of(&ring, &same), keys);
+    assert!(matches!(client_ring(&same).move_kek(&to, "k", vec![1]), Err(Error::Bug(_))));
+}
+
+#[test]
 fn rewrapping_changes_the_kek_and_nothing_inside() {
     let mut ring = client_ring(&kek(1));
     ring.add_dek(&kek(1)).unwrap();

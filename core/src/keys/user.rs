@@ -6,7 +6,8 @@
 //!
 //! A copy is of one DEK version. When the ring gets a new one, its users keep what they have: they read what
 //! was sealed before and nothing newer, and they seal nothing, because new data belongs under the ring's
-//! current DEK ([`OpenUser::dek`] says [`Error::NotShared`]). Their KEKs are theirs alone, so only
+//! current DEK ([`OpenUser::dek`] says [`Error::NotShared`]). A copy of a version that the ring has retired is passed over,
+//! and whoever has no other has nothing. Their KEKs are theirs alone, so only
 //! [`UserRecord::extend`], with the user's KEK and the opened ring both at hand, or a new user, changes that.
 
 use zeroize::Zeroizing;
@@ -221,7 +222,8 @@ impl UserRecord {
     ///
     /// # Errors
     /// [`Error::WrongKey`] if the KEK is not the user's, the record not of this ring, or a key not the ring's;
-    /// [`Error::Altered`] for a record that was changed; [`Error::PermissionDenied`] without the permission.
+    /// [`Error::Altered`] for a record that was changed; [`Error::PermissionDenied`] without the permission;
+    /// [`Error::NotShared`] if the ring has none of the user's DEKs any more.
     pub fn open(&self, ring: &RingRecord, kek: &Kek, permission: Permission) -> Result<OpenUser> {
         self.check(ring, kek)?;
         let place = self.permissions.iter().position(|held| held == permission).ok_or(Error::PermissionDenied)?;
@@ -232,11 +234,17 @@ impl UserRecord {
             Ok(secret)
         };
         let id_key = IdKey::from_slice(&unwrap(Purpose::IdKey, 0, &copies.id_key)?[..])?;
+        // A copy of a DEK that the ring has no more opens nothing any more.
+        let newest = ring.current_version();
         let versions = self.versions.iter().zip(&copies.deks);
         let deks = versions
+            .filter(|(version, _)| **version > newest || ring.dek_envelope(**version).is_some())
             .map(|(version, copy)| DekBytes::from_slice(*version, &unwrap(Purpose::Dek, *version, copy)?[..]))
             .collect::<Result<Vec<_>>>()?;
         check_ring_keys(ring, &deks, &id_key)?;
+        if deks.is_empty() {
+            return Err(Error::NotShared(newest));
+        }
         Ok(OpenUser { deks, id_key })
     }
 

@@ -140,6 +140,21 @@ fn an_altered_record_is_not_made_good() {
 }
 
 #[test]
+fn copies_of_a_removed_dek_are_passed_over() {
+    let mut ring = ring(2);
+    let both = user(&ring, Permissions::READ_WRITE);
+    let old = {
+        let deks = vec![DekBytes::from_slice(1, ring.1.deks[0].as_dek().expose()).unwrap()];
+        let id_key = IdKey::from_slice(ring.1.id_key.expose()).unwrap();
+        UserRecord::create(&ring.0, &OpenRing { deks, id_key }, USER, Permissions::READ, &kek(9)).unwrap()
+    };
+    ring.0.remove_dek(&kek(1), 1).unwrap();
+    let open = both.open(&ring.0, &kek(9), Permission::Write).unwrap();
+    assert_eq!(open.deks.iter().map(|dek| dek.as_dek().version()).collect::<Vec<_>>(), [2]);
+    assert!(matches!(old.open(&ring.0, &kek(9), Permission::Read), Err(Error::NotShared(2))));
+}
+
+#[test]
 fn rewrapping_the_ring_leaves_its_users() {
     let mut ring = ring(2);
     let record = user(&ring, Permissions::READ);

@@ -96,7 +96,7 @@ SELECT sealvec.create_user('ck_own', '{read}', index_key => :wrong);
 SELECT sealvec.delete_user('ck_own', '\x00', :key);
 
 -- A data key that came later is not shared with older users.
-SELECT sealvec.add_data_key(ring, :key) FROM sealvec.collections WHERE name = 'ck_own';
+SELECT sealvec.rekey(ring, :key) FROM sealvec.collections WHERE name = 'ck_own';
 SELECT sealvec.upsert('ck_own', '[{"id":"d","vector":[3,4]}]', user_token => :'bob_token');
 SELECT sealvec.upsert('ck_own', '[{"id":"d","vector":[3,4]}]', :key);
 SELECT id FROM sealvec.query('ck_own', '[3,4]', index_key => :key);

@@ -32,7 +32,7 @@ SELECT sealvec.grant_ring('g_ring', 'g_other');
 SELECT sealvec.revoke_ring('g_ring', 'g_owner');
 SELECT sealvec.set_ring_owner('g_ring', 'g_other');
 SELECT sealvec.rotate_kek('g_ring');
-SELECT sealvec.add_data_key('g_ring');
+SELECT sealvec.rekey('g_ring');
 SELECT sealvec.export_ring('g_ring');
 SELECT sealvec.drop_key_ring('g_ring');
 SELECT sealvec.lock('g_ring', everywhere => true);

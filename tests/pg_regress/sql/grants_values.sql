@@ -67,7 +67,7 @@ INSERT INTO v_moved SELECT id, sealvec.open(embedding) FROM v_secrets;
 SELECT id, sealvec.open(embedding) FROM v_moved ORDER BY id;
 
 -- A new data key seals what comes next; what was sealed before opens as before.
-SELECT sealvec.add_data_key('v_notes');
+SELECT sealvec.rekey('v_notes');
 INSERT INTO v_docs VALUES (3, '[7,8,9]');
 SELECT id, sealvec.open(embedding) FROM v_docs ORDER BY id;
 

@@ -19,7 +19,7 @@ SELECT sealvec.create_key_ring('kek_type_2') IS NOT NULL AS made;
 SET debug_print_parse = off;
 SET debug_print_rewritten = on;
 SELECT sealvec.rotate_kek('kek_type_2', new_kek => decode(repeat('ab', 32), 'hex'));
-SELECT sealvec.add_data_key('kek_type', decode(repeat('ab', 32), 'hex'));
+SELECT sealvec.rekey('kek_type', decode(repeat('ab', 32), 'hex'));
 RESET debug_print_rewritten;
 \set VERBOSITY default
 SELECT sealvec.drop_key_ring('kek_type_2');

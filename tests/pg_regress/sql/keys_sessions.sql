@@ -35,7 +35,7 @@ ROLLBACK;
 
 -- A new DEK or KEK closes it too.
 SELECT sealvec.unlock('s_vault', decode(repeat('e1', 32), 'hex'));
-\! psql -XqAt -c "SELECT sealvec.add_data_key('s_vault', decode(repeat('e1', 32), 'hex'))"
+\! psql -XqAt -c "SELECT sealvec.rekey('s_vault', decode(repeat('e1', 32), 'hex'))"
 SELECT sealvec.open(embedding) FROM s_secrets;
 SELECT sealvec.unlock('s_vault', decode(repeat('e1', 32), 'hex'));
 SELECT sealvec.open(embedding) FROM s_secrets;
@@ -72,7 +72,7 @@ SELECT sealvec.open(embedding) FROM s_docs;
 RESET SESSION AUTHORIZATION;
 
 -- Two at once: neither new DEK is lost, because the second waits for the first.
-\! for i in 1 2 3 4 5 6; do psql -XqAt -c "SELECT sealvec.add_data_key('s_notes')" & done | sort; wait
+\! for i in 1 2 3 4 5 6; do psql -XqAt -c "SELECT sealvec.rekey('s_notes')" & done | sort; wait
 SELECT dek_version FROM sealvec.key_rings WHERE name = 's_notes';
 SELECT sealvec.open(embedding) FROM s_docs;
 

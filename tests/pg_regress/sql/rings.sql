@@ -42,13 +42,13 @@ SELECT sealvec.drop_key_ring('r_notes');
 ROLLBACK;
 
 -- A new DEK closes the ring wherever it is open; so does a new KEK.
-SELECT sealvec.add_data_key('r_notes');
-SELECT sealvec.add_data_key('r_notes');
+SELECT sealvec.rekey('r_notes');
+SELECT sealvec.rekey('r_notes');
 SELECT sealvec.unlock('r_vault', decode(repeat('b1', 32), 'hex'));
-SELECT sealvec.add_data_key('r_vault');
-SELECT sealvec.add_data_key('r_vault', decode(repeat('b2', 32), 'hex'));
+SELECT sealvec.rekey('r_vault');
+SELECT sealvec.rekey('r_vault', decode(repeat('b2', 32), 'hex'));
 SELECT state FROM sealvec.key_rings WHERE name = 'r_vault';
-SELECT sealvec.add_data_key('r_vault', decode(repeat('b1', 32), 'hex'));
+SELECT sealvec.rekey('r_vault', decode(repeat('b1', 32), 'hex'));
 SELECT name, dek_version, state FROM sealvec.key_rings WHERE name IN ('r_notes', 'r_vault') ORDER BY name;
 SELECT sealvec.rotate_kek('r_vault', decode(repeat('b1', 32), 'hex'), decode(repeat('b2', 32), 'hex'));
 SELECT sealvec.unlock('r_vault', decode(repeat('b1', 32), 'hex'));
@@ -141,7 +141,7 @@ SELECT sealvec.unlock('r_renamed');
 
 -- No data key can be cut off from it: an envelope has 131 bytes with its length, the code at the end 32.
 DO $$ BEGIN PERFORM sealvec.create_key_ring('r_cut', kek => decode(repeat('b5', 32), 'hex')); END $$;
-SELECT sealvec.add_data_key('r_cut', decode(repeat('b5', 32), 'hex'));
+SELECT sealvec.rekey('r_cut', decode(repeat('b5', 32), 'hex'));
 BEGIN;
 UPDATE sealvec.key_ring SET dek_version = 1,
        record = set_byte(substr(record, 1, 56 + 2 * 131) || substr(record, 56 + 3 * 131 + 1), 6, 1)

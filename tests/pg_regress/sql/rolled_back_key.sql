@@ -10,12 +10,12 @@ CREATE INDEX taken_v ON taken USING sealed_ivf (v);
 
 -- the first rows of the index come under a key that then goes
 BEGIN;
-SELECT sealvec.add_data_key('taken_back');
+SELECT sealvec.rekey('taken_back');
 INSERT INTO taken SELECT i, pg_temp.vec(i, 8) FROM generate_series(1, 200) i;
 ROLLBACK;
 INSERT INTO taken SELECT i, pg_temp.vec(i, 8) FROM generate_series(1, 200) i;
 SELECT pg_temp.agree('SELECT id FROM taken ORDER BY v <-> pg_temp.vec(7, 8) LIMIT 20');
-SELECT sealvec.add_data_key('taken_back');
+SELECT sealvec.rekey('taken_back');
 INSERT INTO taken SELECT i, pg_temp.vec(i, 8) FROM generate_series(201, 400) i;
 SELECT pg_temp.agree('SELECT id FROM taken ORDER BY v <-> pg_temp.vec(7, 8) LIMIT 20');
 SELECT sealvec.verify_index('taken_v');
@@ -25,10 +25,10 @@ CREATE TABLE kept (id integer PRIMARY KEY, v sealvec(8, taken_back));
 CREATE INDEX kept_v ON kept USING sealed_ivf (v);
 BEGIN;
 SAVEPOINT a;
-SELECT sealvec.add_data_key('taken_back');
+SELECT sealvec.rekey('taken_back');
 INSERT INTO kept SELECT i, pg_temp.vec(i, 8) FROM generate_series(1, 200) i;
 ROLLBACK TO a;
-SELECT sealvec.add_data_key('taken_back');
+SELECT sealvec.rekey('taken_back');
 INSERT INTO kept SELECT i, pg_temp.vec(i, 8) FROM generate_series(1, 200) i;
 COMMIT;
 SELECT pg_temp.agree('SELECT id FROM kept ORDER BY v <-> pg_temp.vec(7, 8) LIMIT 20');

@@ -126,7 +126,7 @@ fn nobody_waits_for_a_change_of_another_ring() {
     );
     let mut small = cluster.connect_as("small", "e2e");
     for change in [
-        "SELECT sealvec.add_data_key('mine')",
+        "SELECT sealvec.rekey('mine')",
         "SELECT sealvec.rotate_kek('mine')",
         "SELECT sealvec.lock('mine', everywhere => true)",
         "SELECT sealvec.grant_ring('mine', 'third')",
@@ -137,12 +137,12 @@ fn nobody_waits_for_a_change_of_another_ring() {
             "SELECT sealvec.lock('other', everywhere => true)",
             "SELECT sealvec.create_key_ring('more'); SELECT sealvec.drop_key_ring('more')",
             "SELECT sealvec.revoke_ring('other', 'third'); SELECT sealvec.grant_ring('other', 'third')",
-            "SELECT sealvec.add_data_key('other'); CREATE TEMP TABLE more (v sealvec(3, other)); DROP TABLE more",
+            "SELECT sealvec.rekey('other'); CREATE TEMP TABLE more (v sealvec(3, other)); DROP TABLE more",
         ] {
             run(&mut a, other);
         }
         // The same ring has one change at a time.
-        assert_eq!(code(&mut a, "SELECT sealvec.add_data_key('mine')"), "55P03", "{change}");
+        assert_eq!(code(&mut a, "SELECT sealvec.rekey('mine')"), "55P03", "{change}");
         run(&mut small, "ROLLBACK");
     }
     // A column takes no notice of a change.

@@ -60,7 +60,7 @@ fn a_sealed_key_opens_where_it_is_bound_to_and_nowhere_else() {
     let after = sealed(&cluster, NEXT, &["--ring", "vault"]);
     run(
         &mut client,
-        &format!("SELECT sealvec.add_data_key('vault', '{after}'); SELECT sealvec.unlock('vault', '{after}')"),
+        &format!("SELECT sealvec.rekey('vault', '{after}'); SELECT sealvec.unlock('vault', '{after}')"),
     );
     // Damaged, and a key of another length.
     let damaged = format!("{}AAAA", &after[..after.len() - 4]);
