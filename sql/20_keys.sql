@@ -40,9 +40,9 @@ CREATE FUNCTION sealvec.set_ring_owner(ring text, role text) RETURNS void
     AS 'MODULE_PATHNAME', 'sealvec_set_ring_owner_wrapper' LANGUAGE c VOLATILE PARALLEL UNSAFE;
 COMMENT ON FUNCTION sealvec.set_ring_owner(text, text) IS 'give a key ring to another role';
 
-CREATE FUNCTION sealvec.rotate_kek(ring text, kek sealvec.kek DEFAULT NULL, new_kek sealvec.kek DEFAULT NULL, provider text DEFAULT NULL) RETURNS void
+CREATE FUNCTION sealvec.rotate_kek(ring text, kek sealvec.kek DEFAULT NULL, new_kek sealvec.kek DEFAULT NULL, kms text DEFAULT NULL, fresh boolean DEFAULT false) RETURNS void
     AS 'MODULE_PATHNAME', 'sealvec_rotate_kek_wrapper' LANGUAGE c VOLATILE PARALLEL UNSAFE;
-COMMENT ON FUNCTION sealvec.rotate_kek(text, sealvec.kek, sealvec.kek, text) IS 'wrap the keys of a ring under a new KEK; no data is rewritten';
+COMMENT ON FUNCTION sealvec.rotate_kek(text, sealvec.kek, sealvec.kek, text, boolean) IS 'wrap the keys of a ring anew, or move them to another key service; no data is rewritten';
 
 CREATE FUNCTION sealvec.rekey(ring text, kek sealvec.kek DEFAULT NULL) RETURNS integer
     AS 'MODULE_PATHNAME', 'sealvec_rekey_wrapper' LANGUAGE c VOLATILE PARALLEL UNSAFE;

@@ -162,3 +162,35 @@ BEGIN
 END
 $$;
 COMMENT ON PROCEDURE sealvec.reseal_index(text, integer, sealvec.kek) IS 'seal vectors and items of an encrypted collection anew under the newest data key, as reseal does';
+
+-- ---- the end of a version, and of a ring ------------------------------------------------
+
+CREATE FUNCTION sealvec.retire_mark(ring text, version integer, kek sealvec.kek) RETURNS void
+    AS 'MODULE_PATHNAME', 'sealvec_retire_mark_wrapper' LANGUAGE c VOLATILE PARALLEL UNSAFE;
+CREATE FUNCTION sealvec.retire_wait(ring text) RETURNS void
+    AS 'MODULE_PATHNAME', 'sealvec_retire_wait_wrapper' LANGUAGE c VOLATILE PARALLEL UNSAFE;
+CREATE FUNCTION sealvec.retire_finish(ring text, version integer, kek sealvec.kek) RETURNS boolean
+    AS 'MODULE_PATHNAME', 'sealvec_retire_finish_wrapper' LANGUAGE c VOLATILE PARALLEL UNSAFE;
+CREATE FUNCTION sealvec.retire_refuse(ring text, version integer) RETURNS void
+    AS 'MODULE_PATHNAME', 'sealvec_retire_refuse_wrapper' LANGUAGE c VOLATILE PARALLEL UNSAFE;
+
+CREATE PROCEDURE sealvec.retire_dek(ring text, version integer, kek sealvec.kek DEFAULT NULL)
+    LANGUAGE plpgsql AS $$
+BEGIN
+    PERFORM sealvec.retire_mark(ring, version, kek);
+    COMMIT;
+    PERFORM sealvec.retire_wait(ring);
+    COMMIT;
+    IF sealvec.retire_finish(ring, version, kek) THEN
+        RETURN;
+    END IF;
+    COMMIT;
+    PERFORM sealvec.retire_refuse(ring, version);
+END
+$$;
+COMMENT ON PROCEDURE sealvec.retire_dek(text, integer, sealvec.kek) IS 'remove a version of the data key of a ring that nothing uses any more; waits for older transactions';
+
+CREATE FUNCTION sealvec.shred(ring text, confirm text DEFAULT NULL, OUT kind text, OUT object text, OUT "column" text, OUT version integer, OUT uses bigint)
+    RETURNS SETOF record
+    AS 'MODULE_PATHNAME', 'sealvec_shred_wrapper' LANGUAGE c VOLATILE PARALLEL UNSAFE COST 10000;
+COMMENT ON FUNCTION sealvec.shred(text, text) IS 'destroy the keys of a ring, so that what is sealed under it can never be read again; returns what that is';

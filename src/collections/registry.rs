@@ -185,13 +185,18 @@ pub fn set_dimension(name: &str, dimension: usize) -> Result<(), SqlError> {
     })
 }
 
-/// Removes a collection's row, and its users.
-pub fn delete(collection: &Collection) -> Result<(), SqlError> {
+/// Removes every user of a ring.
+pub fn delete_users(ring: u32) -> Result<(), SqlError> {
     let users = Table::open(USERS, WRITERS)?;
-    users.scan(None, &[Key::int4(user_column::RING, collection.ring)], |row| {
+    users.scan(None, &[Key::int4(user_column::RING, ring)], |row| {
         users.delete(row);
         true
-    })?;
+    })
+}
+
+/// Removes a collection's row, and its users.
+pub fn delete(collection: &Collection) -> Result<(), SqlError> {
+    delete_users(collection.ring)?;
     let collections = Table::open(COLLECTIONS, pg_sys::RowExclusiveLock)?;
     collections.scan(Some(COLLECTION_BY_NAME), &[Key::text(column::NAME, &collection.name)], |row| {
         collections.delete(row);

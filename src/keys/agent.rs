@@ -37,9 +37,7 @@ pub struct AgentProvider {
 impl AgentProvider {
     /// For `slot`; asks nobody yet.
     pub fn new(slot: &KmsSlot) -> Self {
-        let options = serde_json::to_string(&slot.options).expect("a map of texts is JSON");
-        let slot = Slot { name: slot.name.clone(), provider: slot.provider.clone(), options };
-        Self { slot, key_reference: OnceCell::new(), failure: Cell::new(None) }
+        Self { slot: slot_of(slot), key_reference: OnceCell::new(), failure: Cell::new(None) }
     }
 
     /// Why it failed, if it did: better than the error that came through core.
@@ -48,7 +46,7 @@ impl AgentProvider {
     }
 
     fn ask(&self, request: Request) -> sealvec_core::Result<Answer> {
-        let is_about_wrapped = matches!(request, Request::Unwrap { .. });
+        let is_about_wrapped = matches!(request, Request::Unwrap { .. } | Request::Rewrap { .. });
         match converse(&self.slot.name, request) {
             Ok(Answer::Refused(refusal)) if refusal.class == Class::WrongKey && is_about_wrapped => {
                 Err(Error::WrongKey)
@@ -56,6 +54,34 @@ impl AgentProvider {
             Ok(Answer::Refused(refusal)) => Err(self.fail(refused(&self.slot.name, &refusal))),
             Ok(answer) => Ok(answer),
             Err(error) => Err(self.fail(error)),
+        }
+    }
+
+    /// Moves a wrapped KEK from the slot `from` to this one, inside the service where it can, and returns its key reference
+    /// and bytes. That it unwraps is for the caller to see.
+    ///
+    /// # Errors
+    /// As the other requests.
+    pub fn rewrap(
+        &self,
+        from: &KmsSlot,
+        context: &KeyContext,
+        key_reference: &str,
+        wrapped: &[u8],
+    ) -> sealvec_core::Result<(String, Vec<u8>)> {
+        let request = Request::Rewrap {
+            from: slot_of(from),
+            to: self.slot.clone(),
+            context: *context,
+            key_reference: key_reference.to_owned(),
+            wrapped: wrapped.to_vec(),
+        };
+        match self.ask(request)? {
+            Answer::Wrapped(moved) => {
+                let key_reference = moved.key_reference.clone();
+                Ok((key_reference, self.take(moved)?))
+            }
+            _ => self.unexpected(),
         }
     }
 
@@ -128,6 +154,12 @@ impl KekProvider for AgentProvider {
             _ => self.unexpected(),
         }
     }
+}
+
+/// As the agent is told of it.
+fn slot_of(slot: &KmsSlot) -> Slot {
+    let options = serde_json::to_string(&slot.options).expect("a map of texts is JSON");
+    Slot { name: slot.name.clone(), provider: slot.provider.clone(), options }
 }
 
 /// One request, one answer, one connection. `slot` is for messages.

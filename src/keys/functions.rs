@@ -13,6 +13,7 @@ use sealvec_kms::local::LOCAL_PROVIDER;
 use super::catalog::{self, Ring, RingInfo};
 use super::hold::{Hold, hold};
 use super::kek::shown;
+use super::kms_slot::KmsSlot;
 use super::table::Role;
 use super::{export, kms_slot, provider, session};
 use crate::error::{OrRaise, SqlError};
@@ -228,23 +229,51 @@ fn sealvec_lock_all() {
     session::lock_all();
 }
 
-/// `rotate_kek(ring, kek, new_kek, provider)`: re-wraps the DEKs; data is not touched.
+/// `rotate_kek(ring, kek, new_kek, kms, fresh)`: other envelopes around the same DEKs; data is not touched.
 #[pg_extern(sql = false)]
-fn sealvec_rotate_kek(ring: Option<&str>, kek: Option<&[u8]>, new_kek: Option<&[u8]>, provider: Option<&str>) {
+fn sealvec_rotate_kek(
+    ring: Option<&str>,
+    kek: Option<&[u8]>,
+    new_kek: Option<&[u8]>,
+    kms: Option<&str>,
+    fresh: Option<bool>,
+) {
     (|| {
         let mut ring = held(required(ring, "ring")?, Hold::Change)?;
-        let old = kek_of(&ring, kek)?;
-        let new = new_kek.map(|kek| shown(kek, Argument::NewKek, &ring.info.name)).transpose()?;
-        let to = match (provider, &new, &ring.kms) {
+        let shown_new = new_kek.map(|kek| shown(kek, Argument::NewKek, &ring.info.name)).transpose()?;
+        let to = match (kms, &shown_new, &ring.kms) {
             (Some(kms), ..) => kms.to_owned(),
             (None, None, Some(kms)) => kms.clone(),
             _ => CLIENT_PROVIDER.to_owned(),
         };
-        let rewrapped = with_source(new.as_ref(), &to, |source| ring.record.rewrap(&old, source))?;
+        if fresh != Some(true) && kek.is_none() && shown_new.is_none() {
+            if let Some((from, to)) = services(&ring, &to)? {
+                let moved = provider::move_kek(&mut ring.record, &from, &to)?;
+                moved.map_err(|error| session::naming(&ring, error))?;
+                return catalog::replace(&ring.record, Some(&to.name));
+            }
+        }
+        let old = kek_of(&ring, kek)?;
+        let rewrapped = with_source(shown_new.as_ref(), &to, |source| {
+            let provider = match source {
+                KekSource::Provider(provider) => Some(provider),
+                KekSource::Client(_) => None,
+            };
+            ring.record.rewrap(&old, source)?;
+            // A KEK that does not come back is lost with all that it wraps.
+            provider.map_or(Ok(()), |provider| ring.record.unwrap_kek(provider).map(drop))
+        })?;
         rewrapped.map_err(|error| session::naming(&ring, error))?;
         catalog::replace(&ring.record, slot_of(&ring.record, &to))
     })()
     .or_raise()
+}
+
+/// The key services that a KEK moves between without leaving them; `None` if the server or the client is one of the two.
+fn services(ring: &Ring, to: &str) -> Result<Option<(KmsSlot, KmsSlot)>, SqlError> {
+    let Some(from) = ring.kms.as_deref().filter(|_| to != CLIENT_PROVIDER) else { return Ok(None) };
+    let (from, to) = (kms_slot::find(from)?, kms_slot::hold(to)?);
+    Ok((!from.is_local() && !to.is_local()).then_some((from, to)))
 }
 
 /// `rekey(ring, kek) → integer`: a new version of the DEK, which seals from now on what is written; old data keeps its own.
@@ -258,6 +287,32 @@ fn sealvec_rekey(ring: Option<&str>, kek: Option<&[u8]>) -> i32 {
         Ok::<_, SqlError>(version as i32)
     })()
     .or_raise()
+}
+
+/// The ring, held against every other change, if the current user has the rights of its owner.
+pub fn hold_for_change(name: Option<&str>) -> Result<RingInfo, SqlError> {
+    Ok(held(required(name, "ring")?, Hold::Change)?.info)
+}
+
+/// Says early that a KEK does not open a ring, or that its key service is away.
+pub fn check_kek(name: &str, kek: Option<&[u8]>) -> Result<(), SqlError> {
+    let ring = owned(name)?;
+    let kek = kek_of(&ring, kek)?;
+    ring.record.check_kek(&kek).map_err(|error| session::naming(&ring, error))
+}
+
+/// Takes a version of its DEK away from a ring that the caller holds for change, for good.
+pub fn remove_dek(name: &str, version: u32, kek: Option<&[u8]>) -> Result<(), SqlError> {
+    let mut ring = owned(name)?;
+    let kek = kek_of(&ring, kek)?;
+    ring.record.remove_dek(&kek, version).map_err(|error| session::naming(&ring, error))?;
+    catalog::replace(&ring.record, ring.kms.as_deref())?;
+    catalog::set_retiring(ring.info.number, None)
+}
+
+/// Takes a ring away that the caller holds for change, whoever needs it.
+pub fn shred(number: u32) -> Result<(), SqlError> {
+    catalog::delete(number)
 }
 
 /// `export_ring(ring) → bytea`

@@ -11,7 +11,8 @@ use std::{fs, io};
 
 use pgrx::PgSqlErrorCode::*;
 use pgrx::pg_sys;
-use sealvec_core::keys::KekProvider;
+use sealvec_core::Error;
+use sealvec_core::keys::{KekProvider, RingRecord};
 use sealvec_kms::{LocalProvider, RootKeyError, RootKeyFile};
 
 use super::agent::AgentProvider;
@@ -32,6 +33,20 @@ pub fn with<R>(slot: &KmsSlot, ask: impl FnOnce(&dyn KekProvider) -> R) -> Resul
     let provider = AgentProvider::new(slot);
     let asked = ask(&provider);
     provider.into_failure().map_or(Ok(asked), Err)
+}
+
+/// Moves the KEK of `ring` from one key service to another, or to the newest version of its key, without making another:
+/// the service does it inside where it can. It is unwrapped once from where it went.
+///
+/// # Errors
+/// As [`with`]; the ring is unchanged then.
+pub fn move_kek(ring: &mut RingRecord, from: &KmsSlot, to: &KmsSlot) -> Result<sealvec_core::Result<()>, SqlError> {
+    let provider = AgentProvider::new(to);
+    let moved = ring.kek_envelope().ok_or(Error::Bug("a client-held key ring has no envelope to move")).and_then(|kek| {
+        provider.rewrap(from, kek.context(), kek.key_reference(), kek.wrapped())
+    });
+    let moved = moved.and_then(|(key_reference, wrapped)| ring.move_kek(&provider, &key_reference, wrapped));
+    provider.into_failure().map_or(Ok(moved), Err)
 }
 
 /// Whether the root key can be read; says why not.

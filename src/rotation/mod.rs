@@ -8,6 +8,6 @@ mod heap;
 mod places;
 mod progress;
 mod reseal;
-// mod retire;
-// mod shred;
+mod retire;
+mod shred;
 mod usage;

@@ -42,7 +42,7 @@ pub enum Kind {
 
 impl Kind {
     /// As `dek_usage` calls it.
-    fn name(self) -> &'static str {
+    pub fn name(self) -> &'static str {
         match self {
             Self::Value => "value",
             Self::Item => "item",

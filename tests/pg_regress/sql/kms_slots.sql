@@ -63,15 +63,15 @@ SET sealvec.agent_socket = '/tmp/mine';
 SELECT sealvec.create_key_ring('k_ring', provider => 'k_local') IS NOT NULL AS made;
 SELECT name, provider, kms FROM sealvec.key_rings WHERE name = 'k_ring';
 SELECT sealvec.drop_kms('k_local');
-SELECT sealvec.rotate_kek('k_ring', provider => 'k_aws');
+SELECT sealvec.rotate_kek('k_ring', kms => 'k_aws');
 SELECT sealvec.rotate_kek('k_ring');
 SELECT provider, kms, state FROM sealvec.key_rings WHERE name = 'k_ring';
-SELECT sealvec.rotate_kek('k_ring', provider => 'local');
+SELECT sealvec.rotate_kek('k_ring', kms => 'local');
 SELECT provider, kms, state FROM sealvec.key_rings WHERE name = 'k_ring';
 SELECT sealvec.drop_kms('k_local');
 SELECT sealvec.rotate_kek('k_ring', new_kek => decode(repeat('61', 32), 'hex'));
 SELECT provider, kms, state FROM sealvec.key_rings WHERE name = 'k_ring';
-SELECT sealvec.rotate_kek('k_ring', decode(repeat('61', 32), 'hex'), provider => 'local');
+SELECT sealvec.rotate_kek('k_ring', decode(repeat('61', 32), 'hex'), kms => 'local');
 SELECT provider, kms, state FROM sealvec.key_rings WHERE name = 'k_ring';
 
 -- A ring from elsewhere: its slot is of its provider.

@@ -56,7 +56,7 @@ SELECT sealvec.unlock('r_vault', decode(repeat('b2', 32), 'hex'));
 SELECT sealvec.rotate_kek('r_vault', decode(repeat('b1', 32), 'hex'), decode(repeat('b3', 32), 'hex'));
 SELECT sealvec.rotate_kek('r_vault', decode(repeat('b2', 32), 'hex'));
 SELECT sealvec.rotate_kek('r_vault', decode(repeat('b2', 32), 'hex'), decode(repeat('b3', 8), 'hex'));
-SELECT sealvec.rotate_kek('r_vault', decode(repeat('b2', 32), 'hex'), provider => 'vault');
+SELECT sealvec.rotate_kek('r_vault', decode(repeat('b2', 32), 'hex'), kms => 'vault');
 SELECT sealvec.rotate_kek('r_notes', decode(repeat('b2', 32), 'hex'));
 
 -- A rotation changes every envelope, and neither UUID nor DEK version.
@@ -66,7 +66,7 @@ SELECT a.uuid = b.uuid AS uuid, a.dek_version = b.dek_version AS dek_version, a.
 FROM sealvec.key_ring a JOIN before b USING (number);
 
 -- From client to provider and back.
-SELECT sealvec.rotate_kek('r_vault', decode(repeat('b2', 32), 'hex'), provider => 'local');
+SELECT sealvec.rotate_kek('r_vault', decode(repeat('b2', 32), 'hex'), kms => 'local');
 SELECT name, provider, dek_version, state FROM sealvec.key_rings WHERE name = 'r_vault';
 SELECT sealvec.rotate_kek('r_vault', new_kek => decode(repeat('b4', 32), 'hex'));
 SELECT name, provider, dek_version, state FROM sealvec.key_rings WHERE name = 'r_vault';

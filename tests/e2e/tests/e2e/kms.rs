@@ -104,7 +104,7 @@ fn a_ring_on_a_key_service_lives_as_any_other() {
     let error = error_of(&mut client, "SELECT sealvec.drop_kms('aws')");
     assert_eq!(error.code().code(), "2BP01", "{error:?}");
     for kms in ["second", "local", "aws", "second"] {
-        run(&mut client, &format!("SELECT sealvec.rotate_kek('vault', provider => '{kms}')"));
+        run(&mut client, &format!("SELECT sealvec.rotate_kek('vault', kms => '{kms}')"));
         assert_eq!(one::<String>(&mut client, "SELECT kms FROM sealvec.key_rings WHERE name = 'vault'"), kms);
         assert_eq!(search(&mut setting.cluster.client()).unwrap(), 10, "{kms}");
     }

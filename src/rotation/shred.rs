@@ -1,0 +1,70 @@
+//! `shred`: a ring's envelopes destroyed, and with them everything that is sealed under it.
+
+use pgrx::PgSqlErrorCode::*;
+use pgrx::pg_sys::panic::ErrorReport;
+use pgrx::prelude::*;
+use pgrx::{IntoDatum, pg_sys};
+
+use super::usage::{self, Use};
+use crate::collections::call::required;
+use crate::collections::registry;
+use crate::collections::rows::Rows;
+use crate::error::{OrRaise, SqlError};
+use crate::keys;
+
+/// `shred(ring, confirm)`: what became unreadable.
+#[pg_extern(sql = false)]
+fn sealvec_shred(ring: Option<&str>, confirm: Option<&str>, call: pg_sys::FunctionCallInfo) -> Option<i32> {
+    (|| {
+        let name = required(ring, "ring")?;
+        keys::owned_ring(ring)?; // what it is called is for its owner to know
+        if confirm != Some(name) {
+            return Err(SqlError::new(
+                ERRCODE_INVALID_PARAMETER_VALUE,
+                format!("to shred key ring \"{name}\", repeat its name: confirm => '{}'", name.replace('\'', "''")),
+            )
+            .detail("Nothing that is sealed under it can ever be opened again.")
+            .hint("sealvec.dek_usage() tells what that is. sealvec.export_ring() keeps a copy of its envelopes, if that is wanted."));
+        }
+        let ring = keys::hold_for_change(ring)?;
+        // It must go even if something that it sealed can't be read.
+        let lost = usage::uses(&ring).unwrap_or_else(|error| {
+            warning!("what is sealed under key ring \"{name}\" could not be counted: {}", error.message);
+            Vec::new()
+        });
+        registry::delete_users(ring.number)?;
+        keys::shred(ring.number)?;
+        // SAFETY: the call of this very function, which returns a set.
+        let mut rows = unsafe { Rows::new(call)? };
+        for Use { version, object, column, uses, kind } in &lost {
+            rows.push(|| {
+                [
+                    kind.name().into_datum(),
+                    object.as_str().into_datum(),
+                    column.as_deref().into_datum(),
+                    version.map(|version| version as i32).into_datum(),
+                    uses.map(|uses| uses as i64).into_datum(),
+                ]
+            })?;
+        }
+        warn(name, &lost);
+        Ok(None)
+    })()
+    .or_raise()
+}
+
+fn warn(name: &str, lost: &[Use]) {
+    let objects = lost.iter().map(|lost| &lost.object).collect::<std::collections::BTreeSet<_>>().len();
+    ErrorReport::new(
+        ERRCODE_WARNING,
+        match objects {
+            0 => format!("key ring \"{name}\" is shredded; nothing was sealed under it"),
+            1 => format!("key ring \"{name}\" is shredded; what it sealed in 1 object can no longer be read"),
+            objects => format!("key ring \"{name}\" is shredded; what it sealed in {objects} objects can no longer be read"),
+        },
+        "sealvec",
+    )
+    .set_detail("Its envelopes are still in the server's log of changes (WAL), in dead rows until VACUUM, on standbys until they follow, and in backups and exports.")
+    .set_hint("To be sure of those, destroy the key that wraps them in its key service, or let them expire. VACUUM sealvec.key_ring.")
+    .report(PgLogLevel::WARNING);
+}
