@@ -43,7 +43,6 @@ CALL sealvec.reseal('o_docs', 'v', 100);
 SELECT * FROM sealvec.dek_usage('o_ring');
 SELECT pg_temp.wrong();
 SELECT pg_temp.agree('SELECT id FROM o_docs WHERE v IS NOT NULL ORDER BY v <-> ''[0.1,0.2,0.3,0.4]'' LIMIT 50');
-SELECT sealvec.verify_index('o_docs_ivf');
 CALL sealvec.reseal('o_docs');
 SELECT count(*) FROM sealvec.reseal_progress;
 
@@ -68,8 +67,10 @@ SELECT retiring FROM sealvec.key_rings WHERE name = 'o_ring';
 REINDEX INDEX CONCURRENTLY o_docs_ivf;
 SELECT * FROM sealvec.dek_usage('o_ring');
 -- A constant in a default, a function and a rule; an array, a row, a domain; a temporary table.
+\set ECHO none
 SELECT format('ALTER TABLE o_docs ALTER v SET DEFAULT %L', :'old_text') \gexec
 SELECT format('CREATE FUNCTION o_constant() RETURNS text LANGUAGE sql BEGIN ATOMIC SELECT %L::sealvec(4, o_ring)::text; END', :'old_text') \gexec
+\set ECHO all
 CREATE DOMAIN o_domain AS sealvec(4, o_ring);
 CREATE TYPE o_pair AS (n int, v sealvec(4, o_ring));
 CREATE TABLE o_shapes (id int, a sealvec(4, o_ring)[], p o_pair, d o_domain, ps o_pair[]);
@@ -91,7 +92,7 @@ SELECT id, sealvec.open(a[1]) = (SELECT v FROM o_truth WHERE o_truth.id = 1) AS 
     sealvec.open((p).v) = (SELECT v FROM o_truth WHERE o_truth.id = 1) AS p, sealvec.open(d) = (SELECT v FROM o_truth WHERE o_truth.id = 1) AS d,
     sealvec.open((ps[1]).v) = (SELECT v FROM o_truth WHERE o_truth.id = 1) AS ps FROM o_shapes ORDER BY id;
 
--- Partitions and children, of which one is dropped meanwhile; values out of line.
+-- Partitions, of which one has its columns elsewhere; values out of line.
 CREATE TABLE o_parts (id int, v sealvec(1000, o_ring)) PARTITION BY RANGE (id);
 CREATE TABLE o_parts_1 PARTITION OF o_parts FOR VALUES FROM (1) TO (10);
 CREATE TABLE o_parts_2 (junk text, v sealvec(1000, o_ring), id int);
@@ -157,6 +158,7 @@ CALL sealvec.reseal('o_docs', 'v', 0);
 CALL sealvec.reseal('o_docs_ivf');
 CALL sealvec.reseal(NULL);
 CALL sealvec.reseal(0::regclass);
+SELECT sealvec.retire_finish('o_ring', 2, NULL);
 BEGIN;
 CALL sealvec.reseal('o_docs');
 ROLLBACK;
@@ -167,8 +169,7 @@ SELECT sealvec.reseal_step(1000);
 -- A value that was never sealed stays, is told, and keeps the version.
 CREATE TABLE o_forged (v sealvec(2, o_vault));
 INSERT INTO o_forged VALUES ('[5,6]');
-SELECT 'sealvec1.' || rtrim(translate(encode(set_byte(set_byte(decode(translate(t, '-_', '+/') || '==', 'base64'), 8, 2), 40, 1 # get_byte(decode(translate(t, '-_', '+/') || '==', 'base64'), 40)), 'base64'), E'+/\n', '-_'), '=') AS forged
-FROM (SELECT substr(v::text, 10) AS t FROM o_forged) x \gset
+SELECT left(v::text, -1) || CASE right(v::text, 1) WHEN 'A' THEN 'B' ELSE 'A' END AS forged FROM o_forged \gset
 INSERT INTO o_forged VALUES (:'forged');
 SELECT sealvec.rekey('o_vault', :kek);
 SELECT sealvec.unlock('o_vault', :kek);
@@ -181,7 +182,9 @@ SELECT * FROM sealvec.shred('o_vault', 'o_ring');
 DELETE FROM o_forged;
 CREATE FUNCTION pg_temp.shred_rows() RETURNS SETOF text LANGUAGE sql AS $$ SELECT concat_ws(' ', kind, object, "column", version) FROM sealvec.shred('o_vault', confirm => 'o_vault') WHERE object <> 'public.o_forged' $$;
 SELECT DISTINCT pg_temp.shred_rows();
+\set VERBOSITY sqlstate
 SELECT sealvec.open(v) FROM o_secret;
+\set VERBOSITY default
 SELECT count(*) FROM sealvec.key_rings WHERE name = 'o_vault';
 
 DROP TABLE o_docs, o_truth, o_plain, o_forged, o_secret, o_shapes CASCADE;

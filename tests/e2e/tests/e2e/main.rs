@@ -12,4 +12,5 @@ mod kms;
 mod locked;
 mod plaintext;
 mod recall;
+mod rotation;
 mod tamper;
