@@ -16,8 +16,27 @@ pub struct Column {
     pub number: i16,
     /// Its name.
     pub name: String,
+    /// Its type.
+    pub kind: pg_sys::Oid,
     /// What is in it.
     pub holds: Holds,
+}
+
+impl Column {
+    fn new(relation: pg_sys::Oid, number: i16, name: String, holds: Holds) -> Self {
+        Self { number, name, kind: type_of(relation, number), holds }
+    }
+
+    /// Whether the column of this number in `relation` is still of the type that it was.
+    pub fn stands(&self, relation: pg_sys::Oid) -> bool {
+        type_of(relation, self.number) == self.kind
+    }
+}
+
+/// The type of a column; invalid for one that was dropped.
+fn type_of(relation: pg_sys::Oid, number: i16) -> pg_sys::Oid {
+    // SAFETY: a catalog look-up.
+    unsafe { pg_sys::get_atttype(relation, number) }
 }
 
 /// What a column holds.
@@ -81,11 +100,8 @@ pub fn places(below: Option<pg_sys::Oid>) -> Result<Vec<Place>, SqlError> {
             });
             let lies = if row.get(6).unwrap_or_default() { Lies::Inside } else { Lies::Itself };
             let ring = row.get::<i32>(7).and_then(|ring| u32::try_from(ring).ok());
-            place.columns.push(Column {
-                number: row.get::<i32>(4).unwrap_or_default() as i16,
-                name: row.get(5).unwrap_or_default(),
-                holds: Holds::Values { lies, ring },
-            });
+            let (number, name) = (row.get::<i32>(4).unwrap_or_default() as i16, row.get(5).unwrap_or_default());
+            place.columns.push(Column::new(relation, number, name, Holds::Values { lies, ring }));
         }
         Ok(())
     })?;
@@ -112,11 +128,7 @@ fn items_of(collection: &Collection, table: pg_sys::Oid) -> Option<Column> {
     let number = |name: &std::ffi::CStr| unsafe { pg_sys::get_attnum(table, name.as_ptr()) };
     let (number, token) = (number(c"item"), number(c"id_token"));
     let is_there = number > 0 && token > 0;
-    is_there.then(|| Column {
-        number,
-        name: "item".to_owned(),
-        holds: Holds::Items { ring: collection.ring, token },
-    })
+    is_there.then(|| Column::new(table, number, "item".to_owned(), Holds::Items { ring: collection.ring, token }))
 }
 
 /// Every index of ours with its name, but those of other sessions' temporary tables.

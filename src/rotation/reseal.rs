@@ -272,7 +272,7 @@ impl Job {
         let Some((place, block, item)) = self.unopened.first() else { return };
         ErrorReport::new(
             ERRCODE_DATA_CORRUPTED,
-            format!("{} of table {table} could not be opened and stay as they are", rows(self.unopened.len() as i64)),
+            format!("{} of table {table} left as before: a value does not open", rows(self.unopened.len() as i64)),
             "sealvec",
         )
         .set_detail(format!("The first is ({block},{item}) of {}.", self.places[*place].name))
@@ -578,12 +578,7 @@ fn check_owner(table: pg_sys::Oid) -> Result<(), SqlError> {
 
 /// Between two batches somebody may have changed the table.
 fn check_unchanged(heap: &Heap, place: &Place) -> Result<(), SqlError> {
-    let now = places::places(Some(place.relation))?;
-    let now = now.iter().find(|now| now.relation == place.relation);
-    let same = |column: &Column| {
-        now.is_some_and(|now| now.columns.iter().any(|now| now.number == column.number && now.holds == column.holds))
-    };
-    match heap.is_heap() && place.columns.iter().all(same) {
+    match heap.is_heap() && place.columns.iter().all(|column| column.stands(place.relation)) {
         true => Ok(()),
         false if !heap.is_heap() => Err(SqlError::new(
             ERRCODE_FEATURE_NOT_SUPPORTED,

@@ -135,15 +135,15 @@ fn a_kek_moves_to_another_envelope_only_if_it_comes_back() {
     let wrapped = to.wrap(ring.kek_envelope().unwrap().context(), &kek).unwrap();
     let mut damaged = wrapped.clone();
     damaged[0] ^= 1;
-    assert!(matches!(ring.move_kek(&to, "k", damaged), Err(Error::WrongKey)));
-    assert!(matches!(ring.move_kek(&to, "k", Vec::new()), Err(Error::Provider(_))));
+    assert!(matches!(ring.move_kek(&to, to.key_reference(), damaged), Err(Error::WrongKey)));
+    assert!(matches!(ring.move_kek(&to, to.key_reference(), Vec::new()), Err(Error::Provider(_))));
     assert_eq!(ring.encode(), bytes, "untouched on an error");
-    ring.move_kek(&to, "k", wrapped).unwrap();
+    ring.move_kek(&to, to.key_reference(), wrapped).unwrap();
     assert!(matches!(ring.unwrap_kek(&Mask::new(0x5a)), Err(Error::WrongKey)));
     let same = ring.unwrap_kek(&to).unwrap();
     assert_eq!(same.expose(), kek.expose());
     assert_eq!(keys_of(&ring, &same), keys);
-    assert!(matches!(client_ring(&same).move_kek(&to, "k", vec![1]), Err(Error::Bug(_))));
+    assert!(matches!(client_ring(&same).move_kek(&to, to.key_reference(), vec![1]), Err(Error::Bug(_))));
 }
 
 #[test]

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use postgres::{Client, NoTls};
 use sealvec_e2e::cluster::is_root;
 use sealvec_e2e::kms::moto::REGION;
-use sealvec_e2e::kms::{AWS_SECRET, Fault, FaultProxy, KeyAgent, Moto, aws_credentials};
+use sealvec_e2e::kms::{AWS_SECRET, Fault, FaultProxy, KeyAgent, Moto, Vault, aws_credentials};
 use sealvec_e2e::{Cluster, Sidecar, data, error_of, nearest, one, run};
 use serde_json::json;
 
@@ -276,4 +276,115 @@ fn rest_indexes_live_on_a_key_service() {
     http.must("/v1/indexes/delete", &json!({"index_name": "docs"}));
     assert_eq!(one::<i64>(&mut setting.cluster.client(), "SELECT count(*) FROM sealvec.key_ring"), 0);
     setting.cluster.log_is_clean();
+}
+
+/// What KMS was asked since the last call.
+fn operations(proxy: &FaultProxy) -> Vec<String> {
+    let seen = proxy.take_seen();
+    let targets = seen.iter().filter_map(|request| request.header("x-amz-target"));
+    targets.map(|target| target.rsplit('.').next().unwrap_or_default().to_owned()).collect()
+}
+
+/// The ring's row: where its KEK is, and its bytes.
+fn row(client: &mut Client) -> (String, Vec<u8>) {
+    let row = client.query_one("SELECT kms, record FROM sealvec.key_ring WHERE name = 'vault'", &[]).unwrap();
+    (row.get(0), row.get(1))
+}
+
+#[test]
+fn a_kek_moves_inside_its_service_and_is_proved_before_it_counts() {
+    let setting = Setting::new("kms-rewrap");
+    setting.fill(300);
+    setting.create_slot("second");
+    let mut client = setting.cluster.client();
+    let exported: Vec<u8> = one(&mut client, "SELECT sealvec.export_ring('vault')");
+    operations(&setting.proxy);
+
+    // To another key, and to the same again: AWS rewraps, and the server asks once whether it comes back.
+    for kms in ["second", "second", "aws"] {
+        let before = row(&mut client);
+        run(&mut client, &format!("SELECT sealvec.rotate_kek('vault', kms => '{kms}')"));
+        assert_eq!(operations(&setting.proxy), ["ReEncrypt", "Decrypt"], "{kms}");
+        let after = row(&mut client);
+        assert!(after.0 == kms && after.1 != before.1);
+        assert_eq!(search(&mut setting.cluster.client()).unwrap(), 10, "{kms}");
+        operations(&setting.proxy);
+    }
+    run(&mut client, "SELECT sealvec.rotate_kek('vault')");
+    assert_eq!(operations(&setting.proxy), ["ReEncrypt", "Decrypt"]);
+    // Another KEK, where the old one may be known.
+    run(&mut client, "SELECT sealvec.rotate_kek('vault', fresh => true)");
+    let asked = operations(&setting.proxy);
+    assert!(asked.contains(&"GenerateDataKey".to_owned()) && !asked.contains(&"ReEncrypt".to_owned()), "{asked:?}");
+    assert_eq!(search(&mut setting.cluster.client()).unwrap(), 10);
+
+    // What does not come back does not count; nothing has changed.
+    let before = row(&mut client);
+    for (fault, expected) in [
+        (Fault::Aws("DisabledException"), "58000"),
+        (Fault::Aws("InvalidCiphertextException"), "28P01"),
+        (Fault::OtherKeyId, "58030"),
+        (Fault::Empty, "58030"),
+        (Fault::Status(500, None), "58030"),
+    ] {
+        setting.proxy.set(Some(fault.clone()));
+        let error = error_of(&mut client, "SELECT sealvec.rotate_kek('vault', kms => 'second')");
+        assert!([expected, "28P01"].contains(&error.code().code()), "{fault:?}: {error:?}");
+        setting.proxy.set(None);
+        assert_eq!(row(&mut client), before, "{fault:?}");
+    }
+    assert_eq!(search(&mut setting.cluster.client()).unwrap(), 10);
+    // Data keys of their own versions come through it all, and an export from before still opens elsewhere.
+    run(&mut client, "DO $$ BEGIN PERFORM sealvec.rekey('vault'); END $$");
+    run(&mut client, "CALL sealvec.reseal('docs'); ");
+    run(&mut client, "REINDEX INDEX CONCURRENTLY docs_l2");
+    run(&mut client, "CALL sealvec.retire_dek('vault', 1)");
+    assert_eq!(search(&mut setting.cluster.client()).unwrap(), 10);
+    run(&mut client, "DROP TABLE docs; SELECT sealvec.drop_key_ring('vault')");
+    client.execute("SELECT sealvec.import_ring($1, kms => 'aws')", &[&exported]).unwrap();
+    run(&mut client, OPEN);
+    setting.cluster.log_is_clean();
+}
+
+#[test]
+fn a_kek_moves_to_the_newest_version_of_its_transit_key() {
+    let vault = Vault::start();
+    vault.create_key("k");
+    let token = vault.create_token("k", &["encrypt", "decrypt", "rewrap"]);
+    let proxy = FaultProxy::start(vault.address());
+    let home = tempfile::tempdir().unwrap();
+    let token_file = home.path().join("token");
+    std::fs::write(&token_file, format!("{token}\n")).unwrap();
+    let kms = json!({"credentials": {"v": {"address": proxy.url(), "token_file": token_file}}});
+    let agent = KeyAgent::start("kms-transit", &kms, &["--agent-cache-seconds", "0"], &[]);
+    let cluster = Cluster::start("kms-transit", &[&agent.setting(), "autovacuum=off"]);
+    let mut client = cluster.client();
+    let options = json!({"key": "k", "mount": vault.mount(), "credentials": "v"});
+    run(&mut client, &format!("DO $$ BEGIN PERFORM sealvec.create_kms('transit', 'vault', '{options}'); END $$"));
+    run(&mut client, "DO $$ BEGIN PERFORM sealvec.create_key_ring('vault', provider => 'transit'); END $$");
+    data::table(&mut client, "docs", "vault", &data::vectors().cut(50, 64));
+    let reference = |client: &mut Client, version: u32| {
+        let text = format!("{}/k#{version}", vault.mount());
+        let (_, record) = row(client);
+        record.windows(text.len()).any(|window| window == text.as_bytes())
+    };
+    assert!(reference(&mut client, 1));
+    vault.rotate_key("k");
+    proxy.take_seen();
+    run(&mut client, "SELECT sealvec.rotate_kek('vault')");
+    let seen = proxy.take_seen();
+    let asked: Vec<&str> = seen.iter().filter_map(|request| request.path.rsplit('/').nth(1)).collect();
+    assert!(asked.first() == Some(&"rewrap") && asked.last() == Some(&"decrypt"), "{asked:?}");
+    assert!(reference(&mut client, 2) && !reference(&mut client, 1));
+    // The old version may go now: the ring does not need it any more.
+    vault.retire_before("k", 2);
+    const READ: &str = "SELECT count(sealvec.open(embedding)) FROM docs";
+    assert_eq!(one::<i64>(&mut cluster.client(), READ), 50);
+    // From Transit to the server itself and back, where nobody can move it inside.
+    for kms in ["local", "transit"] {
+        run(&mut client, &format!("SELECT sealvec.rotate_kek('vault', kms => '{kms}')"));
+        assert_eq!(one::<i64>(&mut cluster.client(), READ), 50, "{kms}");
+    }
+    assert!(!agent.log().contains(&token) && !cluster.log().contains(&token));
+    cluster.log_is_clean();
 }
