@@ -8,6 +8,7 @@ use sealvec_core::format::Precision;
 use sealvec_core::ivf::merge::{Effort, merge, train};
 use sealvec_core::ivf::{self, Cache, Keys, Work, stats};
 use sealvec_core::metric::Metric;
+use sealvec_core::store::PageStore;
 
 use super::open::OpenIndex;
 use super::session::session;
@@ -132,7 +133,7 @@ pub struct DekUses {
     pub waiting: BTreeMap<u32, u64>,
 }
 
-/// Which DEKs index `oid` needs; `None` if it is gone.
+/// Which DEKs index `oid` needs; `None` if it is gone, or has no page yet because its build has only begun.
 pub fn dek_uses(oid: pg_sys::Oid) -> Result<Option<DekUses>, SqlError> {
     // SAFETY: null for an index that does not exist; closed below, or by the resource owner on an ERROR.
     let index = unsafe { pg_sys::try_relation_open(oid, pg_sys::AccessShareLock as pg_sys::LOCKMODE) };
@@ -141,13 +142,16 @@ pub fn dek_uses(oid: pg_sys::Oid) -> Result<Option<DekUses>, SqlError> {
     }
     // SAFETY: open until the last line.
     let store = unsafe { RelationStore::new(index) };
-    let uses = ivf::read_meta(&store).and_then(|meta| {
-        let waiting = stats::verbatim_versions(&store)?;
-        Ok(DekUses { ring: meta.identity.ring, dek_version: meta.dek_version, waiting })
+    let uses = store.blocks().and_then(|blocks| {
+        if blocks == 0 {
+            return Ok(None);
+        }
+        let (meta, waiting) = (ivf::read_meta(&store)?, stats::verbatim_versions(&store)?);
+        Ok(Some(DekUses { ring: meta.identity.ring, dek_version: meta.dek_version, waiting }))
     });
     // SAFETY: opened above.
     unsafe { pg_sys::relation_close(index, pg_sys::AccessShareLock as pg_sys::LOCKMODE) };
-    Ok(Some(uses.map_err(index_error)?))
+    uses.map_err(index_error)
 }
 
 /// Runs keyed maintenance of an index beside readers and writers, with threads.
