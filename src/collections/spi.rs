@@ -92,7 +92,12 @@ impl Spi {
     }
 
     /// The rows that `sql` returns, given one parameter; at most `limit`, if it is not 0.
-    pub fn select(&mut self, sql: &str, parameter: (pg_sys::Oid, pg_sys::Datum), limit: i64) -> Result<Fetched, SqlError> {
+    pub fn select(
+        &mut self,
+        sql: &str,
+        parameter: (pg_sys::Oid, pg_sys::Datum),
+        limit: i64,
+    ) -> Result<Fetched, SqlError> {
         let sql = c_string(sql);
         let (mut types, mut values) = ([parameter.0], [parameter.1]);
         let (types, values) = (types.as_mut_ptr(), values.as_mut_ptr());

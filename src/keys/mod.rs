@@ -21,11 +21,12 @@ pub mod table;
 mod watch;
 
 pub use catalog::{
-    RingInfo, hold_by_name, hold_by_number, info, lasting_dek_version, retired, ring_by_number, ring_of_slot, ring_table,
-    set_retiring,
+    RingInfo, hold_by_name, hold_by_number, info, lasting_dek_version, retired, ring_by_number, ring_of_slot,
+    ring_table, set_retiring,
 };
 pub use functions::{
-    check_kek, check_owner, create_ring, drop_ring, hold_for_change, owned_ring, remove_dek, ring_exists, shred, with_ring,
+    check_kek, check_owner, create_ring, drop_ring, hold_for_change, owned_ring, remove_dek, ring_exists, shred,
+    with_ring,
 };
 pub use held::on_close;
 pub use kek::{shown, shown_token};

@@ -42,9 +42,10 @@ pub fn with<R>(slot: &KmsSlot, ask: impl FnOnce(&dyn KekProvider) -> R) -> Resul
 /// As [`with`]; the ring is unchanged then.
 pub fn move_kek(ring: &mut RingRecord, from: &KmsSlot, to: &KmsSlot) -> Result<sealvec_core::Result<()>, SqlError> {
     let provider = AgentProvider::new(to);
-    let moved = ring.kek_envelope().ok_or(Error::Bug("a client-held key ring has no envelope to move")).and_then(|kek| {
-        provider.rewrap(from, kek.context(), kek.key_reference(), kek.wrapped())
-    });
+    let moved = ring
+        .kek_envelope()
+        .ok_or(Error::Bug("a client-held key ring has no envelope to move"))
+        .and_then(|kek| provider.rewrap(from, kek.context(), kek.key_reference(), kek.wrapped()));
     let moved = moved.and_then(|(key_reference, wrapped)| ring.move_kek(&provider, &key_reference, wrapped));
     provider.into_failure().map_or(Ok(moved), Err)
 }

@@ -135,7 +135,18 @@ fn begin(table: pg_sys::Oid, column: Option<String>, batch: Option<i32>) -> Resu
     Ok(JOB.with_borrow_mut(|job| {
         let number = job.as_ref().map_or(1, |job| job.number.wrapping_add(1));
         let (batch, pass) = (batch as usize, 1);
-        *job = Some(Job { number, table, places, batch, at: 0, block: 0, pass, resealed: 0, held: 0, unopened: BTreeSet::new() });
+        *job = Some(Job {
+            number,
+            table,
+            places,
+            batch,
+            at: 0,
+            block: 0,
+            pass,
+            resealed: 0,
+            held: 0,
+            unopened: BTreeSet::new(),
+        });
         number
     }))
 }
@@ -364,7 +375,14 @@ impl<'a> Writer<'a> {
             if !is_ours {
                 if wait {
                     // SAFETY: an open relation; waits for the end of the transaction, and may be cancelled.
-                    unsafe { pg_sys::XactLockTableWait(inserter, self.heap.relation(), &mut tid, pg_sys::XLTW_Oper::XLTW_Lock) };
+                    unsafe {
+                        pg_sys::XactLockTableWait(
+                            inserter,
+                            self.heap.relation(),
+                            &mut tid,
+                            pg_sys::XLTW_Oper::XLTW_Lock,
+                        )
+                    };
                 }
                 return Ok(Outcome::Held); // whether it is there now, the next pass finds out
             }
@@ -547,7 +565,9 @@ fn check_kind(table: pg_sys::Oid) -> Result<(), SqlError> {
     match kind {
         pg_sys::RELKIND_RELATION | pg_sys::RELKIND_PARTITIONED_TABLE => Ok(()),
         0 => Err(SqlError::new(ERRCODE_UNDEFINED_TABLE, format!("there is no table with OID {}", table.to_u32()))),
-        pg_sys::RELKIND_MATVIEW => wrong("a materialized view", "Reseal what it reads, then REFRESH MATERIALIZED VIEW."),
+        pg_sys::RELKIND_MATVIEW => {
+            wrong("a materialized view", "Reseal what it reads, then REFRESH MATERIALIZED VIEW.")
+        }
         pg_sys::RELKIND_FOREIGN_TABLE => wrong("a foreign table", "Reseal it where it is stored."),
         pg_sys::RELKIND_INDEX | pg_sys::RELKIND_PARTITIONED_INDEX => {
             wrong("an index", "REINDEX INDEX CONCURRENTLY builds it anew under the newest data key.")
@@ -569,10 +589,9 @@ fn check_owner(table: pg_sys::Oid) -> Result<(), SqlError> {
     };
     match owns {
         true => Ok(()),
-        false => Err(SqlError::new(
-            ERRCODE_INSUFFICIENT_PRIVILEGE,
-            format!("must be owner of table {}", name_of(table)),
-        )),
+        false => {
+            Err(SqlError::new(ERRCODE_INSUFFICIENT_PRIVILEGE, format!("must be owner of table {}", name_of(table))))
+        }
     }
 }
 

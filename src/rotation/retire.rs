@@ -85,7 +85,10 @@ fn sealvec_retire_finish(ring: Option<&str>, version: Option<i32>, kek: Option<&
         if ring.retiring != Some(version) {
             return Err(SqlError::new(
                 ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
-                format!("version {version} of the data key of key ring \"{}\" is no longer about to be retired", ring.name),
+                format!(
+                    "version {version} of the data key of key ring \"{}\" is no longer about to be retired",
+                    ring.name
+                ),
             )
             .detail("Another session found it in use.")
             .hint("CALL sealvec.retire_dek() again."));
@@ -160,7 +163,9 @@ fn in_use(ring: &RingInfo, version: u32, uses: &[Use]) -> SqlError {
         format!("version {version} of the data key of key ring \"{}\" is still in use", ring.name),
     );
     if uses.is_empty() {
-        return error.detail("Something used it while it was about to be retired, and does no more.").hint("CALL it again.");
+        return error
+            .detail("Something used it while it was about to be retired, and does no more.")
+            .hint("CALL it again.");
     }
     let mut told: Vec<String> = uses.iter().take(NAMED).map(Use::told).collect();
     if uses.len() > NAMED {

@@ -65,7 +65,9 @@ impl Kind {
             Self::Waiting => "VACUUM the table, or REINDEX INDEX CONCURRENTLY.",
             Self::User => "Make the user anew, or delete it: sealvec.delete_user().",
             Self::Expression => "Define the object anew with a sealed value of the newest version.",
-            Self::Unknown => "Wait for the session that has the temporary table, or end it; move what another access method stores.",
+            Self::Unknown => {
+                "Wait for the session that has the temporary table, or end it; move what another access method stores."
+            }
         }
     }
 }
@@ -198,8 +200,7 @@ pub fn uses(ring: &RingInfo) -> Result<Vec<Use>, SqlError> {
 
 /// Reads every row of a table.
 fn count_rows(place: &Place, ring: u32, found: &mut Vec<Use>) -> Result<(), SqlError> {
-    let unknown =
-        || Use { version: None, kind: Kind::Unknown, object: place.name.clone(), column: None, uses: None };
+    let unknown = || Use { version: None, kind: Kind::Unknown, object: place.name.clone(), column: None, uses: None };
     if place.is_anothers {
         found.push(unknown());
         return Ok(());

@@ -10,7 +10,6 @@ mod token;
 
 pub use input::ItemInput;
 pub use sealed::{
-    HEADER_LEN, ITEM_LEN_MAX, Item, ItemHeader, OpenItem, open_item, reseal_item, seal_item, seal_item_into,
-    sealed_len,
+    HEADER_LEN, ITEM_LEN_MAX, Item, ItemHeader, OpenItem, open_item, reseal_item, seal_item, seal_item_into, sealed_len,
 };
 pub use token::{IdToken, TOKEN_LEN, TokenKey, id_token};

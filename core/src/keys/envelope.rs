@@ -78,11 +78,7 @@ impl Envelope {
             wrapped,
             commitment: committed(kek.expose(), &context),
         };
-        if envelope.is_valid() {
-            Ok(envelope)
-        } else {
-            Err(no_envelope())
-        }
+        if envelope.is_valid() { Ok(envelope) } else { Err(no_envelope()) }
     }
 
     /// This KEK's envelope with other bytes around the same key: `wrapped` under another key of `provider`, or of another
@@ -90,12 +86,7 @@ impl Envelope {
     ///
     /// # Errors
     /// [`Error::Provider`] for what no envelope can hold.
-    pub(super) fn moved(
-        &self,
-        provider: &dyn KekProvider,
-        key_reference: &str,
-        wrapped: Vec<u8>,
-    ) -> Result<Self> {
+    pub(super) fn moved(&self, provider: &dyn KekProvider, key_reference: &str, wrapped: Vec<u8>) -> Result<Self> {
         let (provider, key_reference) = (provider.name().to_owned(), key_reference.to_owned());
         let moved = Self { provider, key_reference, wrapped, ..self.clone() };
         if moved.is_valid() { Ok(moved) } else { Err(no_envelope()) }

@@ -141,7 +141,8 @@ fn rows_that_others_hold_are_waited_for_at_the_end() {
     waits_for_lock(&mut client, pid);
     // All others are done and committed, and everybody may see it.
     let progress = "SELECT rows_resealed FROM sealvec.reseal_progress WHERE \"table\" = 'docs'::regclass AND pass = 2";
-    let done: i64 = eventually("its progress is seen", 10, || client.query_opt(progress, &[]).unwrap().map(|row| row.get(0)));
+    let done: i64 =
+        eventually("its progress is seen", 10, || client.query_opt(progress, &[]).unwrap().map(|row| row.get(0)));
     assert!(done >= ROWS as i64 - 5, "{done}");
     assert_eq!(one::<i64>(&mut client, "SELECT count(*) FROM docs"), ROWS as i64);
     // It can be cancelled while it waits, and the next call goes on.
@@ -230,7 +231,8 @@ fn a_version_is_retired_when_nothing_under_way_needs_it() {
     waits_for_lock(&mut client, pid);
     run(&mut other, "COMMIT");
     retiring.join().expect("no panic").unwrap_or_else(|said| panic!("{said}"));
-    let versions: Vec<i32> = one(&mut client, "SELECT array_agg(DISTINCT version ORDER BY version) FROM sealvec.dek_usage('notes')");
+    let versions: Vec<i32> =
+        one(&mut client, "SELECT array_agg(DISTINCT version ORDER BY version) FROM sealvec.dek_usage('notes')");
     assert_eq!(versions, [2, 4]);
     loaded(&mut client, &vectors, ROWS);
     index_holds(&mut client, &vectors);
@@ -272,7 +274,10 @@ fn kill_at_any_step_leaves_every_row_readable() {
                 cluster.start_again();
                 let mut client = cluster.client();
                 loaded(&mut client, &vectors, ROWS);
-                let indexes: i64 = one(&mut client, "SELECT count(*) FROM pg_index WHERE indrelid = 'docs'::regclass AND NOT indisvalid");
+                let indexes: i64 = one(
+                    &mut client,
+                    "SELECT count(*) FROM pg_index WHERE indrelid = 'docs'::regclass AND NOT indisvalid",
+                );
                 eprintln!("round {round}: {sql}: {outcome:?}, {indexes} unfinished indexes");
                 index_holds(&mut client, &vectors);
                 drop_unfinished(&mut client);
@@ -285,7 +290,10 @@ fn kill_at_any_step_leaves_every_row_readable() {
             if sql.contains("retire") {
                 // More than one rekey may have been done.
                 let newest: i32 = one(&mut client, "SELECT dek_version FROM sealvec.key_rings WHERE name = 'notes'");
-                let old = client.query("SELECT DISTINCT version FROM sealvec.dek_usage('notes') WHERE version < $1 ORDER BY 1", &[&newest]);
+                let old = client.query(
+                    "SELECT DISTINCT version FROM sealvec.dek_usage('notes') WHERE version < $1 ORDER BY 1",
+                    &[&newest],
+                );
                 for row in old.unwrap() {
                     run(&mut client, &format!("CALL sealvec.retire_dek('notes', {})", row.get::<_, i32>(0)));
                 }
@@ -304,7 +312,10 @@ fn kill_at_any_step_leaves_every_row_readable() {
 /// What a REINDEX CONCURRENTLY that was killed leaves behind.
 fn drop_unfinished(client: &mut Client) {
     let left = client
-        .query("SELECT indexrelid::regclass::text FROM pg_index WHERE indrelid = 'docs'::regclass AND NOT indisvalid", &[])
+        .query(
+            "SELECT indexrelid::regclass::text FROM pg_index WHERE indrelid = 'docs'::regclass AND NOT indisvalid",
+            &[],
+        )
         .unwrap();
     for row in left {
         run(client, &format!("DROP INDEX {}", row.get::<_, String>(0)));
@@ -313,7 +324,8 @@ fn drop_unfinished(client: &mut Client) {
 
 #[test]
 fn shred_closes_the_ring_everywhere_at_once() {
-    let cluster = Cluster::start("shred", &["wal_level=replica", "max_wal_senders=4", "hot_standby=on", "wal_keep_size=1GB"]);
+    let cluster =
+        Cluster::start("shred", &["wal_level=replica", "max_wal_senders=4", "hot_standby=on", "wal_keep_size=1GB"]);
     let vectors = data::vectors().cut(300, 64);
     let mut client = cluster.client();
     fill(&mut client, &vectors, 300);
@@ -324,7 +336,9 @@ fn shred_closes_the_ring_everywhere_at_once() {
     for session in [&mut idle, &mut there] {
         assert_eq!(one::<i64>(session, READ), 300);
     }
-    let rows = client.query("SELECT kind, object, uses FROM sealvec.shred('notes', confirm => 'notes') ORDER BY 1, 2", &[]).unwrap();
+    let rows = client
+        .query("SELECT kind, object, uses FROM sealvec.shred('notes', confirm => 'notes') ORDER BY 1, 2", &[])
+        .unwrap();
     let told: Vec<(String, String, i64)> = rows.iter().map(|row| (row.get(0), row.get(1), row.get(2))).collect();
     let expected = [("index", "public.docs_l2", 1), ("value", "public.docs", 300)];
     assert_eq!(told, expected.map(|(kind, object, uses)| (kind.to_owned(), object.to_owned(), uses)));
@@ -332,7 +346,10 @@ fn shred_closes_the_ring_everywhere_at_once() {
         assert_eq!(code(session, READ), "42704");
     }
     eventually("the standby follows within a second", 2, || {
-        there.batch_execute(READ).is_err_and(|error| error.code().is_some_and(|code| code.code() == "42704")).then_some(())
+        there
+            .batch_execute(READ)
+            .is_err_and(|error| error.code().is_some_and(|code| code.code() == "42704"))
+            .then_some(())
     });
     cluster.log_is_clean();
 }
@@ -362,7 +379,9 @@ fn a_subscriber_follows_with_the_ring_imported_anew() {
     let (socket, port) = (cluster.path("socket").display().to_string(), cluster.port());
     run(
         &mut there,
-        &format!("CREATE SUBSCRIPTION docs CONNECTION 'host={socket} port={port} user=postgres dbname=e2e' PUBLICATION docs WITH (create_slot = false, slot_name = 'docs')"),
+        &format!(
+            "CREATE SUBSCRIPTION docs CONNECTION 'host={socket} port={port} user=postgres dbname=e2e' PUBLICATION docs WITH (create_slot = false, slot_name = 'docs')"
+        ),
     );
     let arrived = |there: &mut Client, rows: i64| {
         eventually("the rows arrive", 60, || (one::<i64>(there, "SELECT count(*) FROM docs") == rows).then_some(()));
@@ -380,7 +399,10 @@ fn a_subscriber_follows_with_the_ring_imported_anew() {
     run(&mut there, "SELECT sealvec.drop_key_ring('notes', force => true)");
     bring(&mut here, &mut there);
     loaded(&mut there, &vectors, 200);
-    run(&mut there, "ALTER SUBSCRIPTION docs DISABLE; ALTER SUBSCRIPTION docs SET (slot_name = NONE); DROP SUBSCRIPTION docs");
+    run(
+        &mut there,
+        "ALTER SUBSCRIPTION docs DISABLE; ALTER SUBSCRIPTION docs SET (slot_name = NONE); DROP SUBSCRIPTION docs",
+    );
     run(&mut here, "SELECT pg_drop_replication_slot('docs')");
     cluster.log_is_clean();
 }

@@ -58,10 +58,7 @@ fn a_sealed_key_opens_where_it_is_bound_to_and_nowhere_else() {
     run(&mut client, &format!("SELECT sealvec.rotate_kek('vault', '{kek}', '{next}')"));
     assert_eq!(code(&mut client, &unlock), "28P01", "the old key, rightly sealed, opens the ring no more");
     let after = sealed(&cluster, NEXT, &["--ring", "vault"]);
-    run(
-        &mut client,
-        &format!("SELECT sealvec.rekey('vault', '{after}'); SELECT sealvec.unlock('vault', '{after}')"),
-    );
+    run(&mut client, &format!("SELECT sealvec.rekey('vault', '{after}'); SELECT sealvec.unlock('vault', '{after}')"));
     // Damaged, and a key of another length.
     let damaged = format!("{}AAAA", &after[..after.len() - 4]);
     assert_eq!(code(&mut client, &format!("SELECT sealvec.unlock('vault', '{damaged}')")), "28P01");
