@@ -4,20 +4,20 @@
 //! an argument, opens the ring for its own length ([`call`]), runs ordinary SQL on the table with the rights of whoever
 //! calls ([`spi`]), and opens or seals items on the way. Nothing here knows how vectors are sealed or searched.
 
-pub mod call;
-pub mod create;
+pub(crate) mod call;
+pub(crate) mod create;
 mod describe;
 mod get;
-pub mod items;
+pub(crate) mod items;
 mod kms;
-pub mod names;
+pub(crate) mod names;
 mod nearest;
 mod payload;
 mod query;
 mod query_metadata;
-pub mod registry;
-pub mod rows;
-pub mod spi;
+pub(crate) mod registry;
+pub(crate) mod rows;
+pub(crate) mod spi;
 mod text;
 mod train;
 mod upsert;

@@ -246,12 +246,11 @@ fn sealvec_rotate_kek(
             (None, None, Some(kms)) => kms.clone(),
             _ => CLIENT_PROVIDER.to_owned(),
         };
-        if fresh != Some(true) && kek.is_none() && shown_new.is_none() {
-            if let Some((from, to)) = services(&ring, &to)? {
-                let moved = provider::move_kek(&mut ring.record, &from, &to)?;
-                moved.map_err(|error| session::naming(&ring, error))?;
-                return catalog::replace(&ring.record, Some(&to.name));
-            }
+        let keeps_kek = fresh != Some(true) && kek.is_none() && shown_new.is_none();
+        if keeps_kek && let Some((from, to)) = services(&ring, &to)? {
+            let moved = provider::move_kek(&mut ring.record, &from, &to)?;
+            moved.map_err(|error| session::naming(&ring, error))?;
+            return catalog::replace(&ring.record, Some(&to.name));
         }
         let old = kek_of(&ring, kek)?;
         let rewrapped = with_source(shown_new.as_ref(), &to, |source| {

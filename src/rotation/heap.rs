@@ -29,7 +29,7 @@ impl Heap {
     /// Whether its access method is Postgres's own, whose tuples can be read as here.
     pub fn is_heap(&self) -> bool {
         // SAFETY: an open relation has a row of pg_class.
-        unsafe { (*(*self.0).rd_rel).relam == pg_sys::Oid::from(pg_sys::HEAP_TABLE_AM_OID) }
+        unsafe { (*(*self.0).rd_rel).relam == pg_sys::HEAP_TABLE_AM_OID }
     }
 
     /// Role that owns it.

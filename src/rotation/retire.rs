@@ -182,7 +182,7 @@ fn lock_waiting() -> Result<(), SqlError> {
     // SAFETY: reads a variable of the backend.
     let database = unsafe { pg_sys::MyDatabaseId };
     // Number 0 is no ring's.
-    let mut tag = pg_sys::LOCKTAG {
+    let tag = pg_sys::LOCKTAG {
         locktag_field1: database.to_u32(),
         locktag_field2: class.to_u32(),
         locktag_field3: 0,
@@ -191,7 +191,7 @@ fn lock_waiting() -> Result<(), SqlError> {
         locktag_lockmethodid: pg_sys::DEFAULT_LOCKMETHOD as u8,
     };
     // SAFETY: a tag as SET_LOCKTAG_OBJECT makes it; the lock goes with the transaction.
-    let result = unsafe { pg_sys::LockAcquire(&mut tag, pg_sys::ExclusiveLock as pg_sys::LOCKMODE, false, true) };
+    let result = unsafe { pg_sys::LockAcquire(&tag, pg_sys::ExclusiveLock as pg_sys::LOCKMODE, false, true) };
     if result == pg_sys::LockAcquireResult::LOCKACQUIRE_NOT_AVAIL {
         return Err(SqlError::new(
             ERRCODE_OBJECT_IN_USE,
