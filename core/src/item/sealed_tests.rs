@@ -47,6 +47,31 @@ fn items_come_back_as_they_went_in() {
 }
 
 #[test]
+fn an_item_moves_to_a_newer_key_and_nothing_in_it_changes() {
+    let item = Item::new("id", Some("contents"), Some("{\"n\": 1.0}")).unwrap();
+    let (old, newer) = (sealed(&item), ItemHeader::new(&RING, 2));
+    let to = Dek::new(2, &[8; 32]).item_key(&RING);
+    let moved = reseal_item(&key(7), &to, &newer, &RING, &TOKEN, &old).unwrap();
+    assert_eq!((moved.len(), ItemHeader::decode(&moved).unwrap()), (old.len(), newer));
+    let open = open_item(&to, &RING, &TOKEN, &moved).unwrap();
+    assert_eq!((open.id(), open.contents(), open.metadata().map(Json::text)), ("id", Some("contents"), Some("{\"n\": 1.0}")));
+    assert!(matches!(open_item(&key(7), &RING, &TOKEN, &moved), Err(Error::Open)));
+    // Not by another key, for another row or ring, nor once a bit is changed.
+    let other = Uuid::from_bytes([0x5b; 16]);
+    let mut damaged = old.clone();
+    *damaged.last_mut().unwrap() ^= 1;
+    for result in [
+        reseal_item(&key(9), &to, &newer, &RING, &TOKEN, &old),
+        reseal_item(&key(7), &to, &newer, &RING, &[0x34; 32], &old),
+        reseal_item(&key(7), &to, &ItemHeader::new(&other, 2), &other, &TOKEN, &old),
+        reseal_item(&key(7), &to, &newer, &RING, &TOKEN, &damaged),
+    ] {
+        assert!(matches!(result, Err(Error::Open)));
+    }
+    assert!(reseal_item(&key(7), &to, &newer, &RING, &TOKEN, &old[..HEADER_LEN]).is_err());
+}
+
+#[test]
 fn metadata_is_kept_to_the_last_byte() {
     for text in [
         r#"{"z":1,"a":1.0,"m":1e2,"big":123456789012345678901234567890,"tiny":1E-400}"#,

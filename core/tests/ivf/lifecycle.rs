@@ -451,3 +451,26 @@ fn a_sweep_rests_without_the_maintenance_lock() {
     let rests = index.store.rests() - before;
     assert!(rests >= pages / 64, "{rests} rests in {pages} pages");
 }
+
+#[test]
+fn values_that_wait_for_a_merge_are_counted_by_version() {
+    // 24 dimensions share a page; 2,100 span two, so that only the first part of a record has the value's front.
+    for dims in [24, 2_100] {
+        let mut index = Index::new(identity(dims, Metric::L2, Precision::Float32));
+        let rows = clustered(9, dims.into(), 5);
+        let count = |index: &Index| ivf::stats::verbatim_versions(&index.store).unwrap().into_iter().collect::<Vec<_>>();
+        assert_eq!(count(&index), []);
+        index.insert(&rows[0]);
+        for row in &rows[1..4] {
+            index.insert_locked(row);
+        }
+        for row in &rows[4..9] {
+            let newer = index.column.seal_under(&Dek::new(2, &[8; 32]), row);
+            index.insert_forged(&newer);
+        }
+        assert_eq!(count(&index), [(1, 3), (2, 5)], "{dims}");
+        // What opens is sealed by the index itself from then on; what does not stays.
+        index.merge(Effort::All);
+        assert_eq!(count(&index), [(2, 5)], "{dims}");
+    }
+}
