@@ -187,6 +187,24 @@ SELECT sealvec.open(v) FROM o_secret;
 \set VERBOSITY default
 SELECT count(*) FROM sealvec.key_rings WHERE name = 'o_vault';
 
+-- Rows that row security hides from their own table's and ring's owner are counted, resealed and kept in use all the same.
+SELECT sealvec.set_ring_owner('o_ring', 'o_role');
+SET ROLE o_role;
+CREATE TABLE o_hidden (id int, v sealvec(4, o_ring));
+INSERT INTO o_hidden VALUES (1, '[1,2,3,4]'), (2, '[5,6,7,8]'), (3, NULL);
+ALTER TABLE o_hidden ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY;
+SELECT sealvec.rekey('o_ring') AS newest;
+SELECT count(*) FROM o_hidden;
+SELECT version, uses FROM sealvec.dek_usage('o_ring') WHERE object = 'public.o_hidden';
+\set VERBOSITY sqlstate
+CALL sealvec.retire_dek('o_ring', 3);
+\set VERBOSITY default
+CALL sealvec.reseal('o_hidden');
+SELECT version, uses FROM sealvec.dek_usage('o_ring') WHERE object = 'public.o_hidden' AND version = 4;
+RESET ROLE;
+SELECT id, sealvec.open(v) FROM o_hidden ORDER BY id;
+DROP TABLE o_hidden;
+
 DROP TABLE o_docs, o_truth, o_plain, o_forged, o_secret, o_shapes CASCADE;
 DROP TYPE o_pair;
 DROP DOMAIN o_domain;
