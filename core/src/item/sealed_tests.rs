@@ -54,7 +54,10 @@ fn an_item_moves_to_a_newer_key_and_nothing_in_it_changes() {
     let moved = reseal_item(&key(7), &to, &newer, &RING, &TOKEN, &old).unwrap();
     assert_eq!((moved.len(), ItemHeader::decode(&moved).unwrap()), (old.len(), newer));
     let open = open_item(&to, &RING, &TOKEN, &moved).unwrap();
-    assert_eq!((open.id(), open.contents(), open.metadata().map(Json::text)), ("id", Some("contents"), Some("{\"n\": 1.0}")));
+    assert_eq!(
+        (open.id(), open.contents(), open.metadata().map(Json::text)),
+        ("id", Some("contents"), Some("{\"n\": 1.0}"))
+    );
     assert!(matches!(open_item(&key(7), &RING, &TOKEN, &moved), Err(Error::Open)));
     // Not by another key, for another row or ring, nor once a bit is changed.
     let other = Uuid::from_bytes([0x5b; 16]);

@@ -458,7 +458,8 @@ fn values_that_wait_for_a_merge_are_counted_by_version() {
     for dims in [24, 2_100] {
         let mut index = Index::new(identity(dims, Metric::L2, Precision::Float32));
         let rows = clustered(9, dims.into(), 5);
-        let count = |index: &Index| ivf::stats::verbatim_versions(&index.store).unwrap().into_iter().collect::<Vec<_>>();
+        let count =
+            |index: &Index| ivf::stats::verbatim_versions(&index.store).unwrap().into_iter().collect::<Vec<_>>();
         assert_eq!(count(&index), []);
         index.insert(&rows[0]);
         for row in &rows[1..4] {
