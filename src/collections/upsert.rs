@@ -5,7 +5,6 @@ use std::ffi::c_int;
 use pgrx::PgSqlErrorCode::*;
 use pgrx::prelude::*;
 use pgrx::{IntoDatum, pg_sys};
-use sealvec_core::format::Tid;
 use sealvec_core::format::typmod::Typmod;
 use sealvec_core::item::{IdToken, Item, ItemInput, sealed_len};
 use sealvec_core::json::Json;
@@ -256,17 +255,18 @@ fn write_part(
              RETURNING ctid, id_token"
         ))
     };
-    let mut execute = || {
-        let (stored, _) = spi.execute(collection.uuid, Statement::Upsert, sql, parameters, false)?;
-        let vector_of = |token: &[u8]| {
-            let place = part.binary_search_by(|(known, _)| known.as_slice().cmp(token)).expect("a token of this call");
-            given[part[place].1].vector
-        };
-        Ok(stored.rows().map(|row| (row.tid(1), vector_of(row.bytes(2)))).collect())
-    };
+    let mut execute = || spi.execute(collection.uuid, Statement::Upsert, sql, parameters, false);
     match names::index_oid(collection.uuid).filter(|_| names::is_plain(collection.uuid)) {
-        Some(index) => together(index, execute),
-        None => execute().map(|_: Vec<(Tid, &[f32])>| ()),
+        Some(index) => together(index, || {
+            let (stored, _) = execute()?;
+            let vector_of = |token: &[u8]| {
+                // Nothing of a user's runs that could have changed it.
+                let place = part.binary_search_by(|(known, _)| known.as_slice().cmp(token));
+                given[part[place.expect("a token of this call")].1].vector
+            };
+            Ok(stored.rows().map(|row| (row.tid(1), vector_of(row.bytes(2)))).collect())
+        }),
+        None => execute().map(|_| ()),
     }
 }
 

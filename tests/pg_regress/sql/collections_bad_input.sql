@@ -116,5 +116,13 @@ SELECT sealvec.upsert('cb_watched', '[{"id":"a","vector":[1,2]}]', :key);
 SELECT sealvec.num_vectors('cb_watched', :key);
 SELECT sealvec.upsert('cb_view', '[{"id":"a","vector":[1,2]}]');
 SELECT items FROM cb_counts;
+-- Where one runs, it may store another token than the call's.
+CREATE FUNCTION cb_renames() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN NEW.id_token := sha256(NEW.id_token); RETURN NEW; END $$;
+DO $$ BEGIN
+    EXECUTE format('CREATE TRIGGER renames BEFORE INSERT ON %s FOR EACH ROW EXECUTE FUNCTION cb_renames()',
+                   (SELECT "table"::regclass FROM sealvec.collections WHERE name = 'cb_view'));
+END $$;
+SELECT sealvec.upsert('cb_view', '[{"id":"b","vector":[2,1]}]');
+SELECT items FROM cb_counts;
 DROP VIEW cb_counts;
 SELECT sealvec.delete_index('cb_watched', :key), sealvec.delete_index('cb_view');
