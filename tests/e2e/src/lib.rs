@@ -16,6 +16,7 @@ pub mod random;
 pub mod seal;
 pub mod sidecar;
 pub mod standby;
+pub mod text;
 pub mod xtask;
 
 pub use answers::{both_ways, nearest};

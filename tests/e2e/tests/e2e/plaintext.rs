@@ -5,9 +5,9 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use postgres::Client;
-use postgres::types::{IsNull, ToSql, Type, to_sql_checked};
 use sealvec_e2e::data::narrow;
 use sealvec_e2e::seal::{seal, url};
+use sealvec_e2e::text::Text;
 use sealvec_e2e::xtask::{must, output, version};
 use sealvec_e2e::{Cluster, Matrix, data, eventually, one, page, run};
 
@@ -240,14 +240,14 @@ fn seal_everything(cluster: &Cluster, client: &mut Client, vectors: &Matrix) {
     // With the log on: a parameter of type sealvec is logged as the type prints it.
     for row in (0..SEALED).step_by(SEALED / 20) {
         client
-            .execute("UPDATE filled SET embedding = $2 WHERE id = $1", &[&(row as i32), &Literal(vectors.text(row))])
+            .execute("UPDATE filled SET embedding = $2 WHERE id = $1", &[&(row as i32), &Text(vectors.text(row))])
             .expect("updated");
         client
-            .query("SELECT id FROM docs ORDER BY embedding <-> $1 LIMIT 3", &[&Literal(vectors.text(row))])
+            .query("SELECT id FROM docs ORDER BY embedding <-> $1 LIMIT 3", &[&Text(vectors.text(row))])
             .expect("an answer");
         // An error while the parameter is at hand.
         client
-            .execute("UPDATE filled SET embedding = $2 WHERE id = 1 / $1", &[&0i32, &Literal(vectors.text(row))])
+            .execute("UPDATE filled SET embedding = $2 WHERE id = 1 / $1", &[&0i32, &Text(vectors.text(row))])
             .expect_err("division by zero");
     }
     run(
@@ -298,27 +298,6 @@ fn control(client: &mut Client, vectors: &Matrix) {
 fn root_key(cluster: &Cluster) -> String {
     let text = fs::read_to_string(cluster.path("root_key")).expect("the root key file");
     text.lines().find_map(|line| line.strip_prefix("key ")).expect("a key line").trim().to_owned()
-}
-
-/// Text that goes to the server as a parameter of whatever type it expects.
-#[derive(Debug)]
-struct Literal(String);
-
-impl ToSql for Literal {
-    fn to_sql(&self, _: &Type, out: &mut bytes::BytesMut) -> Result<IsNull, Box<dyn std::error::Error + Sync + Send>> {
-        out.extend_from_slice(self.0.as_bytes());
-        Ok(IsNull::No)
-    }
-
-    fn accepts(_: &Type) -> bool {
-        true
-    }
-
-    fn encode_format(&self, _: &Type) -> postgres::types::Format {
-        postgres::types::Format::Text
-    }
-
-    to_sql_checked!();
 }
 
 #[test]

@@ -3,10 +3,10 @@
 
 use std::path::{Path, PathBuf};
 
-use postgres::types::{IsNull, ToSql, Type, to_sql_checked};
 use postgres::{Client, SimpleQueryMessage};
 use sealvec_e2e::packages::pgaudit;
 use sealvec_e2e::seal::{seal, url};
+use sealvec_e2e::text::Text;
 use sealvec_e2e::xtask::{output, version};
 use sealvec_e2e::{Cluster, one, run};
 
@@ -126,27 +126,6 @@ const WAYS: &[Way] = &[
         },
     },
 ];
-
-/// Text that goes to the server as a parameter of whatever type it expects.
-#[derive(Debug)]
-struct Text(String);
-
-impl ToSql for Text {
-    fn to_sql(&self, _: &Type, out: &mut bytes::BytesMut) -> Result<IsNull, Box<dyn std::error::Error + Sync + Send>> {
-        out.extend_from_slice(self.0.as_bytes());
-        Ok(IsNull::No)
-    }
-
-    fn accepts(_: &Type) -> bool {
-        true
-    }
-
-    fn encode_format(&self, _: &Type) -> postgres::types::Format {
-        postgres::types::Format::Text
-    }
-
-    to_sql_checked!();
-}
 
 /// Hexadecimal; each way has its own key, sealed and plain, so that what is found tells where it came in.
 fn key(way: usize, plain: bool) -> String {
