@@ -8,6 +8,7 @@ pub mod aad;
 pub mod aead;
 pub mod commit;
 pub mod digest;
+pub mod hpke;
 pub mod kdf;
 #[cfg(test)]
 mod known_answers;

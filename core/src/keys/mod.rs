@@ -4,6 +4,7 @@
 //! provider ──wraps──> KEK ──HKDF──> wrap key ──wraps──> DEK (versioned) ──HKDF──> subkeys
 //!   (or the client holds the KEK)          └────wraps──> id key (belongs to the ring)
 //! user's token ────> user KEK ──HKDF──> user wrap key ──wraps──> copies of both, per permission
+//! user's X25519 key ──HPKE──> user KEK, drawn for each wrap
 //! ```
 
 pub mod dek;
@@ -13,6 +14,7 @@ pub mod provider;
 pub mod ring;
 pub mod user;
 pub mod user_token;
+pub mod user_wrap;
 pub mod uuid;
 
 pub use dek::{Dek, DekBytes, IdKey, Kek};
@@ -22,4 +24,5 @@ pub use provider::{KekProvider, KeyContext, Purpose};
 pub use ring::{KekSource, OpenRing, RingRecord};
 pub use user::{OpenUser, Permission, Permissions, UserId, UserRecord};
 pub use user_token::{ServerKey, UserToken};
+pub use user_wrap::{UserPublicKey, UserWrap};
 pub use uuid::Uuid;

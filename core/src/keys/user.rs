@@ -92,8 +92,14 @@ impl Permissions {
         Permission::ALL.into_iter().filter(move |permission| self.has(*permission))
     }
 
-    fn from_bits(bits: u8) -> Option<Self> {
+    /// As the catalogue has them: 1 read, 2 write, 3 both.
+    pub fn from_bits(bits: u8) -> Option<Self> {
         (1..=3).contains(&bits).then_some(Self(bits))
+    }
+
+    /// For the catalogue.
+    pub fn bits(self) -> u8 {
+        self.0
     }
 }
 

@@ -20,13 +20,25 @@ pub enum Argument {
     IndexKey = 3,
     /// `user_key`: the key of a user to be.
     UserKey = 4,
-    /// `user_token`: a user's id and key in one text.
+    /// `user_token`: a user's id and key in one text, for an index.
     UserToken = 5,
+    /// `user_key`: the key of a user of a ring, to open it.
+    RingUserKey = 6,
+    /// `user_token`: a user's id and key in one text, for a ring.
+    RingUserToken = 7,
 }
 
 impl Argument {
     /// All of them.
-    pub const ALL: [Self; 5] = [Self::Kek, Self::NewKek, Self::IndexKey, Self::UserKey, Self::UserToken];
+    pub const ALL: [Self; 7] = [
+        Self::Kek,
+        Self::NewKek,
+        Self::IndexKey,
+        Self::UserKey,
+        Self::UserToken,
+        Self::RingUserKey,
+        Self::RingUserToken,
+    ];
 
     /// Its name in SQL.
     pub fn name(self) -> &'static str {
@@ -34,9 +46,14 @@ impl Argument {
             Self::Kek => "kek",
             Self::NewKek => "new_kek",
             Self::IndexKey => "index_key",
-            Self::UserKey => "user_key",
-            Self::UserToken => "user_token",
+            Self::UserKey | Self::RingUserKey => "user_key",
+            Self::UserToken | Self::RingUserToken => "user_token",
         }
+    }
+
+    /// Whether the name that it is bound to is a ring's; else it is an index's.
+    pub fn is_of_ring(self) -> bool {
+        matches!(self, Self::Kek | Self::NewKek | Self::RingUserKey | Self::RingUserToken)
     }
 }
 

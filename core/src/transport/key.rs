@@ -2,20 +2,12 @@
 
 use std::fmt;
 
-use hpke::aead::AesGcm256;
-use hpke::kdf::HkdfSha256;
-use hpke::kem::X25519HkdfSha256;
-use hpke::{Deserializable, HpkeError, Kem, OpModeR, OpModeS, Serializable, single_shot_open, single_shot_seal};
-use zeroize::{Zeroize, Zeroizing};
+use zeroize::Zeroizing;
 
 use super::sealed::SealedKey;
 use super::{Binding, SECRET_LEN_MAX};
-use crate::crypto::{KEY_LEN, nonce};
+use crate::crypto::{KEY_LEN, hpke, nonce};
 use crate::{Error, Result};
-
-pub(super) type Aead = AesGcm256;
-pub(super) type Kdf = HkdfSha256;
-pub(super) type Dhkem = X25519HkdfSha256;
 
 /// Names a key pair: 16 random bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -49,8 +41,7 @@ impl TransportKey {
         let id = KeyId(nonce::random()?);
         let mut secret = Box::new(Zeroizing::new([0; KEY_LEN]));
         nonce::fill(&mut secret[..])?;
-        let private = private(&secret);
-        let public = *Dhkem::sk_to_pk(&private).to_bytes().first_chunk().expect("a public key has 32 bytes");
+        let public = hpke::public_key(&secret);
         Ok(Self { id, secret, public })
     }
 
@@ -81,10 +72,7 @@ impl TransportKey {
             return Err(Error::SealedElsewhere);
         }
         let (enc, ciphertext) = sealed.parts();
-        let opened = <Dhkem as Kem>::EncappedKey::from_bytes(enc).and_then(|enc| {
-            single_shot_open::<Aead, Kdf, Dhkem>(&OpModeR::Base, &private(&self.secret), &enc, &info, ciphertext, b"")
-        });
-        opened.map(Zeroizing::new).map_err(|_| Error::SealedElsewhere)
+        hpke::open(&self.secret, &info, enc, ciphertext).map_err(|_| Error::SealedElsewhere)
     }
 }
 
@@ -92,10 +80,6 @@ impl fmt::Debug for TransportKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "TransportKey({:?}, [redacted])", self.id)
     }
-}
-
-fn private(secret: &[u8; KEY_LEN]) -> <Dhkem as Kem>::PrivateKey {
-    <Dhkem as Kem>::PrivateKey::from_bytes(secret).expect("32 bytes are a private key")
 }
 
 /// What a server tells everybody.
@@ -130,18 +114,10 @@ impl PublicKey {
             return Err(Error::TooLong { what: "a secret", max: SECRET_LEN_MAX, found: secret.len() });
         }
         let info = binding.info(self.id)?;
-        let public = <Dhkem as Kem>::PublicKey::from_bytes(&self.bytes).map_err(refused)?;
-        let (enc, mut ciphertext) =
-            single_shot_seal::<Aead, Kdf, Dhkem>(&OpModeS::Base, &public, &info, secret, b"").map_err(refused)?;
-        let enc = enc.to_bytes();
-        let sealed = SealedKey::new(self.id, enc.first_chunk().expect("an encapsulated key has 32 bytes"), &ciphertext);
-        ciphertext.zeroize(); // sealed, but its buffer held the secret before
-        Ok(sealed)
+        let sealed = hpke::seal(&self.bytes, &info, secret);
+        let (enc, ciphertext) = sealed.map_err(|_| Error::Malformed { what: "transport key" })?;
+        Ok(SealedKey::new(self.id, &enc, &ciphertext))
     }
-}
-
-fn refused(_: HpkeError) -> Error {
-    Error::Malformed { what: "transport key" }
 }
 
 #[cfg(test)]
