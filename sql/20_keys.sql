@@ -36,6 +36,16 @@ CREATE FUNCTION sealvec.revoke_ring(ring text, role text) RETURNS void
     AS 'MODULE_PATHNAME', 'sealvec_revoke_ring_wrapper' LANGUAGE c VOLATILE PARALLEL UNSAFE;
 COMMENT ON FUNCTION sealvec.revoke_ring(text, text) IS 'take back grant_ring';
 
+CREATE FUNCTION sealvec.grant_user(ring text, role text, permissions text[], public_key bytea DEFAULT NULL, token boolean DEFAULT false,
+    kek sealvec.kek DEFAULT NULL, OUT user_id bytea, OUT user_token text) RETURNS SETOF record
+    ROWS 1 AS 'MODULE_PATHNAME', 'sealvec_grant_user_wrapper' LANGUAGE c VOLATILE PARALLEL UNSAFE;
+COMMENT ON FUNCTION sealvec.grant_user(text, text, text[], bytea, boolean, sealvec.kek) IS 'let a role read, write or both with a key of its own: an X25519 public key whose secret half stays with its user, or a token that is shown once';
+
+CREATE FUNCTION sealvec.revoke_user(ring text, role text, rekey boolean DEFAULT false, kek sealvec.kek DEFAULT NULL,
+    OUT dek_version integer, OUT left_behind text[]) RETURNS SETOF record
+    ROWS 1 AS 'MODULE_PATHNAME', 'sealvec_revoke_user_wrapper' LANGUAGE c VOLATILE PARALLEL UNSAFE;
+COMMENT ON FUNCTION sealvec.revoke_user(text, text, boolean, sealvec.kek) IS 'take back grant_user, in every session; with rekey, what is written from now on is sealed under a data key that the user never had';
+
 CREATE FUNCTION sealvec.set_ring_owner(ring text, role text) RETURNS void
     AS 'MODULE_PATHNAME', 'sealvec_set_ring_owner_wrapper' LANGUAGE c VOLATILE PARALLEL UNSAFE;
 COMMENT ON FUNCTION sealvec.set_ring_owner(text, text) IS 'give a key ring to another role';
@@ -50,9 +60,13 @@ COMMENT ON FUNCTION sealvec.rekey(text, sealvec.kek) IS 'begin a new version of 
 
 -- For everybody; who may open what is checked inside.
 
-CREATE FUNCTION sealvec.unlock(ring text, kek sealvec.kek DEFAULT NULL) RETURNS void
+CREATE FUNCTION sealvec.unlock(ring text, kek sealvec.kek DEFAULT NULL, user_key sealvec.kek DEFAULT NULL, user_token sealvec.payload DEFAULT NULL) RETURNS void
     AS 'MODULE_PATHNAME', 'sealvec_unlock_wrapper' LANGUAGE c VOLATILE PARALLEL UNSAFE;
-COMMENT ON FUNCTION sealvec.unlock(text, sealvec.kek) IS 'open a key ring in this session';
+COMMENT ON FUNCTION sealvec.unlock(text, sealvec.kek, sealvec.kek, sealvec.payload) IS 'open a key ring in this session: with its key, by the right to open it, or as one of its users';
+
+CREATE FUNCTION sealvec.my_wraps(ring text, OUT role text, OUT permissions text[], OUT dek_version integer, OUT wrap bytea) RETURNS SETOF record
+    ROWS 1 AS 'MODULE_PATHNAME', 'sealvec_my_wraps_wrapper' LANGUAGE c STABLE PARALLEL RESTRICTED;
+COMMENT ON FUNCTION sealvec.my_wraps(text) IS 'what the session''s role opens with its secret key to show it to unlock(user_key => …)';
 
 CREATE FUNCTION sealvec.lock(ring text, everywhere boolean DEFAULT false) RETURNS void
     AS 'MODULE_PATHNAME', 'sealvec_lock_wrapper' LANGUAGE c VOLATILE PARALLEL UNSAFE;

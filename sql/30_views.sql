@@ -4,11 +4,24 @@ CREATE VIEW sealvec.key_rings AS
     SELECT r.name, r.number, r.uuid, r.provider,
            CASE WHEN pg_catalog.pg_get_userbyid(r.owner_oid) = r.owner THEN r.owner END AS owner, r.dek_version,
            CASE WHEN sealvec.ring_is_open(r.number) THEN 'open' ELSE 'locked' END AS state,
-           ARRAY(SELECT g.role FROM sealvec.ring_grant g WHERE g.number = r.number
+           ARRAY(SELECT g.role FROM sealvec.ring_grant g WHERE g.number = r.number AND g.permissions IS NULL
                  AND pg_catalog.pg_get_userbyid(g.role_oid) = g.role ORDER BY g.role) AS granted_to, r.kms, r.retiring
     FROM sealvec.key_ring r;
 COMMENT ON VIEW sealvec.key_rings IS 'key rings, and whether each is open in this session';
 GRANT SELECT ON sealvec.key_rings TO PUBLIC;
+
+CREATE VIEW sealvec.ring_users AS
+    SELECT r.name AS ring, u.role,
+           pg_catalog.array_remove(ARRAY[CASE WHEN u.permissions & 1 <> 0 THEN 'read' END, CASE WHEN u.permissions & 2 <> 0 THEN 'write' END], NULL) AS permissions,
+           CASE WHEN u.wrap IS NULL THEN 'token' ELSE 'public key' END AS kind, u.dek_versions,
+           r.dek_version = ANY (u.dek_versions) AS is_current,
+           EXISTS (SELECT FROM sealvec.ring_grant g WHERE g.number = u.number AND g.role = u.role AND g.permissions IS NOT NULL
+                   AND pg_catalog.pg_get_userbyid(g.role_oid) = g.role) AS is_granted
+    FROM sealvec.ring_user u
+    JOIN sealvec.key_ring r ON r.number = u.number
+    WHERE pg_catalog.pg_get_userbyid(u.role_oid) = u.role;
+COMMENT ON VIEW sealvec.ring_users IS 'who has a key of his own for a key ring, to do what, and which data keys it opens';
+GRANT SELECT ON sealvec.ring_users TO PUBLIC;
 
 -- Columns, composite attributes and domains of type sealvec, arrays included. The type is looked up by name in
 -- the extension's schema, because it is made after this view.

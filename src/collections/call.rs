@@ -8,7 +8,7 @@ use sealvec_core::transport::Argument;
 use super::names;
 use super::registry::{self, Collection, Part};
 use crate::error::SqlError;
-use crate::keys::{self, Credential, Scope};
+use crate::keys::{self, Credential, Right, Scope};
 use crate::transport;
 
 /// The credential arguments, as they came.
@@ -103,14 +103,34 @@ pub fn open(collection: &Collection, shown: &Shown<'_>, need: Need) -> Result<Op
         )
         .detail("Its key is held by the client, who shows it with each call.")
         .hint("Pass index_key => $1 with the 32 bytes bound to $1.")),
-        (None, true) => Ok(None), // unlocked in this session by its owner
+        (None, true) => check_right(collection, need).map(|()| None), // unlocked in this session
         // Opens by itself when a key is asked for; here so that all functions refuse the same roles.
-        (None, false) => keys::with_dek(collection.ring, None, |_, _| None).map_err(|error| match error.sqlstate {
-            ERRCODE_INSUFFICIENT_PRIVILEGE => may_not_open(collection),
-            // Nobody showed a key that could be wrong: the key service has another one.
-            ERRCODE_INVALID_PASSWORD => SqlError { sqlstate: ERRCODE_SYSTEM_ERROR, ..error },
-            _ => error,
-        }),
+        (None, false) => {
+            let opened = keys::with_dek(collection.ring, None, Right::Either, |_, _| ());
+            opened.map_err(|error| match error.sqlstate {
+                ERRCODE_INSUFFICIENT_PRIVILEGE => may_not_open(collection),
+                // Nobody showed a key that could be wrong: the key service has another one.
+                ERRCODE_INVALID_PASSWORD => SqlError { sqlstate: ERRCODE_SYSTEM_ERROR, ..error },
+                _ => error,
+            })?;
+            check_right(collection, need).map(|()| None)
+        }
+    }
+}
+
+/// 42501 if a user of the ring has opened it in this session who may not do what is needed.
+fn check_right(collection: &Collection, need: Need) -> Result<(), SqlError> {
+    let right = match need {
+        Need::Read => Right::Read,
+        Need::Write => Right::Write,
+        Need::Either => Right::Either,
+        Need::Own => Right::Own,
+    };
+    match keys::is_denied(collection.ring, right) {
+        true => Err(denied(collection)),
+        // Here, and not at the first value: whoever lacks the newest data key writes nothing.
+        false if need == Need::Write => keys::with_dek(collection.ring, None, right, |_, _| ()),
+        false => Ok(()),
     }
 }
 
@@ -136,7 +156,7 @@ fn user(name: &str, shown: &Shown<'_>) -> Result<Option<(UserId, Kek)>, SqlError
         || SqlError::new(ERRCODE_INVALID_PARAMETER_VALUE, "a user shows a token, or index_key with user_id, not both");
     match (shown.user_token, shown.user_id, shown.index_key) {
         (None, None, _) => Ok(None),
-        (Some(token), None, None) => Ok(Some(keys::shown_token(token, name)?.ok_or_else(bad_token)?.into_parts())),
+        (Some(token), None, None) => Ok(Some(keys::shown_token(token, Argument::UserToken, name)?.ok_or_else(bad_token)?.into_parts())),
         (None, Some(user), Some(key)) => Ok(Some((user_id(user)?, keys::shown(key, Argument::IndexKey, name)?))),
         (None, Some(_), None) => Err(SqlError::new(
             ERRCODE_INVALID_PARAMETER_VALUE,

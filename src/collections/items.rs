@@ -13,7 +13,7 @@ use zeroize::Zeroizing;
 use super::registry::Collection;
 use super::rows::{RESULT_BYTES_MAX, too_large};
 use crate::error::SqlError;
-use crate::keys;
+use crate::keys::{self, Right};
 
 /// What seals, opens and names the items of a collection. Wiped on drop.
 pub struct ItemKeys {
@@ -32,7 +32,7 @@ impl ItemKeys {
 
     /// Of the collection that has this ring, which is open.
     pub fn of_ring(ring: u32) -> Result<Self, SqlError> {
-        let made = keys::with_keys(ring, None, |dek, id_key, ring| {
+        let made = keys::with_keys(ring, None, Right::Either, |dek, id_key, ring| {
             let tokens = TokenKey::new(&IdKey::from_slice(id_key)?, &ring.uuid);
             let items = vec![(dek.version(), dek.item_key(&ring.uuid))];
             Ok::<_, Error>(Self { ring: ring.number, ring_uuid: ring.uuid, tokens, items })
@@ -47,7 +47,7 @@ impl ItemKeys {
 
     /// Seals an item under the ring's current DEK.
     pub fn seal(&mut self, token: &IdToken, item: &Item<'_>) -> Result<pg_sys::Datum, SqlError> {
-        let version = keys::with_dek(self.ring, None, |dek, _| dek.version())?;
+        let version = keys::with_dek(self.ring, None, Right::Write, |dek, _| dek.version())?;
         let (header, len) = (ItemHeader::new(&self.ring_uuid, version), item::sealed_len(item)?);
         let ring = self.ring_uuid;
         let key = self.key(version)?;
@@ -65,7 +65,7 @@ impl ItemKeys {
     pub fn open(&mut self, token: &[u8], sealed: &[u8]) -> Result<OpenItem, SqlError> {
         let token = token.try_into().map_err(|_| Error::Malformed { what: "token of an id" })?;
         let (version, ring) = (ItemHeader::decode(sealed)?.dek_version(), self.ring_uuid);
-        keys::with_dek(self.ring, Some(version), |_, _| ())?;
+        keys::with_dek(self.ring, Some(version), Right::Either, |_, _| ())?;
         item::open_item(self.key(version)?, &ring, token, sealed).map_err(|error| match error {
             Error::Open => SqlError::from(error)
                 .detail(format!("An item's bytes are not those that were sealed for its row, whose id_token is {}.", Hex(token)))
@@ -80,7 +80,7 @@ impl ItemKeys {
         let token = token.try_into().map_err(|_| Error::Malformed { what: "token of an id" })?;
         let old = ItemHeader::decode(sealed)?.dek_version();
         let (newest, is_known) =
-            keys::with_dek(self.ring, None, |dek, ring| (dek.version(), ring.versions.binary_search(&old).is_ok()))?;
+            keys::with_dek(self.ring, None, Right::Write, |dek, ring| (dek.version(), ring.versions.binary_search(&old).is_ok()))?;
         if old >= newest || !is_known {
             return Ok(None);
         }
@@ -95,7 +95,7 @@ impl ItemKeys {
         let place = match self.items.iter().position(|(known, _)| *known == version) {
             Some(place) => place,
             None => {
-                let key = keys::with_dek(self.ring, Some(version), |dek, ring| dek.item_key(&ring.uuid))?;
+                let key = keys::with_dek(self.ring, Some(version), Right::Either, |dek, ring| dek.item_key(&ring.uuid))?;
                 self.items.push((version, key));
                 self.items.len() - 1
             }

@@ -17,7 +17,7 @@ mod soft;
 pub mod typmod;
 pub mod varlena;
 
-pub use opened::{with_pair, with_vector};
+pub use opened::{with_pair, with_vector, with_vector_to_store};
 pub use varlena::Value;
 
 /// Called once per backend from `_PG_init`.

@@ -15,17 +15,26 @@ use zeroize::Zeroizing;
 use super::varlena::Value;
 use super::{errors, seal, typmod};
 use crate::error::SqlError;
-use crate::keys;
+use crate::keys::{self, Right};
 
 /// Runs `f` on the elements of `value`; wrong bytes, a locked ring or a dead session are errors.
 pub fn with_vector<R>(value: Value<'_>, f: impl FnOnce(&[f32]) -> R) -> Result<R, SqlError> {
     with_bytes(value.bytes(), f)
 }
 
+/// As [`with_vector`], for what writes the value down in another place, and shows nothing of it.
+pub fn with_vector_to_store<R>(value: Value<'_>, f: impl FnOnce(&[f32]) -> R) -> Result<R, SqlError> {
+    with_opened(value.bytes(), Right::Write, f)
+}
+
 /// As [`with_vector`], for sealed bytes that are no Datum.
 pub fn with_bytes<R>(sealed: &[u8], f: impl FnOnce(&[f32]) -> R) -> Result<R, SqlError> {
+    with_opened(sealed, Right::Read, f)
+}
+
+fn with_opened<R>(sealed: &[u8], right: Right, f: impl FnOnce(&[f32]) -> R) -> Result<R, SqlError> {
     let mut slots = SLOTS.take().unwrap_or_default();
-    let result = slots[0].fill(sealed).map(|()| f(slots[0].elements()));
+    let result = slots[0].fill(sealed, right).map(|()| f(slots[0].elements()));
     SLOTS.set(Some(slots));
     result
 }
@@ -43,8 +52,8 @@ fn fill_pair(slots: &mut [Slot; 2], left: Value<'_>, right: Value<'_>) -> Result
     if left_dims != right_dims {
         return Err(errors::different_dims(left_dims, right_dims));
     }
-    slots[0].fill(left.bytes())?;
-    slots[1].fill(right.bytes())
+    slots[0].fill(left.bytes(), Right::Read)?;
+    slots[1].fill(right.bytes(), Right::Read)
 }
 
 /// The header of a stored value, whose length must agree with it.
@@ -56,12 +65,12 @@ pub fn header(bytes: &[u8]) -> Result<ValueHeader, SqlError> {
 }
 
 /// Opens `bytes` into the front of `out`, which has room for its dimensions.
-fn open_into(header: &ValueHeader, bytes: &[u8], out: &mut [f32]) -> Result<(), SqlError> {
+fn open_into(header: &ValueHeader, bytes: &[u8], right: Right, out: &mut [f32]) -> Result<(), SqlError> {
     match header.kind() {
         ValueKind::Session => keys::with_session_key(|key, session| value::open_value(key, session, bytes, out))
             .map_err(|error| if matches!(error, Error::Open) { errors::dead_session() } else { error.into() }),
         ValueKind::Column => {
-            let opened = keys::with_dek(header.ring(), Some(header.dek_version()), |dek, ring| {
+            let opened = keys::with_dek(header.ring(), Some(header.dek_version()), right, |dek, ring| {
                 seal::with_value_key(dek, ring, |key| value::open_value(key, &ring.uuid, bytes, out))
             })?;
             opened.map_err(|error| match error {
@@ -98,13 +107,13 @@ impl Slot {
         &self.elements[..self.dims]
     }
 
-    fn fill(&mut self, bytes: &[u8]) -> Result<(), SqlError> {
+    fn fill(&mut self, bytes: &[u8], right: Right) -> Result<(), SqlError> {
         let header = header(bytes)?;
         let again = self.front == bytes[..FRONT_LEN];
         if again && self.sealed == bytes {
             return match header.kind() {
                 ValueKind::Session => Ok(()),
-                ValueKind::Column => keys::with_dek(header.ring(), Some(header.dek_version()), |_, _| ()),
+                ValueKind::Column => keys::with_dek(header.ring(), Some(header.dek_version()), right, |_, _| ()),
             };
         }
 
@@ -114,7 +123,7 @@ impl Slot {
             // Not resized: that would leave a copy of the old elements behind.
             self.elements = Zeroizing::new(vec![0.0; self.dims]);
         }
-        let opened = open_into(&header, bytes, &mut self.elements[..self.dims]);
+        let opened = open_into(&header, bytes, right, &mut self.elements[..self.dims]);
         if let Err(error) = opened {
             self.wipe();
             return Err(error);

@@ -10,7 +10,7 @@ use zeroize::Zeroize;
 
 use super::errors;
 use crate::error::SqlError;
-use crate::keys::{self, RingInfo};
+use crate::keys::{self, Right, RingInfo};
 
 /// Seals what has met no column yet. Only this session can open it.
 pub fn for_session(elements: &[f32]) -> Result<Vec<u8>, SqlError> {
@@ -23,7 +23,7 @@ pub fn for_column(column: Typmod, elements: &[f32]) -> Result<Vec<u8>, SqlError>
     if elements.len() != usize::from(column.dims) {
         return Err(errors::wrong_dims(column.dims.into(), elements.len()));
     }
-    let sealed = keys::with_dek(column.ring, None, |dek, ring| {
+    let sealed = keys::with_dek(column.ring, None, Right::Write, |dek, ring| {
         let header = ValueHeader::column(&ring.uuid, dek.version(), elements.len())?;
         with_value_key(dek, ring, |key| value::seal_value(key, &header, &ring.uuid, elements))
     })?;

@@ -17,6 +17,7 @@ use super::row::{self, SealedValue};
 use super::session::{column_keys, open_keys};
 use super::{index_error, shape, unopened, work};
 use crate::error::{OrRaise, SqlError};
+use crate::keys::{Lease, Right};
 use crate::storage::RelationStore;
 
 /// Builds the index of a table.
@@ -55,7 +56,7 @@ pub unsafe extern "C-unwind" fn ambuildempty(index: pg_sys::Relation) {
 
 /// The keys of the new index; without them it is built of column values as they are, and the user is told.
 unsafe fn open_or_notice(index: pg_sys::Relation, identity: &Identity) -> Option<(IndexKeys, ColumnKeys)> {
-    match open_keys(identity, 0).and_then(|keys| Ok((keys, column_keys(identity.ring)?))) {
+    match open_keys(identity, 0, Right::Write).and_then(|keys| Ok((keys, column_keys(identity.ring, Right::Write)?))) {
         Ok(keys) => Some(keys),
         Err(error) => {
             // SAFETY: the caller's index.
@@ -81,6 +82,8 @@ struct Loading<'a> {
     values: Zeroizing<Vec<f32>>,
     rows: u64,
     unopened: Unopened,
+    /// Of the keys, if there are any.
+    lease: Option<Lease>,
 }
 
 /// Loads every row of the heap, then clusters and writes lists. Returns (heap rows, indexed rows).
@@ -93,9 +96,11 @@ unsafe fn build(
     keys: Option<&mut (IndexKeys, ColumnKeys)>,
 ) -> Result<(f64, f64), SqlError> {
     ivf::create(store, identity).map_err(index_error)?;
+    let lease = keys.as_ref().map(|_| Lease::new(identity.ring, Right::Write));
     let mut loading = Loading {
         store,
         identity,
+        lease,
         cache: Cache::new(identity.index),
         keys: keys.map(|(index, values)| (index, &*values)),
         values: Zeroizing::new(vec![0.0; identity.dims.into()]),
@@ -109,12 +114,12 @@ unsafe fn build(
         let (sync, progress) = (true, true);
         pg_sys::table_index_build_scan(heap, index, info, sync, progress, Some(load), state, std::ptr::null_mut())
     };
-    let Loading { mut cache, keys, rows, unopened, .. } = loading;
+    let Loading { mut cache, keys, rows, unopened, lease, .. } = loading;
     // SAFETY: the caller's index.
     unsafe { unopened::warn(index, &unopened) };
-    if let Some((index, values)) = keys {
+    if let (Some((index, values)), Some(mut lease)) = (keys, lease) {
         let mut keys = Keys { index, values };
-        work::with_threads(|work| finish(store, &mut cache, &mut keys, work)).map_err(index_error)?;
+        work::with_threads(&mut lease, |work| finish(store, &mut cache, &mut keys, work)).map_err(index_error)?;
     }
     Ok((heap_tuples, rows as f64))
 }
@@ -141,7 +146,8 @@ unsafe extern "C-unwind" fn load(
 
 impl Loading<'_> {
     fn add(&mut self, tid: Tid, value: &SealedValue) -> Result<(), SqlError> {
-        let Self { store, cache, keys, values, .. } = self;
+        let Self { store, cache, keys, values, lease, .. } = self;
+        lease.as_mut().map_or(Ok(()), Lease::renew)?;
         // One row that somebody forged, or that is damaged, must not deny the index to all.
         if value.check(&self.identity).is_err() {
             self.unopened.add(tid);

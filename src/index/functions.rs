@@ -14,6 +14,7 @@ use super::open::OpenIndex;
 use super::session::session;
 use super::{index_error, unopened, work};
 use crate::error::{OrRaise, SqlError};
+use crate::keys::{Lease, Right};
 use crate::storage::RelationStore;
 
 /// Codes every row that was inserted since the last merge; returns how many slots that were.
@@ -170,9 +171,10 @@ fn maintain<R>(
     let meta = open.meta()?;
     let session = session(meta.identity.index);
     let mut session = session.using();
-    session.open(&store, &meta)?;
+    session.open(&store, &meta, Right::Write)?;
     let (cache, mut keys) = session.keyed();
-    let result = work::with_threads(|work| f(&store, cache, &mut keys, work)).map_err(index_error)?;
+    let mut lease = Lease::new(meta.identity.ring, Right::Write);
+    let result = work::with_threads(&mut lease, |work| f(&store, cache, &mut keys, work)).map_err(index_error)?;
     let unopened = cache.take_unopened();
     drop(session);
     // SAFETY: open until this returns.

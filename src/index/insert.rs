@@ -12,6 +12,7 @@ use super::session::{Session, session};
 use super::together::take;
 use super::{index_error, shape, unopened, work};
 use crate::error::{OrRaise, SqlError};
+use crate::keys::Right;
 use crate::storage::RelationStore;
 
 /// What one statement resolves at its first insert: `IndexInfo.ii_AmCache`.
@@ -67,7 +68,7 @@ unsafe fn inserter<'a>(
         if (*info).ii_AmCache.is_null() {
             let meta = shape::meta(index, store)?;
             let session = session(meta.identity.index);
-            let keyed = session.using().try_open(store, &meta)?;
+            let keyed = session.using().try_open(store, &meta, Right::Write)?;
             let inserter = Inserter { identity: meta.identity, session, keyed };
             let context = &mut pgrx::PgMemoryContexts::For((*info).ii_Context);
             (*info).ii_AmCache = context.leak_and_drop_on_delete(inserter).cast();
@@ -85,7 +86,7 @@ impl Inserter {
         let mut session = self.session.using();
         if self.keyed && !session.is_open() {
             let meta = ivf::read_meta(store).map_err(index_error)?;
-            if !session.try_open(store, &meta)? {
+            if !session.try_open(store, &meta, Right::Write)? {
                 return Ok(true); // dropped since the last row
             }
         }
@@ -110,7 +111,7 @@ fn insert_row(
     if inserter.keyed && !session.is_open() {
         // Dropped since the last row; a ring that opens by itself opens again, another goes on without.
         let meta = ivf::read_meta(store).map_err(index_error)?;
-        inserter.keyed = session.try_open(store, &meta)?;
+        inserter.keyed = session.try_open(store, &meta, Right::Write)?;
     }
     if !inserter.keyed {
         insert(store, session.cache(), Row::Sealed { tid, value: value.bytes() }).map_err(index_error)?;
@@ -121,8 +122,8 @@ fn insert_row(
         return Ok(Unopened::default());
     }
     let (cache, mut keys) = session.keyed();
-    let inserted =
-        value.with_vector(|vector| insert(store, cache, Row::Plain { tid, values: vector, keys: keys.index }))?;
+    let inserted = value
+        .with_vector_to_store(|vector| insert(store, cache, Row::Plain { tid, values: vector, keys: keys.index }))?;
     let inserted = inserted.map_err(index_error)?;
     merge_tail(store, cache, &mut keys, inserted.tail)
 }

@@ -53,6 +53,11 @@ impl SealedValue {
         datatype::with_vector(self.value(), f)
     }
 
+    /// As [`with_vector`](Self::with_vector), to write them into the index.
+    pub fn with_vector_to_store<R>(&self, f: impl FnOnce(&[f32]) -> R) -> Result<R, SqlError> {
+        datatype::with_vector_to_store(self.value(), f)
+    }
+
     fn value(&self) -> Value<'_> {
         // SAFETY: a detoasted sealvec that lives as long as `self`.
         unsafe { Value::from_datum(pg_sys::Datum::from(self.detoasted)) }

@@ -19,6 +19,7 @@ use super::session::{Session, session};
 use super::{index_error, shape, unopened};
 use crate::error::{OrRaise, SqlError};
 use crate::guc;
+use crate::keys::Right;
 use crate::storage::RelationStore;
 
 /// How far a lower bound is put under the one of core, for how core and operator round: the executor refuses a row
@@ -151,7 +152,7 @@ unsafe fn start(scan: pg_sys::IndexScanDesc, store: &RelationStore) -> Result<Ru
 
         let meta = shape::meta((*scan).indexRelation, store)?;
         let session = session(meta.identity.index);
-        session.using().open(store, &meta)?;
+        session.using().open(store, &meta, Right::Read)?;
         let (scan, distance) = query(&*(*scan).orderByData, &meta)?;
         Ok(Running { identity: meta.identity, session, scan, distance })
     }
@@ -196,7 +197,7 @@ impl Running {
         let mut session = self.session.using();
         if !session.is_open() {
             let meta = ivf::read_meta(store).map_err(index_error)?;
-            session.open(store, &meta)?;
+            session.open(store, &meta, Right::Read)?;
         }
         let (cache, mut keys) = session.keyed();
         let hit = self.scan.next(store, cache, &mut keys).map_err(index_error)?;

@@ -11,7 +11,7 @@ use sealvec_core::store::PageStore;
 
 use super::index_error;
 use crate::error::SqlError;
-use crate::keys;
+use crate::keys::{self, Right};
 
 /// Indexes remembered at a time; the one unused for longest goes first.
 const SESSIONS_MAX: usize = 32;
@@ -107,11 +107,11 @@ impl InUse<'_> {
         &mut self.state.cache
     }
 
-    /// Makes sure that the current user may open the ring now, and that the keys of the index are at hand.
+    /// Makes sure that the current user may open the ring now for what `right` says, and that the keys of the index are at hand.
     ///
     /// The DEK is the one that the index is sealed with, or the ring's newest lasting one if nothing in it is sealed yet.
     /// What the meta page says in clear is checked against what was sealed each time.
-    pub fn open<S: PageStore>(&mut self, store: &S, meta: &Meta) -> Result<(), SqlError> {
+    pub fn open<S: PageStore>(&mut self, store: &S, meta: &Meta, right: Right) -> Result<(), SqlError> {
         // An index without a seal may have been bound since, to a newer DEK than the one that we took for it.
         let fits = |keys: &Opened| meta.dek_version == 0 || keys.index.dek_version() == meta.dek_version;
         let new = !self.state.keys.as_ref().is_some_and(fits);
@@ -121,11 +121,11 @@ impl InUse<'_> {
             0 => None,
             bound => Some(bound),
         };
-        let derived = keys::with_dek(meta.identity.ring, version, |dek, _| {
+        let derived = keys::with_dek(meta.identity.ring, version, right, |dek, _| {
             new.then(|| IndexKeys::new(dek, meta.identity.index))
         })?;
         if let Some(index) = derived {
-            let keys = Opened { index, values: column_keys(meta.identity.ring)? };
+            let keys = Opened { index, values: column_keys(meta.identity.ring, right)? };
             // Asking may have unlocked the ring, or dropped another: what was opened before is gone then.
             let generation = keys::generation();
             *self.state = State { keys: Some(keys), generation, ..State::new(meta.identity.index) };
@@ -144,8 +144,8 @@ impl InUse<'_> {
     ///
     /// # Errors
     /// `XX002`: nobody should write to a damaged index.
-    pub fn try_open<S: PageStore>(&mut self, store: &S, meta: &Meta) -> Result<bool, SqlError> {
-        match self.open(store, meta) {
+    pub fn try_open<S: PageStore>(&mut self, store: &S, meta: &Meta, right: Right) -> Result<bool, SqlError> {
+        match self.open(store, meta, right) {
             Err(error) if error.sqlstate == ERRCODE_INDEX_CORRUPTED => Err(error),
             opened => Ok(opened.is_ok()),
         }
@@ -173,8 +173,9 @@ impl Drop for InUse<'_> {
 }
 
 /// Subkeys of an index under DEK `version`; 0 is the ring's current one.
-pub fn open_keys(identity: &Identity, version: u32) -> Result<IndexKeys, SqlError> {
-    keys::with_dek(identity.ring, (version != 0).then_some(version), |dek, _| IndexKeys::new(dek, identity.index))
+pub fn open_keys(identity: &Identity, version: u32, right: Right) -> Result<IndexKeys, SqlError> {
+    let version = (version != 0).then_some(version);
+    keys::with_dek(identity.ring, version, right, |dek, _| IndexKeys::new(dek, identity.index))
 }
 
 /// The keys of a ring's column values, under every DEK that the ring has.
@@ -182,11 +183,12 @@ pub fn open_keys(identity: &Identity, version: u32) -> Result<IndexKeys, SqlErro
 /// # Errors
 /// Those of [`keys::with_dek`]: the ring is locked, or the user may not open it. A value that these keys don't open
 /// is no such error.
-pub fn column_keys(ring: u32) -> Result<ColumnKeys, SqlError> {
-    let (mut values, newest) = keys::with_dek(ring, None, |dek, ring| (ColumnKeys::new(ring.uuid), dek.version()))?;
+pub fn column_keys(ring: u32, right: Right) -> Result<ColumnKeys, SqlError> {
+    let (mut values, newest) =
+        keys::with_dek(ring, None, right, |dek, ring| (ColumnKeys::new(ring.uuid), dek.version()))?;
     let generation = keys::generation();
     for version in 1..=newest {
-        let added = keys::with_dek(ring, Some(version), |dek, _| values.add(dek));
+        let added = keys::with_dek(ring, Some(version), right, |dek, _| values.add(dek));
         // While nothing was dropped, the one reason is that the ring has no DEK of that version.
         if added.is_err() && keys::generation() != generation {
             added?;

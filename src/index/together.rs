@@ -14,6 +14,7 @@ use super::open::Writable;
 use super::session::session;
 use super::{index_error, shape, unopened};
 use crate::error::SqlError;
+use crate::keys::Right;
 use crate::storage::RelationStore;
 
 unsafe extern "C-unwind" {
@@ -82,7 +83,7 @@ fn insert(index: pg_sys::Oid, rows: &[(Tid, &[f32])]) -> Result<(), SqlError> {
     };
     let session = session(meta.identity.index);
     let mut session = session.using();
-    session.open(&store, &meta)?;
+    session.open(&store, &meta, Right::Write)?;
     let (cache, mut keys) = session.keyed();
     let tail = insert_many(&store, cache, keys.index, rows).map_err(index_error)?;
     // Postgres has asked before it called `aminsert`, and a serializable reader may have come since then: one who came

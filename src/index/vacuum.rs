@@ -13,7 +13,7 @@ use sealvec_core::store::PageStore;
 use super::session::session;
 use super::{index_error, row, shape, unopened, work};
 use crate::error::{OrRaise, SqlError};
-use crate::keys;
+use crate::keys::{self, Right};
 use crate::storage::RelationStore;
 
 /// Marks the rows dead that `callback` names. CREATE INDEX CONCURRENTLY calls it, too, to see every row.
@@ -116,7 +116,7 @@ unsafe fn merge_if_open(store: &RelationStore, index: pg_sys::Relation) -> Resul
     }
     let session = session(meta.identity.index);
     let mut session = session.using();
-    if let Err(error) = session.open(store, &meta) {
+    if let Err(error) = session.open(store, &meta, Right::Write) {
         pgrx::debug1!("VACUUM leaves a sealed_ivf index unmerged: {}", error.message);
         return Ok(());
     }

@@ -24,6 +24,7 @@ use super::row::{self, SealedValue};
 use super::session::{column_keys, session};
 use super::{index_error, shape, unopened};
 use crate::error::{OrRaise, SqlError};
+use crate::keys::{Lease, Right};
 
 /// Checks an index; returns how many rows of the heap were compared.
 #[pg_extern(sql = false)]
@@ -47,10 +48,12 @@ fn fingerprints(open: &OpenIndex) -> Result<Fingerprints, SqlError> {
     let meta = open.meta()?;
     let session = session(meta.identity.index);
     let mut session = session.using();
-    session.open(&store, &meta)?;
+    session.open(&store, &meta, Right::Read)?;
     let (cache, mut keys) = session.keyed();
     let mut fingerprints = Fingerprints::new();
+    let mut lease = Lease::new(meta.identity.ring, Right::Read);
     check::check(&store, cache, &mut keys, &mut |tid, values| {
+        lease.renew().or_raise();
         fingerprints.insert(tid, fingerprint(values));
         Ok(())
     })
@@ -73,6 +76,7 @@ fn fingerprint(values: &[f32]) -> u64 {
 struct Comparing {
     identity: Identity,
     keys: ColumnKeys,
+    lease: Lease,
     values: Zeroizing<Vec<f32>>,
     unopened: Unopened,
     fingerprints: Fingerprints,
@@ -85,7 +89,8 @@ unsafe fn compare(open: &OpenIndex, snapshot: &Snapshot, fingerprints: Fingerpri
     let identity = open.meta()?.identity;
     let mut comparing = Comparing {
         identity,
-        keys: column_keys(identity.ring)?,
+        keys: column_keys(identity.ring, Right::Read)?,
+        lease: Lease::new(identity.ring, Right::Read),
         values: Zeroizing::new(vec![0.0; identity.dims.into()]),
         unopened: Unopened::default(),
         fingerprints,
@@ -131,6 +136,7 @@ unsafe extern "C-unwind" fn compare_row(
 
 impl Comparing {
     fn look_up(&mut self, tid: Tid, value: &SealedValue) -> Result<(), SqlError> {
+        self.lease.renew()?;
         if value.check(&self.identity).is_err() || !self.keys.open(value.bytes(), &mut self.values) {
             self.unopened.add(tid);
             return Ok(());

@@ -8,6 +8,9 @@ use pgrx::prelude::*;
 use rayon::{ThreadPool, ThreadPoolBuilder};
 use sealvec_core::ivf::{Phase, Work};
 
+use crate::error::OrRaise;
+use crate::keys::Lease;
+
 /// Columns of `pg_stat_progress_create_index`, from commands/progress.h.
 const PROGRESS_SUBPHASE: i32 = 10;
 const PROGRESS_TUPLES_TOTAL: i32 = 11;
@@ -86,11 +89,15 @@ pub fn memory_bytes() -> usize {
     usize::try_from(kilobytes).expect("the GUC's lower bound is positive") << 10
 }
 
-/// Runs `f` with threads, progress and cancel: CREATE INDEX, REINDEX, `train`.
-pub fn with_threads<R>(f: impl FnOnce(&mut Work<'_>) -> R) -> R {
+/// Runs `f` with threads, progress, cancel and an eye on its key ring: CREATE INDEX, REINDEX, `train`.
+pub fn with_threads<R>(lease: &mut Lease, f: impl FnOnce(&mut Work<'_>) -> R) -> R {
     with_pool(|pool| {
         let mut progress = Progress::new();
-        work(pool, |phase, done, total| progress.tell(phase, done, total), f)
+        let tell = |phase, done, total| {
+            lease.renew().or_raise();
+            progress.tell(phase, done, total);
+        };
+        work(pool, tell, f)
     })
 }
 

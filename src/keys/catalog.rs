@@ -7,13 +7,13 @@ use std::rc::Rc;
 
 use pgrx::PgSqlErrorCode::*;
 use pgrx::pg_sys;
-use sealvec_core::keys::Uuid;
+use sealvec_core::keys::{Permissions, Uuid};
 use sealvec_core::keys::ring::RingRecord;
 use sealvec_kms::local::LOCAL_PROVIDER;
 
 use super::hold::{Hold, hold};
 use super::table::{self, Key, Name, Role, Row, Table, value};
-use super::{expiry, watch};
+use super::{expiry, ring_user, watch};
 use crate::error::SqlError;
 
 const RING_TABLE: &CStr = c"key_ring";
@@ -42,6 +42,7 @@ mod grant_column {
     pub const NUMBER: usize = 1;
     pub const ROLE: usize = 2;
     pub const ROLE_OID: usize = 3;
+    pub const PERMISSIONS: usize = 4;
 }
 
 /// What anyone may know of a ring; no key is needed for it.
@@ -243,11 +244,44 @@ pub fn may_open(ring: &Ring, role: pg_sys::Oid) -> Result<bool, SqlError> {
         Some(GRANT_BY_RING),
         &[Key::int4(grant_column::NUMBER, ring.info.number)],
         |row| {
-            granted = has_privileges_of(role, &granted_role(row));
+            // Who may open it with a key of his own only, may not without.
+            granted = row.get::<i16>(grant_column::PERMISSIONS).is_none() && has_privileges_of(role, &granted_role(row));
             !granted
         },
     )?;
     Ok(granted)
+}
+
+/// What was granted to the role of this name on the ring: `None` if nothing was, or to another role of that name; `Some(None)`
+/// for all that its key can do, else what it may do with a key of its own.
+pub fn granted_to(number: u32, role: &Role) -> Result<Option<Option<Permissions>>, SqlError> {
+    let mut found = None;
+    find_grant(&Table::open(GRANT_TABLE, pg_sys::AccessShareLock)?, number, &role.name, |row| {
+        found = (granted_role(row) == *role).then(|| granted_permissions(row));
+    })?;
+    Ok(found)
+}
+
+/// As [`granted_to`], for whoever may not wait, and knows the table by its OID.
+pub fn granted_at_once(table: pg_sys::Oid, number: u32, role: &Role) -> Option<Permissions> {
+    let mut found = None;
+    let table = Table::open_at_once(table)?;
+    let scanned = table.scan(None, &[Key::int4(grant_column::NUMBER, number)], |row| {
+        if granted_role(row) == *role {
+            found = granted_permissions(row);
+        }
+        found.is_none()
+    });
+    scanned.ok().and(found)
+}
+
+/// OID of sealvec.ring_grant.
+pub fn grant_table() -> Result<pg_sys::Oid, SqlError> {
+    table::oid_of(GRANT_TABLE)
+}
+
+fn granted_permissions(row: &Row) -> Option<Permissions> {
+    row.get::<i16>(grant_column::PERMISSIONS).and_then(|bits| Permissions::from_bits(bits as u8))
 }
 
 /// Whether `role` has the rights of the ring's owner.
@@ -258,7 +292,7 @@ pub fn owns(ring: &Ring, role: pg_sys::Oid) -> bool {
 }
 
 /// Membership counts as for any privilege. A role that was dropped or renamed gives nothing to anybody.
-fn has_privileges_of(role: pg_sys::Oid, of: &Role) -> bool {
+pub fn has_privileges_of(role: pg_sys::Oid, of: &Role) -> bool {
     // SAFETY: two OIDs of roles.
     of.valid().is_some_and(|of| unsafe { pg_sys::has_privs_of_role(role, of) })
 }
@@ -311,6 +345,7 @@ pub fn insert(name: &str, owner: &Role, record: &RingRecord, kms: Option<&str>) 
     }
     // Nobody's grant on a ring of this number that is gone is one on this ring.
     delete_grants(record.number())?;
+    ring_user::delete_all(record.number())?;
     table.insert(&[
         value(record.number() as i32),
         value(pgrx::Uuid::from_bytes(*record.uuid().as_bytes())),
@@ -378,6 +413,7 @@ fn change(number: u32, changes: impl Fn(i64) -> Vec<(usize, table::Value)>) -> R
 /// Deletes the ring and its grants. Nothing can be opened under it again.
 pub fn delete(number: u32) -> Result<(), SqlError> {
     delete_grants(number)?;
+    ring_user::delete_all(number)?;
     let rings = open_rings(pg_sys::RowExclusiveLock)?;
     rings.find(RING_BY_NUMBER, Key::int4(ring_column::NUMBER, number), |row| rings.delete(row))?;
     expiry::wake_others_after_commit();
@@ -392,21 +428,23 @@ fn delete_grants(number: u32) -> Result<(), SqlError> {
     })
 }
 
-/// Lets `role` open the ring; false if it could already by this very grant.
-pub fn grant(number: u32, role: &Role) -> Result<bool, SqlError> {
+/// Lets `role` open the ring, or use a key of its own for what `permissions` says; false if it could already by this very
+/// grant.
+pub fn grant(number: u32, role: &Role, permissions: Option<Permissions>) -> Result<bool, SqlError> {
     let table = Table::open(GRANT_TABLE, pg_sys::RowExclusiveLock)?;
     let mut stands = false;
     find_grant(&table, number, &role.name, |row| {
-        stands = granted_role(row) == *role;
+        stands = granted_role(row) == *role && granted_permissions(row) == permissions;
         if !stands {
-            table.delete(row); // it was given to a role of this name that is gone
+            table.delete(row); // it is another, or was given to a role of this name that is gone
         }
     })?;
     if stands {
         return Ok(false);
     }
     let name = Name::new(&role.name).expect("a role's name is a name");
-    table.insert(&[value(number as i32), Some(name.datum()), value(role.oid)]);
+    let permissions = permissions.and_then(|permissions| value(i16::from(permissions.bits())));
+    table.insert(&[value(number as i32), Some(name.datum()), value(role.oid), permissions]);
     close_cached()?;
     Ok(true)
 }
@@ -421,6 +459,17 @@ pub fn revoke(number: u32, role: &str) -> Result<bool, SqlError> {
     })?;
     close_cached()?;
     Ok(found)
+}
+
+/// Takes back the right of the role of this name to use a key of its own.
+pub fn revoke_key(number: u32, role: &str) -> Result<(), SqlError> {
+    let table = Table::open(GRANT_TABLE, pg_sys::RowExclusiveLock)?;
+    find_grant(&table, number, role, |row| {
+        if granted_permissions(row).is_some() {
+            table.delete(row);
+        }
+    })?;
+    close_cached()
 }
 
 /// Visits the grant under this name, if there is one.
@@ -491,7 +540,7 @@ fn info_of(row: &Row, record: &RingRecord) -> RingInfo {
 
 impl Table {
     /// What `read` makes of the one row with `key`, if there is one.
-    fn find<R>(&self, index: &CStr, key: Key, mut read: impl FnMut(&Row) -> R) -> Result<Option<R>, SqlError> {
+    pub(super) fn find<R>(&self, index: &CStr, key: Key, mut read: impl FnMut(&Row) -> R) -> Result<Option<R>, SqlError> {
         let mut found = None;
         self.scan(Some(index), &[key], |row| {
             found = Some(read(row));

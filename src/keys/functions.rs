@@ -11,11 +11,12 @@ use sealvec_core::transport::Argument;
 use sealvec_kms::local::LOCAL_PROVIDER;
 
 use super::catalog::{self, Ring, RingInfo};
+use super::held::Right;
 use super::hold::{Hold, hold};
 use super::kek::shown;
 use super::kms_slot::KmsSlot;
 use super::table::Role;
-use super::{export, kms_slot, provider, session};
+use super::{export, kms_slot, provider, ring_user, session, users};
 use crate::error::{OrRaise, SqlError};
 
 /// `init_root_key() → text`: the file of the local provider's root key, made if there is none.
@@ -108,7 +109,7 @@ pub fn with_ring<R>(number: u32, f: impl FnOnce(&RingRecord, &OpenRing) -> Resul
     let ring = catalog::ring(number)?;
     let mut open = None;
     for version in ring.record.versions() {
-        let (dek, id_key) = session::with_keys(number, Some(version), |dek, id_key, _| {
+        let (dek, id_key) = session::with_keys(number, Some(version), Right::Own, |dek, id_key, _| {
             (DekBytes::from_slice(version, dek.expose()), IdKey::from_slice(id_key))
         })?;
         let open = open.get_or_insert(OpenRing { deks: Vec::new(), id_key: id_key? });
@@ -152,7 +153,15 @@ fn sealvec_grant_ring(ring: Option<&str>, role: Option<&str>) {
     (|| {
         let role = existing_role(role)?;
         let ring = held(required(ring, "ring")?, Hold::Change)?;
-        if !catalog::grant(ring.info.number, &role)? {
+        if let Some(Some(_)) = catalog::granted_to(ring.info.number, &role)? {
+            return Err(SqlError::new(
+                ERRCODE_DUPLICATE_OBJECT,
+                format!("role \"{}\" is a user of key ring \"{}\"", role.name, ring.info.name),
+            )
+            .detail("By this grant it would do without a key of its own whatever the key ring's key can do.")
+            .hint("If that is wanted, take its own key away first: sealvec.revoke_user()."));
+        }
+        if !catalog::grant(ring.info.number, &role, None)? {
             notice!("role \"{}\" has a grant on key ring \"{}\" already", role.name, ring.info.name);
         }
         Ok::<_, SqlError>(())
@@ -168,6 +177,9 @@ fn sealvec_revoke_ring(ring: Option<&str>, role: Option<&str>) {
         let ring = held(required(ring, "ring")?, Hold::Change)?;
         if !catalog::revoke(ring.info.number, role)? {
             notice!("role \"{role}\" had no grant on key ring \"{}\"", ring.info.name);
+        }
+        if ring_user::all(ring.info.number)?.iter().any(|user| user.role.name == role) {
+            notice!("role \"{role}\" keeps a wrapped key that it can't use; sealvec.revoke_user() removes it");
         }
         Ok::<_, SqlError>(())
     })()
@@ -191,14 +203,22 @@ fn sealvec_set_ring_owner(ring: Option<&str>, role: Option<&str>) {
     .or_raise()
 }
 
-/// `unlock(ring, kek)`
+/// `unlock(ring, kek, user_key, user_token)`
 #[pg_extern(sql = false)]
-fn sealvec_unlock(ring: Option<&str>, kek: Option<&[u8]>) {
+fn sealvec_unlock(ring: Option<&str>, kek: Option<&[u8]>, user_key: Option<&[u8]>, user_token: Option<&[u8]>) {
     (|| {
         let ring = catalog::ring_named(required(ring, "ring")?)?;
-        match old_kek(&ring, kek)? {
-            Some(kek) => session::unlock_with(&ring, &kek),
-            None => session::unlock(&ring),
+        match (kek, user_key, user_token) {
+            (kek, None, None) => match old_kek(&ring, kek)? {
+                Some(kek) => session::unlock_with(&ring, &kek),
+                None => session::unlock(&ring),
+            },
+            (None, Some(key), None) => users::unlock_with_key(&ring, key),
+            (None, None, Some(token)) => users::unlock_with_token(&ring, token),
+            _ => Err(SqlError::new(
+                ERRCODE_INVALID_PARAMETER_VALUE,
+                "expected one of kek, user_key and user_token, not more",
+            )),
         }
     })()
     .or_raise()
@@ -281,8 +301,7 @@ fn sealvec_rekey(ring: Option<&str>, kek: Option<&[u8]>) -> i32 {
     (|| {
         let mut ring = held(required(ring, "ring")?, Hold::Change)?;
         let kek = kek_of(&ring, kek)?;
-        let version = ring.record.add_dek(&kek).map_err(|error| session::naming(&ring, error))?;
-        catalog::replace(&ring.record, ring.kms.as_deref())?;
+        let (version, _) = users::rekey(&mut ring, &kek)?;
         Ok::<_, SqlError>(version as i32)
     })()
     .or_raise()
@@ -306,6 +325,7 @@ pub fn remove_dek(name: &str, version: u32, kek: Option<&[u8]>) -> Result<(), Sq
     let kek = kek_of(&ring, kek)?;
     ring.record.remove_dek(&kek, version).map_err(|error| session::naming(&ring, error))?;
     catalog::replace(&ring.record, ring.kms.as_deref())?;
+    users::wrap_anew(&ring, &kek)?; // or their copies of it would stay
     catalog::set_retiring(ring.info.number, None)
 }
 
@@ -363,7 +383,7 @@ fn sealvec_key_ring_changed() {
 
 // ---- arguments --------------------------------------------------------------------------
 
-fn required<T>(value: Option<T>, argument: &str) -> Result<T, SqlError> {
+pub(super) fn required<T>(value: Option<T>, argument: &str) -> Result<T, SqlError> {
     value.ok_or_else(|| {
         SqlError::new(ERRCODE_NULL_VALUE_NOT_ALLOWED, format!("argument \"{argument}\" must not be null"))
     })
@@ -394,7 +414,7 @@ fn owned(name: &str) -> Result<Ring, SqlError> {
 }
 
 /// The ring, if the current user has the rights of its owner, held for `how` and read since.
-fn held(name: &str, how: Hold) -> Result<Ring, SqlError> {
+pub(super) fn held(name: &str, how: Hold) -> Result<Ring, SqlError> {
     let mut number = owned(name)?.info.number; // nobody else may make others wait
     loop {
         hold(number, how)?;
@@ -406,7 +426,7 @@ fn held(name: &str, how: Hold) -> Result<Ring, SqlError> {
     }
 }
 
-fn existing_role(role: Option<&str>) -> Result<Role, SqlError> {
+pub(super) fn existing_role(role: Option<&str>) -> Result<Role, SqlError> {
     let role = required(role, "role")?;
     Role::named(role).ok_or_else(|| SqlError::new(ERRCODE_UNDEFINED_OBJECT, format!("role \"{role}\" does not exist")))
 }
@@ -455,7 +475,7 @@ fn old_kek(ring: &Ring, kek: Option<&[u8]>) -> Result<Option<Kek>, SqlError> {
 }
 
 /// The ring's KEK: shown by the caller, or from its provider.
-fn kek_of(ring: &Ring, kek: Option<&[u8]>) -> Result<Kek, SqlError> {
+pub(super) fn kek_of(ring: &Ring, kek: Option<&[u8]>) -> Result<Kek, SqlError> {
     match old_kek(ring, kek)? {
         Some(kek) => Ok(kek),
         None => session::unwrap_kek(ring),

@@ -7,10 +7,12 @@ use std::rc::Rc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
 
 use pgrx::pg_sys;
+use sealvec_core::keys::Permission;
 
 use super::arena::{Arena, Slot};
 use super::backend::{Users, process_id, statement};
 use super::catalog::RingInfo;
+use super::ring_user::Opener;
 use crate::clock::now_ms;
 use crate::guc;
 
@@ -77,10 +79,25 @@ pub struct Held {
     pub origin: Origin,
     /// How deep in savepoints its KEK was shown in a transaction that has not ended; 0 once it has, or if no KEK was.
     pub level: i32,
+    /// The user who opened it with a key of his own, which may not open it for all.
+    pub user: Option<Rc<Opener>>,
     /// The role that opened it: with its KEK, or by its grant.
     pub opener: pg_sys::Oid,
     /// The role that last passed the check of owner and grants; at first the opener.
     pub allowed: pg_sys::Oid,
+}
+
+/// What a key is asked for. Any DEK seals and opens: this is what tells readers from writers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Right {
+    /// What it opens is shown, or compared with what somebody shows.
+    Read,
+    /// It seals what is stored.
+    Write,
+    /// What shows and stores nothing by itself.
+    Either,
+    /// What takes the ring's own key: a copy of its keys for somebody else.
+    Own,
 }
 
 /// Where the KEK of an open ring came from.
@@ -114,6 +131,17 @@ impl Held {
     /// else, or what Postgres runs as a table's owner, gets nothing by the opener's key.
     pub fn serves(&self, user: pg_sys::Oid) -> bool {
         user == self.opener || user == self.allowed
+    }
+
+    /// Whether it may be used for this: one that a user opened, for what he may do.
+    pub fn gives(&self, right: Right) -> bool {
+        let Some(user) = &self.user else { return true };
+        match right {
+            Right::Read => user.permissions.has(Permission::Read),
+            Right::Write => user.permissions.has(Permission::Write),
+            Right::Either => true,
+            Right::Own => false,
+        }
     }
 }
 
@@ -167,6 +195,11 @@ impl OpenRings {
             self.timed = statement;
         }
         in_time
+    }
+
+    /// Whether every ring was in time when this statement first looked.
+    pub fn was_in_time(&self) -> bool {
+        statement() == self.timed
     }
 
     /// When the next ring is to close, in milliseconds as [`now_ms`] has them.

@@ -36,12 +36,12 @@ pub fn shown(bytes: &[u8], argument: Argument, name: &str) -> Result<Kek, SqlErr
     read(bytes, argument, name, |key| Ok(ClientProvider::kek(key)?))
 }
 
-/// The token that a user shows in a call about the index `name`. `None` for text that is no token.
+/// The token that a user shows as `argument` of a call about the ring or index `name`. `None` for text that is no token.
 ///
 /// # Errors
 /// As [`shown`].
-pub fn shown_token(bytes: &[u8], name: &str) -> Result<Option<UserToken>, SqlError> {
-    read(bytes, Argument::UserToken, name, |token| {
+pub fn shown_token(bytes: &[u8], argument: Argument, name: &str) -> Result<Option<UserToken>, SqlError> {
+    read(bytes, argument, name, |token| {
         Ok(std::str::from_utf8(token).ok().and_then(|text| UserToken::read(text).ok()))
     })
 }

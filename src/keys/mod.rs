@@ -13,11 +13,14 @@ mod held;
 mod hold;
 mod kek;
 pub mod kms_slot;
+mod lease;
 mod provider;
+mod ring_user;
 mod scoped;
 mod session;
 mod session_key;
 pub mod table;
+mod users;
 mod watch;
 
 pub use catalog::{
@@ -28,10 +31,12 @@ pub use functions::{
     check_kek, check_owner, create_ring, drop_ring, hold_for_change, owned_ring, remove_dek, ring_exists, shred,
     with_ring,
 };
-pub use held::on_close;
+pub use held::{Right, on_close};
 pub use kek::{shown, shown_token};
+pub use lease::Lease;
+pub use ring_user::newest_of_users;
 pub use scoped::{Credential, Scope, open_again, open_for_call, remember};
-pub use session::{generation, is_open, is_open_in_session, opens_by_itself, with_dek, with_keys};
+pub use session::{generation, is_denied, is_open, is_open_in_session, opens_by_itself, with_dek, with_keys};
 pub use session_key::with_session_key;
 
 /// Called once per backend from `_PG_init`.

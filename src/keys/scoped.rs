@@ -15,7 +15,7 @@ use zeroize::Zeroizing;
 use super::backend::current_user;
 use super::catalog::{self, Ring};
 use super::held::Held;
-use super::session::{self, RingKeys, SESSION};
+use super::session::{self, By, RingKeys, SESSION};
 use super::watch;
 use crate::error::SqlError;
 
@@ -65,7 +65,9 @@ pub fn open_for_call(number: u32, credential: &Credential<'_>) -> Result<Scope, 
     let ring = catalog::ring(number)?;
     let keys = credential.open(&ring)?;
     let shown = SESSION.with_borrow_mut(|session| {
-        let held = session.rings.get_mut(&number).filter(|held| held.info.uuid == ring.info.uuid)?;
+        // What a user opened for the session may do less than this credential: it gives way.
+        let held = session.rings.get_mut(&number);
+        let held = held.filter(|held| held.info.uuid == ring.info.uuid && held.user.is_none())?;
         match &mut held.scope {
             None => {
                 let before = std::mem::replace(&mut held.allowed, user);
@@ -83,7 +85,7 @@ pub fn open_for_call(number: u32, credential: &Credential<'_>) -> Result<Scope, 
     if let Some(scope) = shown {
         return Ok(scope);
     }
-    session::keep(&ring, &keys, Some(digest))?;
+    session::keep(&ring, &keys, By::Credential(digest))?;
     SESSION.with_borrow_mut(|session| {
         let held = session.rings.get_mut(&number);
         Ok(Scope::counting(number, held.expect("kept a moment ago")))

@@ -17,11 +17,15 @@ use sealvec_kms::local::LOCAL_PROVIDER;
 use super::arena::{self, KEY_LEN};
 use super::backend::{Users, current_user, process_id, statement};
 use super::catalog::{self, Ring, RingInfo, Standing};
-use super::held::{self, Held, OpenRings, Origin, Scoped};
+use super::held::{self, Held, OpenRings, Origin, Right, Scoped};
+use super::ring_user::{self, Opener};
 use super::{expiry, kms_slot, provider, session_key, watch};
-use crate::clock::now_ms;
+use crate::clock::{coarse_ms, now_ms};
 use crate::error::SqlError;
 use crate::guc;
+
+/// How often a session that uses keys listens to what others change, in the middle of a statement.
+const HEAR_MS: u64 = 500;
 
 /// How often a session of a standby looks whether its open rings are still to be open.
 const LOOK_AGAIN_MS: u64 = 1000;
@@ -33,6 +37,8 @@ thread_local! {
     pub(super) static SESSION: RefCell<OpenRings> = RefCell::new(OpenRings::new());
     /// Of the next ring that is kept open.
     static SERIAL: Cell<u64> = const { Cell::new(1) };
+    /// When others were last listened to.
+    static HEARD_MS: Cell<u64> = const { Cell::new(0) };
     /// Whether the root key could be read, and the statement that tried: a view asks once for each ring.
     static ROOT_KEY_IS_THERE: Cell<(pg_sys::TimestampTz, bool)> = const { Cell::new((0, false)) };
 }
@@ -44,10 +50,15 @@ thread_local! {
 /// Costs less than 100 ns when the ring is open. `f` may come back here for other rings.
 ///
 /// # Errors
-/// 55000 if the ring is locked, 42501 if the current user may not open it, 42704 if there is no such ring,
-/// or what the provider reports.
-pub fn with_dek<R>(ring: u32, version: Option<u32>, f: impl FnOnce(&Dek<'_>, &RingInfo) -> R) -> Result<R, SqlError> {
-    let lent = lend(ring, version)?;
+/// 55000 if the ring is locked, 42501 if the current user may not open it, or not for what `right` says, 42704 if there is
+/// no such ring, or what the provider reports.
+pub fn with_dek<R>(
+    ring: u32,
+    version: Option<u32>,
+    right: Right,
+    f: impl FnOnce(&Dek<'_>, &RingInfo) -> R,
+) -> Result<R, SqlError> {
+    let lent = lend(ring, version, right)?;
     // SAFETY: the slot holds this DEK and is not wiped while `lent` lives, whatever closes the ring meanwhile.
     let key = unsafe { &*lent.key };
     Ok(f(&Dek::new(lent.version, key), &lent.info))
@@ -57,9 +68,10 @@ pub fn with_dek<R>(ring: u32, version: Option<u32>, f: impl FnOnce(&Dek<'_>, &Ri
 pub fn with_keys<R>(
     ring: u32,
     version: Option<u32>,
+    right: Right,
     f: impl FnOnce(&Dek<'_>, &[u8; KEY_LEN], &RingInfo) -> R,
 ) -> Result<R, SqlError> {
-    let lent = lend(ring, version)?;
+    let lent = lend(ring, version, right)?;
     // SAFETY: as in `with_dek`, for both slots.
     let (key, id_key) = unsafe { (&*lent.key, &*lent.id_key) };
     Ok(f(&Dek::new(lent.version, key), id_key, &lent.info))
@@ -71,11 +83,14 @@ pub fn is_open(ring: u32) -> bool {
     if settle().is_err() {
         return false;
     }
-    let (serves, shut) =
-        SESSION.with_borrow(|session| (session.shown(ring).map(|held| held.serves(user)), session.is_shut(ring)));
+    let (serves, shut) = SESSION.with_borrow(|session| {
+        (session.shown(ring).map(|held| (held.serves(user), held.user.clone())), session.is_shut(ring))
+    });
     match serves {
-        Some(true) => true,
-        Some(false) => catalog::ring(ring).and_then(|ring| catalog::may_open(&ring, user)).unwrap_or_else(note),
+        Some((true, _)) => true,
+        Some((false, opener)) => {
+            catalog::ring(ring).and_then(|ring| may_use(&ring, opener.as_deref(), user)).unwrap_or_else(note)
+        }
         None if shut => false,
         None => catalog::ring(ring).and_then(|ring| could_open(&ring, user)).unwrap_or_else(note),
     }
@@ -91,6 +106,17 @@ pub fn opens_by_itself(ring: u32) -> bool {
 /// As [`is_open`], leaving aside what a call under way has opened for itself alone.
 pub fn is_open_in_session(ring: u32) -> bool {
     is_open(ring) && !SESSION.with_borrow(|session| session.rings.get(&ring).is_some_and(|held| held.scope.is_some()))
+}
+
+/// Whether a user opened the ring in this session who may not do what `right` says.
+pub fn is_denied(ring: u32, right: Right) -> bool {
+    SESSION.with_borrow(|session| session.shown(ring).is_some_and(|held| !held.gives(right)))
+}
+
+/// Whether `role` may use a ring that is open: as may whoever could open it, and members of the role of the user who did.
+fn may_use(ring: &Ring, opener: Option<&Opener>, role: pg_sys::Oid) -> Result<bool, SqlError> {
+    Ok(opener.is_some_and(|opener| opener.serves(role) && opener.serves(Users::now().outer))
+        || catalog::may_open(ring, role)?)
 }
 
 /// Answers "no" where an error is only the reason for it, and leaves the reason to whoever looks for it.
@@ -132,16 +158,22 @@ pub fn generation() -> u64 {
 pub fn unlock_with(ring: &Ring, kek: &Kek) -> Result<(), SqlError> {
     settle()?;
     let open = ring.record.open(kek).map_err(|error| naming(ring, error))?;
-    keep(ring, &open.into(), None)
+    keep(ring, &open.into(), By::Itself)
+}
+
+/// Opens a ring for a user of it, by the copies that his own key has opened.
+pub fn unlock_for(ring: &Ring, keys: &RingKeys, opener: Rc<Opener>) -> Result<(), SqlError> {
+    settle()?;
+    keep(ring, keys, By::User(opener))
 }
 
 /// Opens a KMS-backed ring through its provider, if the current user may.
 pub fn unlock(ring: &Ring) -> Result<(), SqlError> {
     settle()?;
-    check_grant(ring)?;
+    check_grant(ring, None)?;
     let kek = unwrap_kek(ring)?;
     let open = ring.record.open(&kek).map_err(|error| naming(ring, error))?;
-    keep(ring, &open.into(), None)
+    keep(ring, &open.into(), By::Itself)
 }
 
 /// The KEK of a KMS-backed ring, from its provider.
@@ -184,15 +216,19 @@ pub fn lock_all() {
     });
 }
 
-/// 42501 unless the current user may open this KMS-backed ring, or use this client-held one that somebody opened.
-fn check_grant(ring: &Ring) -> Result<(), SqlError> {
-    if catalog::may_open(ring, current_user())? {
+/// 42501 unless the current user may open this KMS-backed ring, or use this one that is open: the user `opener` opened it,
+/// or its own key did.
+fn check_grant(ring: &Ring, opener: Option<&Opener>) -> Result<(), SqlError> {
+    if may_use(ring, opener, current_user())? {
         return Ok(());
+    }
+    if opener.is_none() && !ring.record.is_client_held() && ring_user::has_key(ring.info.number, current_user())? {
+        return Err(locked(&ring.info, Locked::ForUsers));
     }
     let name = ring.info.name.replace('\'', "''");
     let error =
         SqlError::new(ERRCODE_INSUFFICIENT_PRIVILEGE, format!("permission denied for key ring \"{}\"", ring.info.name));
-    Err(match ring.record.is_client_held() {
+    Err(match ring.record.is_client_held() || opener.is_some() {
         true => error
             .detail("It is open in this session, but not for the role that acts here: functions and maintenance run as their owner.")
             .hint(format!("Its owner can let that role use it where it is open: SELECT sealvec.grant_ring('{name}', 'role').")),
@@ -202,15 +238,28 @@ fn check_grant(ring: &Ring) -> Result<(), SqlError> {
     })
 }
 
-fn locked(info: &RingInfo, is_client_held: bool) -> SqlError {
+/// Why a ring is locked.
+enum Locked {
+    /// Its client has to show its key.
+    ForClient,
+    /// A user of it has to show his.
+    ForUsers,
+    /// By hand.
+    ByHand,
+}
+
+fn locked(info: &RingInfo, why: Locked) -> SqlError {
     let name = info.name.replace('\'', "''");
     let error =
         SqlError::new(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE, format!("key ring \"{}\" is locked", info.name));
-    match is_client_held {
-        true => error
+    match why {
+        Locked::ForClient => error
             .detail("Its key is held by the client, and this session has not been shown it or has dropped it.")
             .hint(format!("Call SELECT sealvec.unlock('{name}', $1) with the 32-byte key bound to $1.")),
-        false => error
+        Locked::ForUsers => error
+            .detail("The current role has a key of its own for it, which this session has not been shown or has dropped.")
+            .hint(format!("Open the wrap that sealvec.my_wraps('{name}') gives with the secret key, and call SELECT sealvec.unlock('{name}', user_key => $1); or show the token as user_token.")),
+        Locked::ByHand => error
             .detail("It was locked in this session.")
             .hint(format!("Open it again: SELECT sealvec.unlock('{name}').")),
     }
@@ -243,6 +292,21 @@ pub fn naming(ring: &Ring, error: sealvec_core::Error) -> SqlError {
     }
 }
 
+/// As [`naming`], for a user's own key.
+pub fn naming_user(ring: &Ring, error: sealvec_core::Error) -> SqlError {
+    match error {
+        sealvec_core::Error::WrongKey => SqlError::new(
+            ERRCODE_INVALID_PASSWORD,
+            format!("the key opens key ring \"{}\" for no role that this session has", ring.info.name),
+        ),
+        sealvec_core::Error::Altered { .. } => SqlError {
+            message: format!("the record of a user of key ring \"{}\" is not as it was written", ring.info.name).into(),
+            ..error.into()
+        },
+        other => other.into(),
+    }
+}
+
 /// Keys of a ring on their way into the arena. Wiped on drop.
 pub(super) struct RingKeys {
     /// Ascending versions; never empty.
@@ -256,8 +320,23 @@ impl From<OpenRing> for RingKeys {
     }
 }
 
-/// Keeps the ring open: for the session, or, with the digest of a credential, for the calls that show it again.
-pub(super) fn keep(ring: &Ring, keys: &RingKeys, credential: Option<[u8; 32]>) -> Result<(), SqlError> {
+/// By what a ring is opened, and so for whom.
+pub(super) enum By {
+    /// Its own key: for the session.
+    Itself,
+    /// A user's: for the session, to do what he may.
+    User(Rc<Opener>),
+    /// A credential that has this digest: for the calls that show it again.
+    Credential([u8; 32]),
+}
+
+/// Keeps the ring open.
+pub(super) fn keep(ring: &Ring, keys: &RingKeys, by: By) -> Result<(), SqlError> {
+    let (credential, opener) = match by {
+        By::Itself => (None, None),
+        By::User(opener) => (None, Some(opener)),
+        By::Credential(digest) => (Some(digest), None),
+    };
     watch::arm();
     watch::allowed();
     if guc::disable_core_dumps() {
@@ -289,12 +368,13 @@ pub(super) fn keep(ring: &Ring, keys: &RingKeys, credential: Option<[u8; 32]>) -
             id_key: slots.pop().map(|(_, slot)| slot),
             deks: slots,
             // What is kept for calls waits for its credential, whether a transaction ends well or not.
-            level: if ring.record.is_client_held() && credential.is_none() { level } else { 0 },
-            origin: match ring.record.is_client_held() {
+            level: if credential.is_none() && (ring.record.is_client_held() || opener.is_some()) { level } else { 0 },
+            origin: match ring.record.is_client_held() || opener.is_some() {
                 true => Origin::Client,
                 false if is_local(ring) => Origin::Local,
                 false => Origin::Service,
             },
+            user: opener,
             scope: credential.map(|digest| Scoped { digest, sealed: None, calls: 0 }),
             epoch: ring.epoch,
             opened_ms: now_ms,
@@ -335,29 +415,54 @@ impl Drop for Lent {
     }
 }
 
-fn lend(ring: u32, version: Option<u32>) -> Result<Lent, SqlError> {
+fn lend(ring: u32, version: Option<u32>, right: Right) -> Result<Lent, SqlError> {
     settle()?;
     let user = current_user();
-    if let Some(lent) = lend_held(ring, version, user)? {
+    if let Some(lent) = lend_held(ring, version, right, user)? {
         return Ok(lent);
     }
     authorize(ring, user)?;
-    lend_held(ring, version, user)?
+    lend_held(ring, version, right, user)?
         .ok_or_else(|| SqlError::new(ERRCODE_INTERNAL_ERROR, "key ring closed while opening"))
 }
 
+/// A user opened the ring who may not do this.
+fn denied(name: &str, right: Right) -> SqlError {
+    let error = SqlError::new(ERRCODE_INSUFFICIENT_PRIVILEGE, format!("permission denied for key ring \"{name}\""));
+    match right {
+        Right::Read => error.detail("This session opened it as a user who may write, and not read."),
+        Right::Write => error.detail("This session opened it as a user who may read, and not write."),
+        Right::Either | Right::Own => {
+            error.detail("This session opened it as one of its users; what is asked takes its own key.")
+        }
+    }
+    .hint("Its owner makes users and gives them permissions: sealvec.grant_user().")
+}
+
 /// The key, if the ring is open and `user` is known to be allowed.
-fn lend_held(ring: u32, version: Option<u32>, user: pg_sys::Oid) -> Result<Option<Lent>, SqlError> {
+fn lend_held(ring: u32, version: Option<u32>, right: Right, user: pg_sys::Oid) -> Result<Option<Lent>, SqlError> {
     SESSION.with_borrow(|session| {
         let Some(held) = session.shown(ring).filter(|held| held.serves(user)) else {
             return Ok(None);
         };
+        if !held.gives(right) {
+            return Err(denied(&held.info.name, right));
+        }
+        // Whoever has not the newest DEK writes nothing: neither under an older one, nor into an index that he can read
+        // only a part of.
+        let newest = held.deks.last().map_or(0, |dek| dek.0);
+        if right == Right::Write && newest < held.info.dek_version {
+            return Err(sealvec_core::Error::NotShared(held.info.dek_version).into());
+        }
         let dek = match version {
             None => held.deks.last(),
             Some(version) => held.deks.iter().rfind(|dek| dek.0 == version),
         };
         let (version, slot) = dek.ok_or_else(|| match version {
             Some(version) if held.info.has_retired(version) => catalog::retired(&held.info.name, version),
+            Some(version) if held.info.versions.binary_search(&version).is_ok() => {
+                sealvec_core::Error::NotShared(version).into()
+            }
             version => sealvec_core::Error::UnknownDekVersion(version.unwrap_or(0)).into(),
         })?;
         let id_key = held.id_key.as_ref().expect("a ring is open with its id key").as_ptr();
@@ -369,14 +474,17 @@ fn lend_held(ring: u32, version: Option<u32>, user: pg_sys::Oid) -> Result<Optio
 /// Opens the ring if that needs nobody's key, or finds that an open one may be used by `user` too.
 fn authorize(number: u32, user: pg_sys::Oid) -> Result<(), SqlError> {
     let ring = catalog::ring(number)?;
-    let (is_held, is_shut) = SESSION.with_borrow(|session| (session.shown(number).is_some(), session.is_shut(number)));
-    if !is_held {
-        return match ring.record.is_client_held() || is_shut {
-            true => Err(locked(&ring.info, ring.record.is_client_held())),
-            false => unlock(&ring),
+    let (held, is_shut) = SESSION.with_borrow(|session| {
+        (session.shown(number).map(|held| held.user.clone()), session.is_shut(number))
+    });
+    let Some(opener) = held else {
+        return match (ring.record.is_client_held(), is_shut) {
+            (true, _) => Err(locked(&ring.info, Locked::ForClient)),
+            (false, true) => Err(locked(&ring.info, Locked::ByHand)),
+            (false, false) => unlock(&ring),
         };
-    }
-    check_grant(&ring)?;
+    };
+    check_grant(&ring, opener.as_deref())?;
     watch::allowed();
     SESSION.with_borrow_mut(|session| {
         if let Some(held) = session.rings.get_mut(&number) {
@@ -390,49 +498,75 @@ fn authorize(number: u32, user: pg_sys::Oid) -> Result<(), SqlError> {
 
 /// Closes what has to be closed before anybody uses a key.
 pub(super) fn settle() -> Result<(), SqlError> {
+    hear();
     let calm = !watch::anything() && SESSION.with_borrow_mut(OpenRings::is_current);
     if calm { Ok(()) } else { settle_slowly() }
 }
 
+/// Hears what other sessions have changed, should the last time be long ago. Postgres listens when it takes a lock, and a
+/// statement that takes none, such as one long scan, would use a key that was taken away until its end.
+fn hear() {
+    let now_ms = coarse_ms();
+    if now_ms.wrapping_sub(HEARD_MS.get()) < HEAR_MS || SESSION.with_borrow(|session| session.rings.is_empty()) {
+        return;
+    }
+    HEARD_MS.set(now_ms);
+    // SAFETY: reads the transaction's state. Whoever holds a lock on a buffer or a critical section holds interrupts back,
+    // and nothing is heard then; else this is what taking any lock on a table does.
+    unsafe {
+        if pg_sys::InterruptHoldoffCount == 0 && pg_sys::CritSectionCount == 0 && pg_sys::IsTransactionState() {
+            pg_sys::AcceptInvalidationMessages();
+        }
+    }
+}
+
 #[cold]
 fn settle_slowly() -> Result<(), SqlError> {
-    close_due();
+    close_due(false);
     let Some(check) = watch::Check::start(watch::OPEN_RINGS) else { return Ok(()) };
     // SAFETY: only reads the transaction's state.
     match unsafe { pg_sys::IsTransactionState() } {
-        true => compare(|number| catalog::ring(number).ok().map(Standing::from)),
+        true => compare(
+            |number| catalog::ring(number).ok().map(Standing::from),
+            |number, opener| opener.stands(number).unwrap_or_else(note),
+        ),
         false => SESSION.with_borrow_mut(|session| session.close(|_| true)), // no catalog to ask
     }
     check.done();
     Ok(())
 }
 
-/// Closes what a callback asked for, what another user or process opened, and what has outlived its time.
-fn close_due() {
+/// Closes what a callback asked for, what another user or process opened, and what has outlived its time; that not in the
+/// middle of a statement, whatever else happened meanwhile.
+fn close_due(is_end: bool) {
     close_dropped();
     let ttl_ms = u64::from(guc::key_ttl_s()) * 1000;
     let now_ms = now_ms();
     SESSION.with_borrow_mut(|session| {
         let same = session.users == Users::now() && session.pid == process_id();
-        session.close(|held| !same || ttl_ms != 0 && now_ms.saturating_sub(held.opened_ms) >= ttl_ms);
+        let timed = ttl_ms != 0 && (is_end || !session.was_in_time());
+        session.close(|held| !same || timed && now_ms.saturating_sub(held.opened_ms) >= ttl_ms);
     });
 }
 
-/// Closes every ring that does not stand as it did when it was opened. `standing` looks in the catalog.
-fn compare(standing: impl Fn(u32) -> Option<Standing>) {
+/// Closes every ring that does not stand as it did when it was opened, or whose user does not. Both look in the catalog.
+fn compare(standing: impl Fn(u32) -> Option<Standing>, stands: impl Fn(u32, &Opener) -> bool) {
     // A local ring opens again on demand, and is checked then. A client can't be asked again, and a key service may be
     // away: what others do to other rings must not end the use of this one.
-    let kept: Vec<(u32, i64, Uuid)> = SESSION.with_borrow_mut(|session| {
+    let kept: Vec<(u32, i64, Uuid, Option<Rc<Opener>>)> = SESSION.with_borrow_mut(|session| {
         session.close(|held| held.origin == Origin::Local);
-        session.rings.values().map(|held| (held.info.number, held.epoch, held.info.uuid)).collect()
+        let held = session.rings.values();
+        held.map(|held| (held.info.number, held.epoch, held.info.uuid, held.user.clone())).collect()
     });
-    for (number, epoch, uuid) in kept {
+    for (number, epoch, uuid, user) in kept {
         let found = standing(number).filter(|found| found.epoch == epoch && found.uuid == uuid);
+        let found = found.filter(|_| user.as_deref().is_none_or(|user| stands(number, user)));
         SESSION.with_borrow_mut(|session| match (found, session.rings.get_mut(&number)) {
             (Some(found), Some(held)) => {
                 held.info = Rc::new(RingInfo { name: found.name, ..(*held.info).clone() });
-                // A grant may have been taken back. It was what opened a ring that no KEK was shown for.
-                if held.origin == Origin::Service {
+                // A grant may have been taken back. It was what opened a ring that no KEK was shown for, or a user did,
+                // who may be no member of his role any more.
+                if held.origin == Origin::Service || held.user.is_some() {
                     held.opener = pg_sys::InvalidOid;
                     held::derived_is_stale();
                 }
@@ -453,10 +587,10 @@ pub fn at_end() {
         let _ = expiry::set(None); // turning it off cannot fail for a timer that is there
         return;
     }
-    close_due();
+    close_due(true);
     if let Some(check) = watch::Check::start(watch::OPEN_RINGS) {
         let _undisturbed = Undisturbed::start();
-        compare(catalog::standing_at_once);
+        compare(catalog::standing_at_once, |number, opener| opener.stands_at_once(number));
         check.done();
     }
     if set_alarm().is_err() {

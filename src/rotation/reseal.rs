@@ -25,7 +25,7 @@ use crate::collections::items::ItemKeys;
 use crate::collections::names;
 use crate::datatype::reseal::{self as values, Resealed, does_not_open};
 use crate::error::{OrRaise, SqlError};
-use crate::keys;
+use crate::keys::{self, Right};
 use crate::keys::table::prevent_read_only;
 
 /// Most rows of a batch that may be asked for.
@@ -159,7 +159,7 @@ fn check_can_open(places: &[Place]) -> Result<(), SqlError> {
             Holds::Items { ring, .. } => Some(ring),
         };
         if let Some(ring) = ring.filter(|ring| keys::info(*ring).is_ok()) {
-            keys::with_dek(ring, None, |_, _| ())?;
+            keys::with_dek(ring, None, Right::Write, |_, _| ())?;
         }
     }
     Ok(())

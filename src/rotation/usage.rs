@@ -63,7 +63,7 @@ impl Kind {
             Self::Item => "CALL sealvec.reseal_index(name).",
             Self::Index => "REINDEX INDEX CONCURRENTLY.",
             Self::Waiting => "VACUUM the table, or REINDEX INDEX CONCURRENTLY.",
-            Self::User => "Make the user anew, or delete it: sealvec.delete_user().",
+            Self::User => "Make the user anew, or delete it: sealvec.create_user() and delete_user() of an index, grant_user() and revoke_user() of a key ring.",
             Self::Expression => "Define the object anew with a sealed value of the newest version.",
             Self::Unknown => {
                 "Wait for the session that has the temporary table, or end it; move what another access method stores."
@@ -188,6 +188,9 @@ pub fn uses(ring: &RingInfo) -> Result<Vec<Use>, SqlError> {
         column: None,
         uses: Some(uses),
     }));
+    for (role, newest) in keys::newest_of_users(ring.number)? {
+        found.push(Use { version: Some(newest), kind: Kind::User, object: role, column: None, uses: Some(1) });
+    }
     found.extend(places::expressions(ring.number)?.into_iter().map(|(object, version, uses)| Use {
         version: Some(version),
         kind: Kind::Expression,
