@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, Parser, ValueEnum};
+use sealvec_core::keys::{Kek, UserPublicKey, UserWrap};
 use sealvec_core::transport::{Argument, KeyId, PublicKey, SECRET_LEN_MAX, SealedKey};
 use zeroize::Zeroizing;
 
@@ -18,7 +19,8 @@ use crate::{serve, tls};
 /// Seals a key or a user's token to a PostgreSQL server with sealvec, and prints what a statement may carry instead.
 ///
 /// The key is 32 bytes or 64 hex digits. What is printed opens only in that server, in the database and for the role of
-/// the URL, for that ring or index, as that argument, and within the hour.
+/// the URL, for that ring or index, as that argument, and within the hour. A user of a ring gives his X25519 secret key in
+/// place of a key: it opens what sealvec.my_wraps() has for his role, and that is what is sealed, as user_key.
 #[derive(Debug, Parser)]
 #[command(name = "sealvec-sidecar seal", version)]
 #[command(after_help = "psql \"$SEALVEC_DATABASE_URL\" -v key=\"$(sealvec-sidecar seal --ring notes --key-file k)\" \
@@ -32,6 +34,9 @@ struct Cli {
     /// File with the key or the token; - reads it from standard input
     #[arg(long, value_name = "FILE", default_value = "-")]
     key_file: PathBuf,
+    /// File with the X25519 secret key of a user of the ring, 32 bytes or 64 hex digits
+    #[arg(long, value_name = "FILE", requires = "ring", conflicts_with_all = ["key_file", "argument"])]
+    secret_key_file: Option<PathBuf>,
     /// Prints \x and hex digits, for a bytea, instead of text that any argument takes
     #[arg(long)]
     hex: bool,
@@ -75,6 +80,9 @@ struct Offline {
     /// Instead of asking: its role
     #[arg(long, value_name = "NAME", required = false)]
     role: String,
+    /// With --secret-key-file, instead of asking: wrap of sealvec.my_wraps(), in hex
+    #[arg(long, value_name = "HEX", requires = "secret_key_file")]
+    wrap: Option<String>,
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
@@ -87,14 +95,17 @@ enum As {
     UserToken,
 }
 
-impl From<As> for Argument {
-    fn from(argument: As) -> Self {
-        match argument {
-            As::Kek => Self::Kek,
-            As::NewKek => Self::NewKek,
-            As::IndexKey => Self::IndexKey,
-            As::UserKey => Self::UserKey,
-            As::UserToken => Self::UserToken,
+impl As {
+    /// The argument of a call about a ring, or about an index.
+    fn of(self, is_ring: bool) -> Argument {
+        match (self, is_ring) {
+            (Self::Kek, _) => Argument::Kek,
+            (Self::NewKek, _) => Argument::NewKek,
+            (Self::IndexKey, _) => Argument::IndexKey,
+            (Self::UserKey, false) => Argument::UserKey,
+            (Self::UserToken, false) => Argument::UserToken,
+            (Self::UserKey, true) => Argument::RingUserKey,
+            (Self::UserToken, true) => Argument::RingUserToken,
         }
     }
 }
@@ -110,16 +121,27 @@ pub fn run(args: impl IntoIterator<Item = String>) -> Result<String, String> {
         (None, Some(index)) => (index, Argument::IndexKey),
         (None, None) => unreachable!("clap asks for one of them"),
     };
-    let argument = cli.argument.map_or(default, Argument::from);
-    let of_ring = matches!(argument, Argument::Kek | Argument::NewKek);
-    if of_ring != cli.object.ring.is_some() {
-        let what = if of_ring { "--ring" } else { "--index" };
+    let is_ring = cli.object.ring.is_some();
+    let argument = cli.argument.map_or(default, |argument| argument.of(is_ring));
+    if argument.is_of_ring() != is_ring {
+        let what = if is_ring { "--index" } else { "--ring" };
         return Err(format!("{} goes with {what}", argument.name()));
+    }
+    if let Some(file) = &cli.secret_key_file {
+        let own = read_secret(file, Argument::RingUserKey)?;
+        let own: &[u8; KEK_LEN] = own[..].try_into().expect("a key has 32 bytes");
+        let (receiver, wraps) = match &cli.offline {
+            Some(offline) => (offline.receiver()?, vec![offline.wrap()?]),
+            None => ask(&cli, Some(name))?,
+        };
+        let key = open_wrap(&wraps, own, name)?;
+        let sealed = receiver.seal(Argument::RingUserKey, name, key.expose()).map_err(|error| error.to_string())?;
+        return Ok(written(&sealed, cli.hex));
     }
     let secret = read_secret(&cli.key_file, argument)?;
     let receiver = match &cli.offline {
         Some(offline) => offline.receiver()?,
-        None => ask(&cli)?,
+        None => ask(&cli, None)?.0,
     };
     let sealed = receiver.seal(argument, name, &secret).map_err(|error| error.to_string())?;
     Ok(written(&sealed, cli.hex))
@@ -138,6 +160,26 @@ impl Offline {
         let key = PublicKey::new(KeyId::from_bytes(id), key);
         Ok(Receiver::new(key, self.database.clone(), self.role.clone(), Duration::MAX))
     }
+
+    fn wrap(&self) -> Result<Vec<u8>, String> {
+        let text = self.wrap.as_deref().ok_or("with --secret-key-file and --public-key, give --wrap, too")?;
+        hex::decode(text.strip_prefix("\\x").unwrap_or(text)).map_err(|_| "--wrap has hex digits".to_owned())
+    }
+}
+
+/// The key in the wrap that `own` opens.
+fn open_wrap(wraps: &[Vec<u8>], own: &[u8; KEK_LEN], ring: &str) -> Result<Kek, String> {
+    if wraps.is_empty() {
+        return Err(format!("the database has no wrap of key ring \"{ring}\" for this role: its owner makes users with sealvec.grant_user()"));
+    }
+    let public = UserPublicKey::of_secret(own);
+    for wrap in wraps {
+        let wrap = UserWrap::decode(wrap).map_err(|error| error.to_string())?;
+        if wrap.public_key() == public {
+            return wrap.open(own).map_err(|_| "the wrap is not as it was written".to_owned());
+        }
+    }
+    Err(format!("the wrap of key ring \"{ring}\" was made for another public key than this secret key's"))
 }
 
 /// Hex digits, as psql prints a bytea or without its `\x`.
@@ -145,7 +187,8 @@ fn decode(text: &str, out: &mut [u8]) -> Option<()> {
     hex::decode_to_slice(text.strip_prefix("\\x").unwrap_or(text), out).ok()
 }
 
-fn ask(cli: &Cli) -> Result<Receiver, String> {
+/// Whom to seal to; and what my_wraps() has of `ring`, if that is asked for.
+fn ask(cli: &Cli, ring: Option<&str>) -> Result<(Receiver, Vec<Vec<u8>>), String> {
     let url = cli.database_url.as_deref().ok_or("set --database-url or SEALVEC_DATABASE_URL, or give --public-key")?;
     let password = cli.database_password_file.as_deref().map(read_secret_file).transpose()?;
     tls::install_provider();
@@ -153,15 +196,23 @@ fn ask(cli: &Cli) -> Result<Receiver, String> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(|e| e.to_string())?;
     runtime.block_on(async {
         let pool = Pool::new(config, tls, &PoolSettings { connections_max: 1, ..PoolSettings::default() });
-        let asked = async { Receiver::ask(&mut pool.get().await?).await }.await;
-        asked.map_err(|error| {
+        let asked = async {
+            let mut conn = pool.get().await?;
+            let receiver = Receiver::ask(&mut conn).await?;
+            let rows = match ring {
+                Some(ring) => conn.query("SELECT wrap FROM sealvec.my_wraps($1)", &[&ring]).await?,
+                None => Vec::new(),
+            };
+            Ok((receiver, rows.iter().map(|row| row.get(0)).collect()))
+        };
+        asked.await.map_err(|error| {
             let why = match &error {
                 DbError::Unavailable(why) => (*why).to_owned(),
                 DbError::Sql(error) => {
                     error.as_db_error().map_or_else(|| error.to_string(), |r| r.message().to_owned())
                 }
             };
-            format!("could not ask the database for its transport key: {why}")
+            format!("could not ask the database: {why}")
         })
     })
 }
@@ -187,7 +238,7 @@ fn read_secret(file: &std::path::Path, argument: Argument) -> Result<Zeroizing<V
 fn secret_of(bytes: &[u8], argument: Argument) -> Result<Zeroizing<Vec<u8>>, String> {
     let end = bytes.iter().rposition(|byte| !matches!(byte, b'\n' | b'\r')).map_or(0, |last| last + 1);
     let line = &bytes[..end];
-    if argument == Argument::UserToken {
+    if matches!(argument, Argument::UserToken | Argument::RingUserToken) {
         let is_token = line.starts_with(b"cdbk_") && line.len() < SECRET_LEN_MAX;
         return if is_token { Ok(Zeroizing::new(line.to_vec())) } else { Err("that is no user's token".to_owned()) };
     }
@@ -201,7 +252,8 @@ fn secret_of(bytes: &[u8], argument: Argument) -> Result<Zeroizing<Vec<u8>>, Str
 
 #[cfg(test)]
 mod tests {
-    use sealvec_core::transport::{Binding, TransportKey};
+    use sealvec_core::keys::{Kek, UserPublicKey, UserWrap};
+use sealvec_core::transport::{Binding, TransportKey};
 
     use super::*;
 
@@ -229,9 +281,43 @@ mod tests {
             let binding = Binding { database: "app", role: "me", name: "notes", argument };
             assert_eq!(**key.open(&binding, &sealed).unwrap(), [7; 32]);
         }
-        let odd = run(args(&[&["--ring", "notes", "--as", "user_key"], &common[..]].concat()));
-        assert_eq!(odd.unwrap_err(), "user_key goes with --index");
+        for (object, name, argument) in
+            [("--ring", "user_key", Argument::RingUserKey), ("--index", "user_key", Argument::UserKey)]
+        {
+            let printed = run(args(&[&[object, "notes", "--as", name], &common[..]].concat())).unwrap();
+            let binding = Binding { database: "app", role: "me", name: "notes", argument };
+            assert!(key.open(&binding, &SealedKey::read(printed.as_bytes()).unwrap().unwrap()).is_ok());
+        }
+        for (object, name, other) in [("--ring", "index_key", "--index"), ("--index", "kek", "--ring")] {
+            let odd = run(args(&[&[object, "notes", "--as", name], &common[..]].concat()));
+            assert_eq!(odd.unwrap_err(), format!("{name} goes with {other}"));
+        }
         std::fs::remove_file(file).unwrap();
+    }
+
+    /// The wraps of the project's own vectors.
+    #[test]
+    fn a_users_secret_opens_his_wrap_and_its_key_is_sealed() {
+        let file: serde_json::Value =
+            serde_json::from_str(include_str!("../../tests/vectors/user_wrap_v1.json")).unwrap();
+        let text = |value: &serde_json::Value| value.as_str().unwrap().to_owned();
+        let (wrap, expected) = (text(&file["cases"][0]["wrap"]), text(&file["cases"][0]["user_key"]));
+        let key = TransportKey::generate().unwrap();
+        let own = std::env::temp_dir().join(format!("sealvec-secret-{}", std::process::id()));
+        std::fs::write(&own, text(&file["secret_key"])).unwrap();
+        let (id, public) = (hex::encode(key.public().id().as_bytes()), hex::encode(key.public().as_bytes()));
+        let own_file = own.display().to_string();
+        let flags = ["--ring", "notes", "--secret-key-file", &*own_file, "--key-id", &id, "--public-key", &public];
+        let offline = ["--database", "app", "--role", "me", "--wrap", &*wrap];
+        let printed = run(args(&[&flags[..], &offline[..]].concat())).unwrap();
+        let binding = Binding { database: "app", role: "me", name: "notes", argument: Argument::RingUserKey };
+        let opened = key.open(&binding, &SealedKey::read(printed.as_bytes()).unwrap().unwrap()).unwrap();
+        assert_eq!(hex::encode(&opened[..]), expected);
+        assert!(run(args(&[&flags[..], &offline[..4]].concat())).unwrap_err().contains("--wrap"));
+        std::fs::write(&own, [5; 32]).unwrap();
+        let other = run(args(&[&flags[..], &offline[..]].concat())).unwrap_err();
+        assert!(other.contains("another public key"), "{other}");
+        std::fs::remove_file(own).unwrap();
     }
 
     #[test]
@@ -252,7 +338,15 @@ mod tests {
     fn the_flags_fit_together() {
         use clap::CommandFactory;
         Cli::command().debug_assert();
-        for bad in [&["--key-file", "x"][..], &["--ring", "a", "--index", "b"], &["--ring", "a", "--key-id", "00"]] {
+        for bad in [
+            &["--key-file", "x"][..],
+            &["--ring", "a", "--index", "b"],
+            &["--ring", "a", "--key-id", "00"],
+            &["--index", "a", "--secret-key-file", "x"],
+            &["--ring", "a", "--secret-key-file", "x", "--key-file", "y"],
+            &["--ring", "a", "--secret-key-file", "x", "--as", "kek"],
+            &["--ring", "a", "--wrap", "00"],
+        ] {
             assert!(Cli::try_parse_from(args(bad)).is_err(), "{bad:?}");
         }
     }

@@ -156,7 +156,9 @@ fn user(name: &str, shown: &Shown<'_>) -> Result<Option<(UserId, Kek)>, SqlError
         || SqlError::new(ERRCODE_INVALID_PARAMETER_VALUE, "a user shows a token, or index_key with user_id, not both");
     match (shown.user_token, shown.user_id, shown.index_key) {
         (None, None, _) => Ok(None),
-        (Some(token), None, None) => Ok(Some(keys::shown_token(token, Argument::UserToken, name)?.ok_or_else(bad_token)?.into_parts())),
+        (Some(token), None, None) => {
+            Ok(Some(keys::shown_token(token, Argument::UserToken, name)?.ok_or_else(bad_token)?.into_parts()))
+        }
         (None, Some(user), Some(key)) => Ok(Some((user_id(user)?, keys::shown(key, Argument::IndexKey, name)?))),
         (None, Some(_), None) => Err(SqlError::new(
             ERRCODE_INVALID_PARAMETER_VALUE,

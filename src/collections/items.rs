@@ -79,8 +79,9 @@ impl ItemKeys {
     pub fn reseal(&mut self, token: &[u8], sealed: &[u8]) -> Result<Option<Vec<u8>>, SqlError> {
         let token = token.try_into().map_err(|_| Error::Malformed { what: "token of an id" })?;
         let old = ItemHeader::decode(sealed)?.dek_version();
-        let (newest, is_known) =
-            keys::with_dek(self.ring, None, Right::Write, |dek, ring| (dek.version(), ring.versions.binary_search(&old).is_ok()))?;
+        let (newest, is_known) = keys::with_dek(self.ring, None, Right::Write, |dek, ring| {
+            (dek.version(), ring.versions.binary_search(&old).is_ok())
+        })?;
         if old >= newest || !is_known {
             return Ok(None);
         }
@@ -95,7 +96,8 @@ impl ItemKeys {
         let place = match self.items.iter().position(|(known, _)| *known == version) {
             Some(place) => place,
             None => {
-                let key = keys::with_dek(self.ring, Some(version), Right::Either, |dek, ring| dek.item_key(&ring.uuid))?;
+                let key =
+                    keys::with_dek(self.ring, Some(version), Right::Either, |dek, ring| dek.item_key(&ring.uuid))?;
                 self.items.push((version, key));
                 self.items.len() - 1
             }

@@ -7,8 +7,8 @@ use std::rc::Rc;
 
 use pgrx::PgSqlErrorCode::*;
 use pgrx::pg_sys;
-use sealvec_core::keys::{Permissions, Uuid};
 use sealvec_core::keys::ring::RingRecord;
+use sealvec_core::keys::{Permissions, Uuid};
 use sealvec_kms::local::LOCAL_PROVIDER;
 
 use super::hold::{Hold, hold};
@@ -245,7 +245,8 @@ pub fn may_open(ring: &Ring, role: pg_sys::Oid) -> Result<bool, SqlError> {
         &[Key::int4(grant_column::NUMBER, ring.info.number)],
         |row| {
             // Who may open it with a key of his own only, may not without.
-            granted = row.get::<i16>(grant_column::PERMISSIONS).is_none() && has_privileges_of(role, &granted_role(row));
+            granted =
+                row.get::<i16>(grant_column::PERMISSIONS).is_none() && has_privileges_of(role, &granted_role(row));
             !granted
         },
     )?;
@@ -540,7 +541,12 @@ fn info_of(row: &Row, record: &RingRecord) -> RingInfo {
 
 impl Table {
     /// What `read` makes of the one row with `key`, if there is one.
-    pub(super) fn find<R>(&self, index: &CStr, key: Key, mut read: impl FnMut(&Row) -> R) -> Result<Option<R>, SqlError> {
+    pub(super) fn find<R>(
+        &self,
+        index: &CStr,
+        key: Key,
+        mut read: impl FnMut(&Row) -> R,
+    ) -> Result<Option<R>, SqlError> {
         let mut found = None;
         self.scan(Some(index), &[key], |row| {
             found = Some(read(row));

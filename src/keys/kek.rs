@@ -41,9 +41,7 @@ pub fn shown(bytes: &[u8], argument: Argument, name: &str) -> Result<Kek, SqlErr
 /// # Errors
 /// As [`shown`].
 pub fn shown_token(bytes: &[u8], argument: Argument, name: &str) -> Result<Option<UserToken>, SqlError> {
-    read(bytes, argument, name, |token| {
-        Ok(std::str::from_utf8(token).ok().and_then(|text| UserToken::read(text).ok()))
-    })
+    read(bytes, argument, name, |token| Ok(std::str::from_utf8(token).ok().and_then(|text| UserToken::read(text).ok())))
 }
 
 fn read<R>(

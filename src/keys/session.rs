@@ -474,9 +474,8 @@ fn lend_held(ring: u32, version: Option<u32>, right: Right, user: pg_sys::Oid) -
 /// Opens the ring if that needs nobody's key, or finds that an open one may be used by `user` too.
 fn authorize(number: u32, user: pg_sys::Oid) -> Result<(), SqlError> {
     let ring = catalog::ring(number)?;
-    let (held, is_shut) = SESSION.with_borrow(|session| {
-        (session.shown(number).map(|held| held.user.clone()), session.is_shut(number))
-    });
+    let (held, is_shut) =
+        SESSION.with_borrow(|session| (session.shown(number).map(|held| held.user.clone()), session.is_shut(number)));
     let Some(opener) = held else {
         return match (ring.record.is_client_held(), is_shut) {
             (true, _) => Err(locked(&ring.info, Locked::ForClient)),

@@ -52,7 +52,11 @@ fn sealvec_grant_user(
         let wrap = public_key.map(|key| UserWrap::create(&record, drawn.kek(), key, &role.name)).transpose()?;
         let text = wrap.is_none().then(|| drawn.encode(&ServerKey::public()).as_str().to_owned());
         if ring_user::delete(ring.info.number, &role.name)? {
-            notice!("role \"{}\" was a user of key ring \"{}\"; its key from before opens nothing any more", role.name, ring.info.name);
+            notice!(
+                "role \"{}\" was a user of key ring \"{}\"; its key from before opens nothing any more",
+                role.name,
+                ring.info.name
+            );
         }
         catalog::grant(ring.info.number, &role, Some(permissions))?;
         RingUser { role, record, wrap }.insert(ring.info.number)?;

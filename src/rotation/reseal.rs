@@ -25,8 +25,8 @@ use crate::collections::items::ItemKeys;
 use crate::collections::names;
 use crate::datatype::reseal::{self as values, Resealed, does_not_open};
 use crate::error::{OrRaise, SqlError};
-use crate::keys::{self, Right};
 use crate::keys::table::prevent_read_only;
+use crate::keys::{self, Right};
 
 /// Most rows of a batch that may be asked for.
 const BATCH_MAX: i32 = 1_000_000;

@@ -63,7 +63,9 @@ impl Kind {
             Self::Item => "CALL sealvec.reseal_index(name).",
             Self::Index => "REINDEX INDEX CONCURRENTLY.",
             Self::Waiting => "VACUUM the table, or REINDEX INDEX CONCURRENTLY.",
-            Self::User => "Make the user anew, or delete it: sealvec.create_user() and delete_user() of an index, grant_user() and revoke_user() of a key ring.",
+            Self::User => {
+                "Make the user anew, or delete it: sealvec.create_user() and delete_user() of an index, grant_user() and revoke_user() of a key ring."
+            }
             Self::Expression => "Define the object anew with a sealed value of the newest version.",
             Self::Unknown => {
                 "Wait for the session that has the temporary table, or end it; move what another access method stores."

@@ -41,15 +41,9 @@ pub fn seal(public: &[u8; ENC_LEN], info: &[u8], secret: &[u8]) -> Result<([u8; 
 }
 
 /// What was sealed to the public half of `secret`.
-pub fn open(
-    secret: &[u8; KEY_LEN],
-    info: &[u8],
-    enc: &[u8],
-    ciphertext: &[u8],
-) -> Result<Zeroizing<Vec<u8>>, Refused> {
+pub fn open(secret: &[u8; KEY_LEN], info: &[u8], enc: &[u8], ciphertext: &[u8]) -> Result<Zeroizing<Vec<u8>>, Refused> {
     let enc = <Dhkem as Kem>::EncappedKey::from_bytes(enc)?;
-    let opened =
-        single_shot_open::<Aead, Kdf, Dhkem>(&OpModeR::Base, &private(secret), &enc, info, ciphertext, b"")?;
+    let opened = single_shot_open::<Aead, Kdf, Dhkem>(&OpModeR::Base, &private(secret), &enc, info, ciphertext, b"")?;
     Ok(Zeroizing::new(opened))
 }
 

@@ -56,6 +56,56 @@ def main(host, port, key):
         keys._key = sealvec_client.PublicKey(stale.key_id, stale.public_key, stale.database, stale.role)
         keys.execute("SELECT sealvec.unlock('vault', %s)", [keys.ring("vault", key[::-1])])
 
+    # A user of the ring, whose secret never leaves his client; with a role of his own, and nothing but read.
+    secret, public = sealvec_client.generate()
+    with psycopg.connect(**where, autocommit=True) as owner:
+        keys = sealvec_client.Sealer(owner)
+        owner.execute("CREATE ROLE analyst LOGIN; CREATE TABLE seen (embedding sealvec(2, vault))")
+        owner.execute("GRANT ALL ON seen TO analyst")
+        keys.execute("SELECT sealvec.unlock('vault', %s)", [keys.ring("vault", key[::-1])])
+        owner.execute("INSERT INTO seen VALUES ('[1,2]')")
+        keys.execute(
+            "SELECT sealvec.grant_user('vault', 'analyst', '{read}', %s::bytea, kek => %s)",
+            [public, keys.ring("vault", key[::-1])],
+        )
+        with psycopg.connect(**{**where, "user": "analyst"}, autocommit=True) as analyst:
+            for wrong in (sealvec_client.generate()[0],):
+                try:
+                    sealvec_client.unlock(analyst, "vault", wrong)
+                    raise AssertionError("another secret was taken")
+                except ValueError:
+                    pass
+            wrap = sealvec_client.unlock(analyst, "vault", secret)
+            assert (wrap.role, wrap.permissions, wrap.dek_version) == ("analyst", ("read",), 1)
+            assert analyst.execute("SELECT sealvec.open(embedding) FROM seen").fetchall() == [([1.0, 2.0],)]
+            try:
+                analyst.execute("INSERT INTO seen VALUES ('[3,4]')")
+                raise AssertionError("a reader wrote")
+            except psycopg.errors.InsufficientPrivilege:
+                pass
+            # A new data key comes to him without his secret.
+            keys.execute("SELECT sealvec.rekey('vault', %s)", [keys.ring("vault", key[::-1])])
+            assert sealvec_client.unlock(analyst, "vault", secret).dek_version == 2
+            assert analyst.execute("SELECT count(sealvec.open(embedding)) FROM seen").fetchone() == (1,)
+            keys.execute(
+                "SELECT sealvec.revoke_user('vault', 'analyst', rekey => true, kek => %s)",
+                [keys.ring("vault", key[::-1])],
+            )
+            try:
+                sealvec_client.unlock(analyst, "vault", secret)
+                raise AssertionError("a revoked user unlocked")
+            except PermissionError:
+                pass
+        # And one with a token.
+        (token,) = keys.execute(
+            "SELECT user_token FROM sealvec.grant_user('vault', 'analyst', '{read}', token => true, kek => %s)",
+            [keys.ring("vault", key[::-1])],
+        ).fetchone()
+        with psycopg.connect(**{**where, "user": "analyst"}, autocommit=True) as analyst:
+            his = sealvec_client.Sealer(analyst)
+            his.execute("SELECT sealvec.unlock('vault', user_token => %s)", [his.ring_token("vault", token)])
+            assert analyst.execute("SELECT count(sealvec.open(embedding)) FROM seen").fetchone() == (1,)
+
     async def asks():
         async with await psycopg.AsyncConnection.connect(**where) as connection:
             found = await sealvec_client.ask_async(connection)

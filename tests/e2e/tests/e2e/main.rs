@@ -14,3 +14,4 @@ mod plaintext;
 mod recall;
 mod rotation;
 mod tamper;
+mod users;
