@@ -35,7 +35,7 @@ struct Cli {
     #[arg(long, value_name = "FILE", default_value = "-")]
     key_file: PathBuf,
     /// File with the X25519 secret key of a user of the ring, 32 bytes or 64 hex digits
-    #[arg(long, value_name = "FILE", requires = "ring", conflicts_with_all = ["key_file", "argument"])]
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["key_file", "argument", "index"])]
     secret_key_file: Option<PathBuf>,
     /// Prints \x and hex digits, for a bytea, instead of text that any argument takes
     #[arg(long)]
@@ -170,7 +170,9 @@ impl Offline {
 /// The key in the wrap that `own` opens.
 fn open_wrap(wraps: &[Vec<u8>], own: &[u8; KEK_LEN], ring: &str) -> Result<Kek, String> {
     if wraps.is_empty() {
-        return Err(format!("the database has no wrap of key ring \"{ring}\" for this role: its owner makes users with sealvec.grant_user()"));
+        return Err(format!(
+            "the database has no wrap of key ring \"{ring}\" for this role: its owner makes users with sealvec.grant_user()"
+        ));
     }
     let public = UserPublicKey::of_secret(own);
     for wrap in wraps {
@@ -252,8 +254,7 @@ fn secret_of(bytes: &[u8], argument: Argument) -> Result<Zeroizing<Vec<u8>>, Str
 
 #[cfg(test)]
 mod tests {
-    use sealvec_core::keys::{Kek, UserPublicKey, UserWrap};
-use sealvec_core::transport::{Binding, TransportKey};
+    use sealvec_core::transport::{Binding, TransportKey};
 
     use super::*;
 

@@ -4,6 +4,7 @@
 use std::path::{Path, PathBuf};
 
 use postgres::{Client, SimpleQueryMessage};
+use sealvec_core::keys::{UserPublicKey, UserWrap};
 use sealvec_e2e::packages::pgaudit;
 use sealvec_e2e::seal::{seal, url};
 use sealvec_e2e::text::Text;
@@ -136,24 +137,24 @@ fn bytes(hex: &str) -> Vec<u8> {
     (0..hex.len()).step_by(2).map(|at| u8::from_str_radix(&hex[at..at + 2], 16).expect("hex")).collect()
 }
 
+/// Everything is logged that can be.
+const EVERYTHING: &[&str] = &[
+    "log_statement=all",
+    "log_min_duration_statement=0",
+    "log_parameter_max_length=-1",
+    "log_parameter_max_length_on_error=-1",
+    "log_error_verbosity=verbose",
+    "auto_explain.log_min_duration=0",
+    "auto_explain.log_verbose=on",
+    "auto_explain.log_analyze=on",
+    "auto_explain.log_nested_statements=on",
+    "pgaudit.log=all",
+    "pgaudit.log_parameter=on",
+];
+
 #[test]
 fn a_sealed_key_is_in_no_log_plan_or_view() {
-    let mut cluster = Cluster::start(
-        "sealed-logs",
-        &[
-            "log_statement=all",
-            "log_min_duration_statement=0",
-            "log_parameter_max_length=-1",
-            "log_parameter_max_length_on_error=-1",
-            "log_error_verbosity=verbose",
-            "auto_explain.log_min_duration=0",
-            "auto_explain.log_verbose=on",
-            "auto_explain.log_analyze=on",
-            "auto_explain.log_nested_statements=on",
-            "pgaudit.log=all",
-            "pgaudit.log_parameter=on",
-        ],
-    );
+    let mut cluster = Cluster::start("sealed-logs", EVERYTHING);
     let loaded = load(&mut cluster);
     let mut client = cluster.client();
     if loaded.contains(&"pg_stat_statements") {
@@ -229,6 +230,82 @@ fn a_sealed_key_is_in_no_log_plan_or_view() {
         scan(&key(number, false), &places, false);
     }
     scan(&key(0, true), &places, true);
+    cluster.log_is_clean();
+}
+
+/// The key that opens a user's copies of a ring's keys, from his wrap: his secret never reaches the server, and what it
+/// opens is found nowhere either. A token is, wherever it is shown: it is made by the server.
+#[test]
+fn a_users_key_is_in_no_log_plan_or_view() {
+    let mut cluster = Cluster::start("sealed-user", EVERYTHING);
+    let loaded = load(&mut cluster);
+    let mut client = cluster.client();
+    if loaded.contains(&"pg_stat_statements") {
+        run(&mut client, "CREATE EXTENSION pg_stat_statements");
+    }
+    run(&mut client, "CREATE ROLE analyst LOGIN; DO $$ BEGIN PERFORM sealvec.create_key_ring('vault'); END $$");
+    let (secret, plain) = ([0x5e; 32], [0x5f; 32]);
+    for (role, secret) in [("analyst", secret), ("postgres", plain)] {
+        let public = UserPublicKey::of_secret(&secret);
+        let grant = "SELECT sealvec.grant_user('vault', $1, '{read,write}', $2::bytea)";
+        client.execute(grant, &[&role, &public.as_bytes().as_slice()]).expect("a user");
+    }
+    // Both users' clients open their wraps. One shows what was in it sealed, the other as it is.
+    let mut keys = Vec::new();
+    for (role, secret) in [("analyst", secret), ("postgres", plain)] {
+        let sql = "SELECT wrap FROM sealvec.my_wraps('vault') WHERE role = $1";
+        let wrap: Vec<u8> = cluster.connect_as(role, "e2e").query_one(sql, &[&role]).expect("a wrap").get(0);
+        let key = UserWrap::decode(&wrap).expect("a wrap").open(&secret).expect("his secret opens it");
+        keys.push(key.expose().iter().map(|byte| format!("{byte:02x}")).collect::<String>());
+    }
+    let mut analyst = cluster.connect_as("analyst", "e2e");
+    let url = format!("postgresql://analyst@127.0.0.1:{}/e2e", cluster.port());
+    let own = cluster.home().join("analyst.key");
+    std::fs::write(&own, secret).expect("a file");
+    let sealed =
+        seal("", &["--ring", "vault", "--secret-key-file", &own.display().to_string(), "--database-url", &url]);
+    std::fs::remove_file(own).expect("there");
+    let mut activity = String::new();
+    run(&mut analyst, &format!("SELECT sealvec.unlock('vault', user_key => '{sealed}')"));
+    activity += &everything(&mut client, "SELECT query FROM pg_stat_activity");
+    let bound = "SELECT sealvec.unlock($1, user_key => $2::bytea)";
+    analyst.execute(bound, &[&"vault", &sealed.as_bytes()]).expect("unlocked");
+    run(
+        &mut analyst,
+        &format!(
+            "PREPARE way(text, bytea) AS SELECT sealvec.unlock($1, user_key => $2); EXECUTE way('vault', '{sealed}')"
+        ),
+    );
+    run(&mut analyst, &format!("DO $$ BEGIN PERFORM sealvec.unlock('vault', user_key => '{sealed}'); END $$"));
+    let failing = format!("SELECT sealvec.unlock('vault', user_key => '{sealed}'), 1 / (SELECT 0)");
+    analyst.batch_execute(&failing).expect_err("division by zero");
+    run(&mut analyst, &format!("SELECT sealvec.unlock('vault', user_key => '{sealed}')"));
+    let open: bool = one(&mut analyst, "SELECT state = 'open' FROM sealvec.key_rings WHERE name = 'vault'");
+    assert!(open, "the key opens the ring");
+    let show = format!("SELECT sealvec.unlock('vault', user_key => '\\x{}')", keys[1]);
+    run(&mut client, &format!("SET sealvec.allow_plain_key = on; {show}; RESET sealvec.allow_plain_key"));
+    let refused =
+        analyst.batch_execute(&format!("SELECT sealvec.unlock('vault', user_key => '\\x{}')", "61".repeat(32)));
+    let refused = refused.expect_err("plain, and all is logged");
+    assert!(
+        refused.as_db_error().is_some_and(|error| error.message().starts_with("no plain key is taken")),
+        "{refused}"
+    );
+    activity += &everything(&mut client, "SELECT query FROM pg_stat_activity");
+    if loaded.contains(&"pg_stat_statements") {
+        activity += &everything(&mut client, "SELECT query FROM pg_stat_statements");
+    }
+    let log = cluster.log();
+    for text in [&log, &activity] {
+        assert!(!text.contains(&keys[0]), "the sealed key is in a log or view");
+    }
+    assert!(log.contains(&keys[1]), "the plain one is, or the search proves nothing");
+    drop((client, analyst));
+    cluster.stop();
+    let places = [cluster.path("data").to_owned(), cluster.path("log").to_owned()];
+    scan(&keys[0], &places, false);
+    scan(&secret.iter().map(|byte| format!("{byte:02x}")).collect::<String>(), &places, false);
+    scan(&keys[1], &places, true);
     cluster.log_is_clean();
 }
 
