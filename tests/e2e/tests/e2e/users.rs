@@ -190,6 +190,7 @@ fn long() -> Vec<(&'static str, &'static str, String)> {
 
 /// Runs `sql`, which never ends by itself, until `stop` was called: how long it went on, and what it said.
 fn stopped(mut client: Client, admin: &mut Client, what: &str, sql: String, stop: impl FnOnce()) -> (Duration, String) {
+    run(&mut client, "SET statement_timeout = '30s'"); // should nothing stop it
     let pid: i32 = one(&mut client, "SELECT pg_backend_pid()");
     let running = thread::spawn(move || {
         let error = client.batch_execute(&sql).expect_err("it is stopped");

@@ -10,5 +10,6 @@ mod plain_keys;
 mod python;
 mod readme;
 mod restarts;
+mod revoke;
 mod sealed_keys;
 mod sealed_logs;
