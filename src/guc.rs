@@ -14,6 +14,8 @@ static KEY_TTL: GucSetting<i32> = GucSetting::<i32>::new(300);
 static DISABLE_CORE_DUMPS: GucSetting<bool> = GucSetting::<bool>::new(true);
 static ALLOW_PLAIN_KEY: GucSetting<bool> = GucSetting::<bool>::new(false);
 static TRANSPORT_KEY_LIFE: GucSetting<i32> = GucSetting::<i32>::new(3600);
+static AUDIT_OPENINGS: GucSetting<bool> = GucSetting::<bool>::new(false);
+static FAILED_UNLOCK_DELAY_MAX: GucSetting<i32> = GucSetting::<i32>::new(4_000);
 static PROBES: GucSetting<i32> = GucSetting::<i32>::new(0);
 static TARGET_RECALL: GucSetting<f64> = GucSetting::<f64>::new(0.95);
 static MAX_SCAN_TUPLES: GucSetting<i32> = GucSetting::<i32>::new(0);
@@ -91,6 +93,24 @@ pub fn init() {
         GucContext::Sighup,
         GucFlags::UNIT_S,
     );
+    GucRegistry::define_bool_guc(
+        c"sealvec.audit_openings",
+        c"Also logs each opening of a key ring of provider local by a statement that needs it.",
+        c"Once for each session that opens it, and again when its time was up. Calls of sealvec.unlock() are always logged.",
+        &AUDIT_OPENINGS,
+        GucContext::Suset,
+        none,
+    );
+    GucRegistry::define_int_guc(
+        c"sealvec.failed_unlock_delay_max",
+        c"Longest time that a session waits after it has shown a wrong key.",
+        c"The sixth in a row for the same role and key ring waits 250 ms, each after it twice as long. 0 lets none wait.",
+        &FAILED_UNLOCK_DELAY_MAX,
+        0,
+        60_000,
+        GucContext::Suset,
+        GucFlags::UNIT_MS,
+    );
     GucRegistry::define_int_guc(
         c"sealvec.probes",
         c"Number of index lists that a search visits first.",
@@ -161,6 +181,16 @@ pub fn allow_plain_key() -> bool {
 /// `sealvec.transport_key_life` in seconds.
 pub fn transport_key_life_s() -> u32 {
     u32::try_from(TRANSPORT_KEY_LIFE.get()).expect("the GUC's lower bound is 1")
+}
+
+/// `sealvec.audit_openings`.
+pub fn audit_openings() -> bool {
+    AUDIT_OPENINGS.get()
+}
+
+/// `sealvec.failed_unlock_delay_max` in milliseconds.
+pub fn failed_unlock_delay_max_ms() -> u32 {
+    u32::try_from(FAILED_UNLOCK_DELAY_MAX.get()).expect("the GUC's lower bound is 0")
 }
 
 /// `sealvec.probes`; 0 is adaptive.

@@ -1,11 +1,12 @@
 //! sealvec for PostgreSQL: the sealed column type, key rings and the `sealed_ivf` access method.
 //!
 //! This crate is glue. It turns Datums into Rust values, calls `sealvec-core`, and turns errors into
-//! `ereport`. Inside, dependencies run downwards only: `rotation` → [`collections`] → `datatype`, `index` → [`keys`] → [`transport`]
-//! → [`guc`], [`error`], [`clock`]; only `index` uses `storage`.
+//! `ereport`. Inside, dependencies run downwards only: `rotation` → [`collections`] → `datatype`, `index` → [`keys`] → [`transport`],
+//! [`audit`] → [`guc`], [`error`], [`clock`]; only `index` uses `storage`.
 
 use pgrx::prelude::*;
 
+pub mod audit;
 pub mod clock;
 pub mod collections;
 pub mod datatype;
@@ -23,6 +24,7 @@ pgrx::pg_module_magic!();
 #[pg_guard]
 pub extern "C-unwind" fn _PG_init() {
     guc::init();
+    audit::init();
     keys::init();
     datatype::init();
     index::init();

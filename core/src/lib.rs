@@ -6,6 +6,7 @@
 
 #![deny(unsafe_code)] // only the SIMD kernels in `math` opt in
 
+pub mod audit;
 pub mod crypto;
 pub mod error;
 pub mod filter;

@@ -15,6 +15,7 @@ use super::names::{self, Extension};
 use super::payload;
 use super::registry::{self, Collection, Metric, Part};
 use super::spi::{self, Spi};
+use crate::audit::{self, Operation};
 use crate::error::{OrRaise, SqlError};
 use crate::keys::{self, kms_slot};
 
@@ -36,7 +37,7 @@ fn sealvec_create_index(
     bm25_k1: Option<f64>,
     bm25_b: Option<f64>,
 ) -> pg_sys::Oid {
-    (|| {
+    audit::call(Operation::CreateIndex, None, || {
         let name = check_name(required(name, "name")?)?;
         let metadata_schema = check_schema(metadata_schema, (bm25_k1, bm25_b))?;
         let mut collection = Collection {
@@ -66,6 +67,7 @@ fn sealvec_create_index(
         if registry::try_find(name)?.is_some() {
             return Err(SqlError::new(ERRCODE_DUPLICATE_OBJECT, format!("index \"{name}\" already exists")));
         }
+        collection.audit();
         let kek = index_key.map(|key| keys::shown(key, Argument::IndexKey, name)).transpose()?;
         let ring_name = format!("index {}", collection.uuid);
         collection.ring = keys::create_ring(&ring_name, kek.as_ref(), kms_name)?.number();
@@ -75,7 +77,7 @@ fn sealvec_create_index(
         spi::connect(|spi| make_table(spi, &collection))?;
         names::table_oid(collection.uuid)
             .ok_or_else(|| SqlError::new(ERRCODE_INTERNAL_ERROR, "the table of an index is not there once it is made"))
-    })()
+    })
     .or_raise()
 }
 
@@ -87,10 +89,11 @@ fn sealvec_delete_index(
     user_id: Option<&[u8]>,
     user_token: Option<&[u8]>,
 ) {
-    (|| {
+    audit::call(Operation::DeleteIndex, None, || {
         let name = required(name, "name")?;
         registry::lock(name, Part::Shape)?;
         let collection = registry::find(name)?;
+        collection.audit();
         let shown = Shown { index_key, user_id, user_token };
         let shows_any = index_key.or(user_id).or(user_token).is_some();
         // Nothing opens what is sealed under a ring that was dropped by force: the table goes with its owner's rights alone.
@@ -109,7 +112,7 @@ fn sealvec_delete_index(
         spi::connect(|spi| spi.run(&format!("DROP TABLE IF EXISTS {}", names::table(collection.uuid))))?;
         registry::delete(&collection)?;
         if has_ring { keys::drop_ring(collection.ring) } else { Ok(()) }
-    })()
+    })
     .or_raise()
 }
 

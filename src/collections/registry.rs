@@ -6,6 +6,7 @@ use pgrx::PgSqlErrorCode::*;
 use pgrx::pg_sys;
 use sealvec_core::keys::{UserId, UserRecord, Uuid};
 
+use crate::audit;
 use crate::error::SqlError;
 use crate::keys::table::{self, Key, Row, Table, value};
 
@@ -105,6 +106,12 @@ impl Collection {
     /// Whether the client holds its KEK.
     pub fn is_client_held(&self) -> bool {
         self.kms_name.is_none()
+    }
+
+    /// Names itself to the audited call under way.
+    pub fn audit(&self) {
+        audit::about(&format!("index {}", self.uuid)); // as its ring is called
+        audit::note(format!("index {}", self.name));
     }
 
     fn read(row: &Row) -> Result<Self, SqlError> {

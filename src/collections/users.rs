@@ -11,6 +11,7 @@ use super::create::check_ring_owner;
 use super::payload::texts_of;
 use super::registry::{self, Part};
 use super::rows::Rows;
+use crate::audit::{self, Operation};
 use crate::datatype::varlena::ArrayArg;
 use crate::error::{OrRaise, SqlError};
 use crate::keys;
@@ -25,7 +26,7 @@ fn sealvec_create_user(
     index_key: Option<&[u8]>,
     call: pg_sys::FunctionCallInfo,
 ) -> Option<i32> {
-    (|| {
+    audit::call(Operation::CreateUser, None, || {
         let permissions = read_permissions(&required(permissions, "permissions")?)?;
         registry::lock(required(name, "name")?, Part::Shape)?; // or a user might outlive an index that goes meanwhile
         let opened = owned(name, index_key)?;
@@ -44,13 +45,15 @@ fn sealvec_create_user(
             Ok(UserRecord::create(record, open, token.user(), permissions, token.kek())?)
         })?;
         registry::insert_user(ring, &record)?;
+        let permitted: Vec<&str> = permissions.iter().map(name_of).collect();
+        audit::note(format!("user {}: {}", audit::hex(token.user().as_bytes()), permitted.join(", ")));
         // SAFETY: the call of this very function, which returns a set.
         let mut rows = unsafe { Rows::new(call)? };
         // For SQL alone: a server that asks for tags of its own makes its tokens itself.
         let text = token.encode(&ServerKey::public());
         rows.push(|| [token.user().as_bytes().as_slice().into_datum(), text.as_str().into_datum()])?;
         Ok(None)
-    })()
+    })
     .or_raise()
 }
 
@@ -74,17 +77,20 @@ fn sealvec_list_users(name: Option<&str>, index_key: Option<&[u8]>, call: pg_sys
 /// `delete_user(name, user_id, index_key) → boolean`
 #[pg_extern(sql = false)]
 fn sealvec_delete_user(name: Option<&str>, user_id: Option<&[u8]>, index_key: Option<&[u8]>) -> bool {
-    (|| {
+    audit::call(Operation::DeleteUser, None, || {
         let user = read_user_id(required(user_id, "user_id")?)?;
         registry::lock(required(name, "name")?, Part::Shape)?;
         let opened = owned(name, index_key)?;
-        registry::delete_user(opened.collection.ring, user)
-    })()
+        let found = registry::delete_user(opened.collection.ring, user)?;
+        audit::note(format!("user {}{}", audit::hex(user.as_bytes()), if found { "" } else { ", who is none" }));
+        Ok(found)
+    })
     .or_raise()
 }
 
 /// A call by whoever has the collection's own key and the rights of its owner.
 fn owned(name: Option<&str>, index_key: Option<&[u8]>) -> Result<Call, SqlError> {
+    registry::find(required(name, "name")?)?.audit();
     let opened = Call::open(name, &Shown { index_key, ..Shown::default() }, Need::Own)?;
     check_ring_owner(&opened.collection)?;
     Ok(opened)

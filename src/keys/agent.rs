@@ -11,7 +11,7 @@ use std::mem;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::time::{Duration, Instant};
 
-use pgrx::PgSqlErrorCode::*;
+use pgrx::PgSqlErrorCode::{self, *};
 use pgrx::pg_sys;
 use sealvec_core::Error;
 use sealvec_core::keys::{Kek, KekProvider, KeyContext};
@@ -19,6 +19,7 @@ use sealvec_kms::agent::{Answer, Call, Class, LENGTH_LEN, Refusal, Reply, Reques
 use zeroize::Zeroizing;
 
 use super::kms_slot::KmsSlot;
+use crate::audit::{self, Operation};
 use crate::error::SqlError;
 use crate::guc;
 
@@ -47,7 +48,19 @@ impl AgentProvider {
 
     fn ask(&self, request: Request) -> sealvec_core::Result<Answer> {
         let is_about_wrapped = matches!(request, Request::Unwrap { .. } | Request::Rewrap { .. });
-        match converse(&self.slot.name, request) {
+        let (operation, ring) = audited(&request);
+        let answer = audit::kms_request(
+            operation,
+            &self.slot.name,
+            &ring,
+            || converse(&self.slot.name, request),
+            |answer| match answer {
+                Ok(Answer::Refused(refusal)) => Some(state_of(refusal.class)),
+                Ok(_) => None,
+                Err(error) => Some(error.sqlstate),
+            },
+        );
+        match answer {
             Ok(Answer::Refused(refusal)) if refusal.class == Class::WrongKey && is_about_wrapped => {
                 Err(Error::WrongKey)
             }
@@ -153,6 +166,28 @@ impl KekProvider for AgentProvider {
             Answer::Generated(kek, wrapped) => Ok((kek, self.take(wrapped)?)),
             _ => self.unexpected(),
         }
+    }
+}
+
+/// What a request is called in the audit log, and the UUID of the ring that it is about.
+fn audited(request: &Request) -> (Operation, String) {
+    let (operation, context) = match request {
+        Request::Wrap { context, .. } => (Operation::KmsWrap, Some(context)),
+        Request::Unwrap { context, .. } => (Operation::KmsUnwrap, Some(context)),
+        Request::Rewrap { context, .. } => (Operation::KmsRewrap, Some(context)),
+        Request::Generate { context, .. } => (Operation::KmsGenerate, Some(context)),
+        Request::Check { .. } => (Operation::KmsCheck, None),
+    };
+    (operation, context.map(|context| context.ring.to_string()).unwrap_or_default())
+}
+
+/// The SQLSTATE of what the agent refuses, as [`refused`] reports it.
+fn state_of(class: Class) -> PgSqlErrorCode {
+    match class {
+        Class::Unavailable | Class::Throttled => ERRCODE_IO_ERROR,
+        Class::WrongKey => ERRCODE_INVALID_PASSWORD,
+        Class::Misconfigured => ERRCODE_CONFIG_FILE_ERROR,
+        Class::Denied | Class::Protocol => ERRCODE_SYSTEM_ERROR,
     }
 }
 

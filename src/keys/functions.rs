@@ -17,12 +17,19 @@ use super::kek::shown;
 use super::kms_slot::KmsSlot;
 use super::table::Role;
 use super::{export, kms_slot, provider, ring_user, session, users};
+use crate::audit::{self, Attempt, Operation};
 use crate::error::{OrRaise, SqlError};
 
 /// `init_root_key() → text`: the file of the local provider's root key, made if there is none.
 #[pg_extern(sql = false)]
 fn sealvec_init_root_key() -> String {
-    let (file, made) = require_superuser("make the root key").and_then(|()| provider::init_root_key()).or_raise();
+    let made = audit::call(Operation::InitRootKey, None, || {
+        require_superuser("make the root key")?;
+        let (file, made) = provider::init_root_key()?;
+        audit::note(if made { "made" } else { "was there" });
+        Ok((file, made))
+    });
+    let (file, made) = made.or_raise();
     let file = file.display().to_string();
     match made {
         true => notice!(
@@ -36,7 +43,7 @@ fn sealvec_init_root_key() -> String {
 /// `create_key_ring(name, kek, provider) → uuid`; the provider is a slot's name.
 #[pg_extern(sql = false)]
 fn sealvec_create_key_ring(name: Option<&str>, kek: Option<&[u8]>, provider: Option<&str>) -> pgrx::Uuid {
-    create(name, kek, provider).or_raise()
+    audit::call(Operation::CreateRing, name, || create(name, kek, provider)).or_raise()
 }
 
 fn create(name: Option<&str>, kek: Option<&[u8]>, provider: Option<&str>) -> Result<pgrx::Uuid, SqlError> {
@@ -122,7 +129,7 @@ pub fn with_ring<R>(number: u32, f: impl FnOnce(&RingRecord, &OpenRing) -> Resul
 /// Anybody can make such a column, so the owner may insist, and then waits for nobody's.
 #[pg_extern(sql = false)]
 fn sealvec_drop_key_ring(name: Option<&str>, force: Option<bool>) {
-    (|| {
+    audit::call(Operation::DropRing, name, || {
         let force = force == Some(true);
         let ring = held(required(name, "name")?, if force { Hold::Change } else { Hold::Drop })?;
         let users = columns_of(ring.info.number)?;
@@ -143,14 +150,14 @@ fn sealvec_drop_key_ring(name: Option<&str>, force: Option<bool>) {
             warning!("what is sealed under key ring \"{}\" is lost. {columns}", ring.info.name);
         }
         Ok(())
-    })()
+    })
     .or_raise()
 }
 
 /// `grant_ring(ring, role)`: the role may open a KMS-backed ring, and use a client-held one in a session that has it open.
 #[pg_extern(sql = false)]
 fn sealvec_grant_ring(ring: Option<&str>, role: Option<&str>) {
-    (|| {
+    audit::call(Operation::Grant, ring, || {
         let role = existing_role(role)?;
         let ring = held(required(ring, "ring")?, Hold::Change)?;
         if let Some(Some(_)) = catalog::granted_to(ring.info.number, &role)? {
@@ -164,32 +171,35 @@ fn sealvec_grant_ring(ring: Option<&str>, role: Option<&str>) {
         if !catalog::grant(ring.info.number, &role, None)? {
             notice!("role \"{}\" has a grant on key ring \"{}\" already", role.name, ring.info.name);
         }
+        audit::note(format!("to role {}", role.name));
         Ok::<_, SqlError>(())
-    })()
+    })
     .or_raise()
 }
 
 /// `revoke_ring(ring, role)`: also of a role that is gone by now.
 #[pg_extern(sql = false)]
 fn sealvec_revoke_ring(ring: Option<&str>, role: Option<&str>) {
-    (|| {
+    audit::call(Operation::Revoke, ring, || {
         let role = required(role, "role")?;
         let ring = held(required(ring, "ring")?, Hold::Change)?;
-        if !catalog::revoke(ring.info.number, role)? {
+        if catalog::revoke(ring.info.number, role)? {
+            audit::note(format!("from role {role}"));
+        } else {
             notice!("role \"{role}\" had no grant on key ring \"{}\"", ring.info.name);
         }
         if ring_user::all(ring.info.number)?.iter().any(|user| user.role.name == role) {
             notice!("role \"{role}\" keeps a wrapped key that it can't use; sealvec.revoke_user() removes it");
         }
         Ok::<_, SqlError>(())
-    })()
+    })
     .or_raise()
 }
 
 /// `set_ring_owner(ring, role)`: superusers, and the owner in favour of a role that he is a member of.
 #[pg_extern(sql = false)]
 fn sealvec_set_ring_owner(ring: Option<&str>, role: Option<&str>) {
-    (|| {
+    audit::call(Operation::SetRingOwner, ring, || {
         let role = existing_role(role)?;
         let ring = held(required(ring, "ring")?, Hold::Change)?;
         if !role.oid.is_some_and(can_become) {
@@ -198,20 +208,23 @@ fn sealvec_set_ring_owner(ring: Option<&str>, role: Option<&str>) {
                 format!("must be member of role \"{}\"", role.name),
             ));
         }
+        audit::note(format!("to role {}", role.name));
         catalog::set_owner(ring.info.number, &role)
-    })()
+    })
     .or_raise()
 }
 
 /// `unlock(ring, kek, user_key, user_token)`
 #[pg_extern(sql = false)]
 fn sealvec_unlock(ring: Option<&str>, kek: Option<&[u8]>, user_key: Option<&[u8]>, user_token: Option<&[u8]>) {
-    (|| {
+    audit::call(Operation::Unlock, ring, || {
         let ring = catalog::ring_named(required(ring, "ring")?)?;
+        let attempt = Attempt::at(ring.info.number);
         match (kek, user_key, user_token) {
-            (kek, None, None) => match old_kek(&ring, kek)? {
-                Some(kek) => session::unlock_with(&ring, &kek),
-                None => session::unlock(&ring),
+            (kek, None, None) => match old_kek(&ring, kek) {
+                Ok(Some(kek)) => session::unlock_with(&ring, &kek),
+                Ok(None) => session::unlock(&ring),
+                Err(error) => Err(error),
             },
             (None, Some(key), None) => users::unlock_with_key(&ring, key),
             (None, None, Some(token)) => users::unlock_with_token(&ring, token),
@@ -220,27 +233,24 @@ fn sealvec_unlock(ring: Option<&str>, kek: Option<&[u8]>, user_key: Option<&[u8]
                 "expected one of kek, user_key and user_token, not more",
             )),
         }
-    })()
+        .map_err(|error| audit::slow_down(attempt, error))
+        .inspect(|()| attempt.succeeded())
+    })
     .or_raise()
 }
 
 /// `lock(ring, everywhere)`
 #[pg_extern(sql = false)]
 fn sealvec_lock(ring: Option<&str>, everywhere: Option<bool>) {
-    (|| {
-        let name = required(ring, "ring")?;
-        let number = match everywhere {
-            Some(true) => {
-                let number = held(name, Hold::Change)?.info.number;
-                catalog::close_everywhere(number)?;
-                number
-            }
-            _ => catalog::ring_by_name(name)?.number,
-        };
-        session::lock(number);
-        Ok::<_, SqlError>(())
-    })()
-    .or_raise()
+    let number = match everywhere {
+        Some(true) => audit::call(Operation::LockEverywhere, ring, || {
+            let number = held(required(ring, "ring")?, Hold::Change)?.info.number;
+            catalog::close_everywhere(number)?;
+            Ok(number)
+        }),
+        _ => required(ring, "ring").and_then(catalog::ring_by_name).map(|ring| ring.number),
+    };
+    session::lock(number.or_raise());
 }
 
 /// `lock_all()`
@@ -258,7 +268,7 @@ fn sealvec_rotate_kek(
     kms: Option<&str>,
     fresh: Option<bool>,
 ) {
-    (|| {
+    audit::call(Operation::RotateKek, ring, || {
         let mut ring = held(required(ring, "ring")?, Hold::Change)?;
         let shown_new = new_kek.map(|kek| shown(kek, Argument::NewKek, &ring.info.name)).transpose()?;
         let to = match (kms, &shown_new, &ring.kms) {
@@ -266,6 +276,7 @@ fn sealvec_rotate_kek(
             (None, None, Some(kms)) => kms.clone(),
             _ => CLIENT_PROVIDER.to_owned(),
         };
+        audit::note(format!("to {to}"));
         let keeps_kek = fresh != Some(true) && kek.is_none() && shown_new.is_none();
         if keeps_kek && let Some((from, to)) = services(&ring, &to)? {
             let moved = provider::move_kek(&mut ring.record, &from, &to)?;
@@ -284,7 +295,7 @@ fn sealvec_rotate_kek(
         })?;
         rewrapped.map_err(|error| session::naming(&ring, error))?;
         catalog::replace(&ring.record, slot_of(&ring.record, &to))
-    })()
+    })
     .or_raise()
 }
 
@@ -298,12 +309,13 @@ fn services(ring: &Ring, to: &str) -> Result<Option<(KmsSlot, KmsSlot)>, SqlErro
 /// `rekey(ring, kek) → integer`: a new version of the DEK, which seals from now on what is written; old data keeps its own.
 #[pg_extern(sql = false)]
 fn sealvec_rekey(ring: Option<&str>, kek: Option<&[u8]>) -> i32 {
-    (|| {
+    audit::call(Operation::Rekey, ring, || {
         let mut ring = held(required(ring, "ring")?, Hold::Change)?;
         let kek = kek_of(&ring, kek)?;
         let (version, _) = users::rekey(&mut ring, &kek)?;
+        audit::note(format!("data key version {version}"));
         Ok::<_, SqlError>(version as i32)
-    })()
+    })
     .or_raise()
 }
 
@@ -337,14 +349,17 @@ pub fn shred(number: u32) -> Result<(), SqlError> {
 /// `export_ring(ring) → bytea`
 #[pg_extern(sql = false)]
 fn sealvec_export_ring(ring: Option<&str>) -> Vec<u8> {
-    required(ring, "ring").and_then(owned).map(|ring| export::encode(&ring.info.name, &ring.record)).or_raise()
+    let exported = audit::call(Operation::ExportRing, ring, || {
+        required(ring, "ring").and_then(owned).map(|ring| export::encode(&ring.info.name, &ring.record))
+    });
+    exported.or_raise()
 }
 
 /// `import_ring(export, name, kms) → uuid`: the ring's UUID and keys under its own or another name; it belongs to
 /// whoever imports it. Its KEK is reached by the slot given, or by the only one of its provider.
 #[pg_extern(sql = false)]
 fn sealvec_import_ring(exported: Option<&[u8]>, name: Option<&str>, kms: Option<&str>) -> pgrx::Uuid {
-    (|| {
+    audit::call(Operation::ImportRing, None, || {
         let (own_name, record) = export::decode(required(exported, "export")?)?;
         if !record.is_client_held() {
             // Such a record stands in every dump, and its provider opens it for whoever owns the row.
@@ -352,10 +367,11 @@ fn sealvec_import_ring(exported: Option<&[u8]>, name: Option<&str>, kms: Option<
         }
         let name = name.unwrap_or(own_name);
         check_name(name)?;
+        audit::about(name);
         let kms = slot_for(&record, kms)?;
         catalog::insert(name, &current_role()?, &record, kms.as_deref())?;
         Ok::<_, SqlError>(pgrx::Uuid::from_bytes(*record.uuid().as_bytes()))
-    })()
+    })
     .or_raise()
 }
 

@@ -17,6 +17,7 @@ use super::catalog::{self, Ring};
 use super::held::Held;
 use super::session::{self, By, RingKeys, SESSION};
 use super::watch;
+use crate::audit::{self, Attempt};
 use crate::error::SqlError;
 
 /// What a call shows.
@@ -63,7 +64,12 @@ pub fn open_for_call(number: u32, credential: &Credential<'_>) -> Result<Scope, 
         return Ok(scope);
     }
     let ring = catalog::ring(number)?;
-    let keys = credential.open(&ring)?;
+    let attempt = Attempt::at(number);
+    let keys = credential.open(&ring).map_err(|error| {
+        audit::refused(&ring.info.name, &error);
+        audit::slow_down(attempt, error)
+    })?;
+    attempt.succeeded();
     let shown = SESSION.with_borrow_mut(|session| {
         // What a user opened for the session may do less than this credential: it gives way.
         let held = session.rings.get_mut(&number);
@@ -86,6 +92,7 @@ pub fn open_for_call(number: u32, credential: &Credential<'_>) -> Result<Scope, 
         return Ok(scope);
     }
     session::keep(&ring, &keys, By::Credential(digest))?;
+    audit::opened(&ring.info.name, false, &credential.told());
     SESSION.with_borrow_mut(|session| {
         let held = session.rings.get_mut(&number);
         Ok(Scope::counting(number, held.expect("kept a moment ago")))
@@ -121,6 +128,14 @@ fn digest_of(message: &[u8]) -> [u8; 32] {
 }
 
 impl Credential<'_> {
+    /// Whose it is, for the audit.
+    fn told(&self) -> String {
+        match self {
+            Self::Kek(_) => "by a call that showed its key".to_owned(),
+            Self::User { record, .. } => format!("by a call of user {}", audit::hex(record.user().as_bytes())),
+        }
+    }
+
     /// Equal for equal credentials only, and for no one but this process.
     fn digest(&self) -> [u8; 32] {
         let (kind, kek, record) = match self {

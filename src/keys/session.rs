@@ -20,6 +20,7 @@ use super::catalog::{self, Ring, RingInfo, Standing};
 use super::held::{self, Held, OpenRings, Origin, Right, Scoped};
 use super::ring_user::{self, Opener};
 use super::{expiry, kms_slot, provider, session_key, watch};
+use crate::audit;
 use crate::clock::{coarse_ms, now_ms};
 use crate::error::SqlError;
 use crate::guc;
@@ -480,10 +481,19 @@ fn authorize(number: u32, user: pg_sys::Oid) -> Result<(), SqlError> {
         return match (ring.record.is_client_held(), is_shut) {
             (true, _) => Err(locked(&ring.info, Locked::ForClient)),
             (false, true) => Err(locked(&ring.info, Locked::ByHand)),
-            (false, false) => unlock(&ring),
+            (false, false) => match unlock(&ring) {
+                Ok(()) => {
+                    audit::opened(&ring.info.name, is_local(&ring), "by a statement");
+                    Ok(())
+                }
+                Err(error) => {
+                    audit::refused(&ring.info.name, &error);
+                    Err(error)
+                }
+            },
         };
     };
-    check_grant(&ring, opener.as_deref())?;
+    check_grant(&ring, opener.as_deref()).inspect_err(|error| audit::refused(&ring.info.name, error))?;
     watch::allowed();
     SESSION.with_borrow_mut(|session| {
         if let Some(held) = session.rings.get_mut(&number) {

@@ -27,6 +27,14 @@ impl Column {
         Self { number, name, kind: type_of(relation, number), holds }
     }
 
+    /// The ring that sealed it, if the column tells.
+    pub fn ring(&self) -> Option<u32> {
+        match self.holds {
+            Holds::Values { ring, .. } => ring,
+            Holds::Items { ring, .. } => Some(ring),
+        }
+    }
+
     /// Whether the column of this number in `relation` is still of the type that it was.
     pub fn stands(&self, relation: pg_sys::Oid) -> bool {
         type_of(relation, self.number) == self.kind

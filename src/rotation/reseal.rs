@@ -19,6 +19,7 @@ use pgrx::{IntoDatum, pg_sys};
 use super::heap::{Heap, Scan, Scratch, Shows, Slot, Tuple};
 use super::places::{self, Column, Holds, Place};
 use super::progress::{self, State};
+use crate::audit::{self, Operation};
 use crate::collections::call::{self, Call, Need, Shown};
 use crate::collections::create::check_ring_owner;
 use crate::collections::items::ItemKeys;
@@ -63,22 +64,22 @@ struct Job {
 /// `reseal_begin(table, column, batch) → integer`: the number of the job.
 #[pg_extern(sql = false)]
 fn sealvec_reseal_begin(table: Option<pg_sys::Oid>, column: Option<&std::ffi::CStr>, batch: Option<i32>) -> i32 {
-    (|| {
+    audit::call(Operation::ResealStart, None, || {
         let table = call::required(table, "table")?;
         begin(table, column.map(|column| column.to_string_lossy().into_owned()), batch)
-    })()
+    })
     .or_raise()
 }
 
 /// `reseal_index_begin(name, batch, index_key) → integer`
 #[pg_extern(sql = false)]
 fn sealvec_reseal_index_begin(name: Option<&str>, batch: Option<i32>, index_key: Option<&[u8]>) -> i32 {
-    (|| {
+    audit::call(Operation::ResealStart, None, || {
         let call = Call::open(name, &Shown { index_key, ..Shown::default() }, Need::Own)?;
         check_ring_owner(&call.collection)?;
         let table = names::table_oid(call.collection.uuid).ok_or_else(|| gone(&call.collection.name))?;
         begin(table, None, batch)
-    })()
+    })
     .or_raise()
 }
 
@@ -132,6 +133,7 @@ fn begin(table: pg_sys::Oid, column: Option<String>, batch: Option<i32>) -> Resu
         ));
     }
     check_can_open(&places)?;
+    note(table, &places);
     Ok(JOB.with_borrow_mut(|job| {
         let number = job.as_ref().map_or(1, |job| job.number.wrapping_add(1));
         let (batch, pass) = (batch as usize, 1);
@@ -151,14 +153,22 @@ fn begin(table: pg_sys::Oid, column: Option<String>, batch: Option<i32>) -> Resu
     }))
 }
 
+/// What the audit log is told: the table, and the ring if there is one only.
+fn note(table: pg_sys::Oid, places: &[Place]) {
+    audit::note(name_of(table));
+    let rings: BTreeSet<u32> =
+        places.iter().flat_map(|place| &place.columns).filter_map(|column| column.ring()).collect();
+    if let (Some(ring), 1) = (rings.first(), rings.len())
+        && let Ok(ring) = keys::info(*ring)
+    {
+        audit::about(&ring.name);
+    }
+}
+
 /// Says at once, and not at the first old row, that a ring is locked.
 fn check_can_open(places: &[Place]) -> Result<(), SqlError> {
     for column in places.iter().flat_map(|place| &place.columns) {
-        let ring = match column.holds {
-            Holds::Values { ring, .. } => ring,
-            Holds::Items { ring, .. } => Some(ring),
-        };
-        if let Some(ring) = ring.filter(|ring| keys::info(*ring).is_ok()) {
+        if let Some(ring) = column.ring().filter(|ring| keys::info(*ring).is_ok()) {
             keys::with_dek(ring, None, Right::Write, |_, _| ())?;
         }
     }
@@ -175,7 +185,11 @@ fn step(number: i32) -> Result<bool, SqlError> {
     if more {
         job.tell()?;
     } else {
-        progress::end()?;
+        audit::call(Operation::ResealEnd, None, || {
+            note(job.table, &job.places);
+            audit::note(format!("{} rows sealed anew", job.resealed));
+            progress::end()
+        })?;
         job.report();
     }
     JOB.set(Some(job));

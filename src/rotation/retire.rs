@@ -20,6 +20,7 @@ use pgrx::prelude::*;
 
 use super::reseal::in_transaction;
 use super::usage::{self, Use};
+use crate::audit::{self, Operation};
 use crate::collections::call::required;
 use crate::error::{OrRaise, SqlError};
 use crate::keys::table::prevent_read_only;
@@ -31,7 +32,7 @@ const NAMED: usize = 5;
 /// `retire_mark(ring, version, kek)`: the first step.
 #[pg_extern(sql = false)]
 fn sealvec_retire_mark(ring: Option<&str>, version: Option<i32>, kek: Option<&[u8]>) {
-    (|| {
+    audit::call(Operation::RetireDek, ring, || {
         prevent_read_only();
         // SAFETY: reads the transaction's state.
         if unsafe { pg_sys::IsTransactionBlock() } {
@@ -48,8 +49,9 @@ fn sealvec_retire_mark(ring: Option<&str>, version: Option<i32>, kek: Option<&[u
             }
             return Err(in_use(&ring, version, &uses));
         }
+        audit::note(format!("version {version} is about to be retired"));
         keys::set_retiring(ring.number, Some(version))
-    })()
+    })
     .or_raise()
 }
 
@@ -76,7 +78,7 @@ fn sealvec_retire_wait(ring: Option<&str>) {
 /// `retire_finish(ring, version, kek) → boolean`: the third step; false if something needs the version after all.
 #[pg_extern(sql = false)]
 fn sealvec_retire_finish(ring: Option<&str>, version: Option<i32>, kek: Option<&[u8]>) -> bool {
-    (|| {
+    audit::call(Operation::RetireDek, ring, || {
         let version = read_version(version)?;
         let ring = keys::hold_for_change(ring)?;
         if ring.versions.binary_search(&version).is_err() {
@@ -95,12 +97,14 @@ fn sealvec_retire_finish(ring: Option<&str>, version: Option<i32>, kek: Option<&
         }
         if !uses_of(&ring, version)?.is_empty() {
             keys::set_retiring(ring.number, None)?;
+            audit::note(format!("version {version} is in use after all"));
             return Ok(false);
         }
         keys::remove_dek(&ring.name, version, kek)?;
+        audit::note(format!("version {version} is retired"));
         notice!("version {version} of the data key of key ring \"{}\" is retired", ring.name);
         Ok(true)
-    })()
+    })
     .or_raise()
 }
 

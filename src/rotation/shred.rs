@@ -6,6 +6,7 @@ use pgrx::prelude::*;
 use pgrx::{IntoDatum, pg_sys};
 
 use super::usage::{self, Use};
+use crate::audit::{self, Operation};
 use crate::collections::call::required;
 use crate::collections::registry;
 use crate::collections::rows::Rows;
@@ -15,7 +16,7 @@ use crate::keys;
 /// `shred(ring, confirm)`: what became unreadable.
 #[pg_extern(sql = false)]
 fn sealvec_shred(ring: Option<&str>, confirm: Option<&str>, call: pg_sys::FunctionCallInfo) -> Option<i32> {
-    (|| {
+    audit::call(Operation::Shred, ring, || {
         let name = required(ring, "ring")?;
         keys::owned_ring(ring)?; // what it is called is for its owner to know
         if confirm != Some(name) {
@@ -49,7 +50,7 @@ fn sealvec_shred(ring: Option<&str>, confirm: Option<&str>, call: pg_sys::Functi
         }
         warn(name, &lost);
         Ok(None)
-    })()
+    })
     .or_raise()
 }
 

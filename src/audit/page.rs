@@ -1,0 +1,203 @@
+//! Shared memory of the audit: events that have no row, and failed unlocks by role and ring.
+//!
+//! Claimed by the first backend that needs it, as [`crate::transport`] claims its page. If Postgres has no shared memory to
+//! spare, events stand in the server's log alone, and failed unlocks are not slowed: nobody's key waits for that.
+//!
+//! Failures have places of their own, so that the traffic of a busy server does not push them out. Only copies happen
+//! under the lock: no allocation, nothing that can fail.
+
+use std::cell::Cell;
+use std::ffi::CStr;
+use std::mem::size_of;
+use std::panic::AssertUnwindSafe;
+use std::ptr;
+
+use pgrx::pg_sys;
+use pgrx::prelude::*;
+
+use super::event::Event;
+
+/// Names the page in Postgres's table of shared memory. With another layout it gets another number, since a library that
+/// was replaced meets the page of the old one until the server is restarted.
+const NAME: &CStr = c"sealvec audit 1";
+const TRANCHE: &CStr = c"SealvecAudit";
+
+/// Place of AddinShmemInitLock in the main array: a macro in `lwlocknames.h`, the same from Postgres 15 to 18.
+const ADDIN_SHMEM_INIT_LOCK: usize = 21;
+
+/// Failed and undone events that are kept.
+const FAILURES: usize = 64;
+/// Others.
+const OTHERS: usize = 32;
+/// Roles and rings whose failed unlocks are counted.
+const COUNTED: usize = 128;
+
+/// Who fails to open what.
+#[repr(C)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Tried {
+    /// Where the ring is.
+    pub database: pg_sys::Oid,
+    /// Who logged in.
+    pub role: pg_sys::Oid,
+    /// Number of the ring; 0 in an empty place.
+    pub ring: u32,
+}
+
+#[repr(C)]
+#[derive(Clone, Copy)]
+struct Count {
+    tried: Tried,
+    failures: u32,
+    /// When the last one was, in milliseconds of CLOCK_BOOTTIME.
+    last_ms: u64,
+}
+
+/// The newest events, each at its number modulo `N`.
+#[repr(C)]
+struct Newest<const N: usize> {
+    written: u64,
+    events: [Event; N],
+}
+
+#[repr(C)]
+struct Page {
+    lock: pg_sys::LWLock,
+    tranche: i32,
+    failures: Newest<FAILURES>,
+    others: Newest<OTHERS>,
+    counts: [Count; COUNTED],
+}
+
+// Postgres leaves 100 kB for all extensions that are not preloaded.
+const _: () = assert!(size_of::<Page>() <= 56 * 1024);
+
+impl<const N: usize> Newest<N> {
+    fn push(&mut self, event: &Event) {
+        self.events[(self.written % N as u64) as usize] = *event;
+        self.written += 1;
+    }
+
+    fn copy(&self, out: &mut Vec<Event>) {
+        let kept = self.written.min(N as u64) as usize;
+        out.extend_from_slice(&self.events[..kept]); // within what the caller has reserved
+    }
+}
+
+/// Keeps the event until newer ones take its place.
+pub fn remember(event: &Event) {
+    let is_failure = event.outcome.as_str() != super::event::Outcome::Done.name();
+    locked(pg_sys::LWLockMode::LW_EXCLUSIVE, |page| match is_failure {
+        true => page.failures.push(event),
+        false => page.others.push(event),
+    });
+}
+
+/// What is kept, in no order.
+pub fn events() -> Vec<Event> {
+    let mut found = Vec::with_capacity(FAILURES + OTHERS);
+    locked(pg_sys::LWLockMode::LW_SHARED, |page| {
+        page.failures.copy(&mut found);
+        page.others.copy(&mut found);
+    });
+    found
+}
+
+/// Counts a failure at `now_ms`; returns how many there were in a row, each at most `window_ms` after the one before.
+pub fn failed(tried: Tried, now_ms: u64, window_ms: u64) -> u32 {
+    locked(pg_sys::LWLockMode::LW_EXCLUSIVE, |page| {
+        let counts = &mut page.counts;
+        let known = counts.iter().position(|count| count.tried == tried);
+        // Else the place that was not used for longest.
+        let place = known.unwrap_or_else(|| {
+            let oldest = counts.iter().enumerate().min_by_key(|(_, count)| count.last_ms);
+            oldest.map_or(0, |(place, _)| place)
+        });
+        let count = &mut counts[place];
+        if count.tried != tried || now_ms.saturating_sub(count.last_ms) > window_ms {
+            (count.tried, count.failures) = (tried, 0);
+        }
+        count.failures = count.failures.saturating_add(1);
+        count.last_ms = now_ms;
+        count.failures
+    })
+    .unwrap_or(0)
+}
+
+/// A success: earlier failures count no more.
+pub fn succeeded(tried: Tried) {
+    let known = |page: &mut Page| page.counts.iter().position(|count| count.tried == tried && count.failures > 0);
+    if locked(pg_sys::LWLockMode::LW_SHARED, known).flatten().is_none() {
+        return;
+    }
+    locked(pg_sys::LWLockMode::LW_EXCLUSIVE, |page| {
+        if let Some(place) = known(page) {
+            (page.counts[place].failures, page.counts[place].last_ms) = (0, 0);
+        }
+    });
+}
+
+/// Claims the page while an ERROR may still be reported.
+pub fn prepare() {
+    attached();
+}
+
+/// Lends the page under its lock; `None` if there is none. `f` must not raise errors; in a shared lock it only reads.
+fn locked<R>(mode: pg_sys::LWLockMode::Type, f: impl FnOnce(&mut Page) -> R) -> Option<R> {
+    let page = attached()?;
+    // SAFETY: `attached` gives the page, which lives as long as this process and whose lock was initialised. The
+    // reference lives under the lock.
+    unsafe {
+        pg_sys::LWLockAcquire(&raw mut (*page).lock, mode);
+        let result = f(&mut *page);
+        pg_sys::LWLockRelease(&raw mut (*page).lock);
+        Some(result)
+    }
+}
+
+/// The page, claimed if this is the first backend that asks; `None` if there is no memory for it.
+fn attached() -> Option<*mut Page> {
+    thread_local! {
+        static PAGE: Cell<*mut Page> = const { Cell::new(ptr::null_mut()) };
+        static REFUSED: Cell<bool> = const { Cell::new(false) };
+    }
+    if PAGE.get().is_null() && !REFUSED.get() {
+        match claim() {
+            Some(page) => PAGE.set(page),
+            None => {
+                REFUSED.set(true);
+                warning!("no shared memory is left for the audit of key rings");
+            }
+        }
+    }
+    Some(PAGE.get()).filter(|page| !page.is_null())
+}
+
+fn claim() -> Option<*mut Page> {
+    // SAFETY: what the loaders of shared memory do in Postgres's own extensions: under this lock, one backend finds the
+    // page not there and makes it whole before it lets go. All-zero is a valid value of everything in it.
+    unsafe {
+        let lock = &raw mut (*pg_sys::MainLWLockArray.add(ADDIN_SHMEM_INIT_LOCK)).lock;
+        let mut found = false;
+        pg_sys::LWLockAcquire(lock, pg_sys::LWLockMode::LW_EXCLUSIVE);
+        let init =
+            AssertUnwindSafe(|| pg_sys::ShmemInitStruct(NAME.as_ptr(), size_of::<Page>(), &mut found).cast::<Page>());
+        let page = PgTryBuilder::new(init)
+            .catch_others(|_| {
+                pg_sys::InterruptHoldoffCount += 1; // the ERROR has set it to 0, and the release counts it down
+                ptr::null_mut()
+            })
+            .execute();
+        if !page.is_null() && !found {
+            page.write_bytes(0, 1);
+            (*page).tranche = pg_sys::LWLockNewTrancheId();
+            pg_sys::LWLockInitialize(&raw mut (*page).lock, (*page).tranche);
+        }
+        pg_sys::LWLockRelease(lock);
+        if page.is_null() {
+            return None;
+        }
+        pg_sys::LWLockRegisterTranche((*page).tranche, TRANCHE.as_ptr()); // each process keeps its own names
+        Some(page)
+    }
+}
