@@ -246,6 +246,13 @@ impl Event {
 thread_local! {
     /// The process that it was asked for, and address and port of its client.
     static CLIENT: RefCell<(i32, Text<45>, u16)> = const { RefCell::new((0, Text::EMPTY, 0)) };
+    /// The name of this database.
+    static DATABASE: RefCell<Text<63>> = const { RefCell::new(Text::EMPTY) };
+}
+
+/// The name of this database, once an event was begun.
+pub fn database() -> Text<63> {
+    DATABASE.with_borrow(|name| *name)
 }
 
 impl Actor {
@@ -264,6 +271,11 @@ impl Actor {
 }
 
 fn client(pid: i32) -> (i32, Text<45>, u16) {
+    // SAFETY: a missing database gives null, else a palloc'd C string.
+    let name = unsafe { pg_sys::get_database_name(pg_sys::MyDatabaseId) };
+    if !name.is_null() {
+        DATABASE.set(text_of(name));
+    }
     // SAFETY: both take no argument, read what the postmaster left for this backend, and give NULL where there is no
     // client or no address.
     let (address, port) = unsafe {

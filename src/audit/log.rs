@@ -6,7 +6,7 @@ use std::ptr;
 use pgrx::pg_sys;
 use sealvec_core::audit::Line;
 
-use super::event::Event;
+use super::event::{self, Event};
 
 /// Level LOG in the server's log alone: no client sees it, whatever its client_min_messages.
 const LOG_SERVER_ONLY: c_int = 16;
@@ -44,7 +44,7 @@ fn line(event: &Event) -> String {
     line.field("session_user", actor.session_user.as_str()).field("role", actor.role.as_str());
     line.field("client", actor.client.as_str()).field("port", &actor.port.to_string());
     line.field("application", actor.application.as_str()).field("pid", &actor.pid.to_string());
-    line.field("database", &event.database.to_u32().to_string());
+    line.field("database", event::database().as_str());
     line.field("ring", event.ring.as_str()).field("kms", event.kms.as_str()).field("detail", event.detail.as_str());
     line.as_str().to_owned()
 }

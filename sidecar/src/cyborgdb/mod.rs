@@ -1,9 +1,10 @@
-//! CyborgDB's v1 routes: bodies, SQL calls and answers.
+//! CyborgDB's v1 routes: bodies, SQL calls and answers. One of our own stands beside them: [`audit`].
 //!
 //! A body is read by hand ([`body`], [`validate`], [`dto`]) because its clients know the original by its 422s, and
 //! because metadata and numbers must come through as they were written. Then one statement ([`target`]), and rows
 //! written straight into the answer ([`rows`]).
 
+mod audit;
 mod body;
 mod dto;
 mod echo;
@@ -55,4 +56,5 @@ pub fn router(_state: &AppState) -> OpenApiRouter<AppState> {
         .routes(routes!(vectors::ids::num_vectors))
         .routes(routes!(vectors::query_metadata::query_metadata))
         .routes(routes!(models::embedding_models))
+        .routes(routes!(audit::audit))
 }

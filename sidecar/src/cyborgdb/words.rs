@@ -34,6 +34,8 @@ pub const CREATE_USER: &str = "Failed to create user";
 pub const LIST_USERS: &str = "Failed to list users";
 /// A user who goes.
 pub const DELETE_USER: &str = "Failed to delete user";
+/// `/v1/audit`, which the original has not.
+pub const AUDIT: &str = "Failed to read the audit log";
 
 /// A 400's sentence: a bad value in a good body.
 pub fn invalid(label: &str, what: &str) -> String {

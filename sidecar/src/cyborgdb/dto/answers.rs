@@ -286,3 +286,44 @@ pub struct ValidationProblem {
     #[schema(required = false)]
     ctx: BTreeMap<String, Value>,
 }
+
+/// What was done with keys.
+#[derive(Serialize, ToSchema)]
+pub struct Audit<'a> {
+    /// The newest first.
+    pub events: Vec<AuditEvent<'a>>,
+}
+
+/// One event.
+#[derive(Serialize, ToSchema)]
+pub struct AuditEvent<'a> {
+    /// RFC 3339, UTC, to the microsecond.
+    #[schema(example = "2026-01-31T12:00:00.000000Z")]
+    pub time: &'a str,
+    /// The database role that logged in.
+    pub session_user: Option<&'a str>,
+    /// The role whose rights counted.
+    pub role: Option<&'a str>,
+    /// Where its client is; null on a Unix socket.
+    pub client_addr: Option<&'a str>,
+    /// Its port.
+    pub client_port: Option<i32>,
+    /// What it calls itself.
+    pub application_name: Option<&'a str>,
+    /// Process of the session.
+    pub pid: i32,
+    /// `unlock`, `grant`, `rotate_kek`, `kms_unwrap`, …
+    pub operation: Option<&'a str>,
+    /// `ok`, `failed` or `rolled back`.
+    pub result: Option<&'a str>,
+    /// Of a failure.
+    pub sqlstate: Option<&'a str>,
+    /// The key ring.
+    pub ring: Option<&'a str>,
+    /// The key service.
+    pub kms: Option<&'a str>,
+    /// What else is worth knowing; never a key.
+    pub detail: Option<&'a str>,
+    /// `table`, or `memory`: gone when the server restarts.
+    pub source: &'a str,
+}

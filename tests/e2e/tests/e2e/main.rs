@@ -1,6 +1,7 @@
 //! End to end: the promises of the README on whole servers, seen through SQL and files.
 
 mod access;
+mod audit;
 mod cancel;
 mod collections;
 mod crash;
