@@ -82,7 +82,12 @@ fn the_root_key_reads_what_was_done_with_keys() {
 #[test]
 fn without_a_root_key_nobody_reads_the_audit() {
     let cluster = Cluster::start("rest-audit-open", &[]);
-    let sidecar = Sidecar::start_with(&cluster, "rest-audit-open", &["--no-api-key"], &[("SEALVEC_ROOT_KEY", "")]);
+    let sidecar = Sidecar::start_with(
+        &cluster,
+        "rest-audit-open",
+        &[],
+        &[("SEALVEC_ROOT_KEY", ""), ("REQUIRE_API_KEY", "false")],
+    );
     run(&mut cluster.client(), &format!("GRANT pg_read_all_stats TO {ROLE}"));
     for key in [None, Some("any"), Some(ROOT_KEY)] {
         assert_eq!(status(&mut Http::new(sidecar.address(), key), "/v1/audit"), 403, "{key:?}");
