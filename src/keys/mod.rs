@@ -6,6 +6,7 @@ mod agent;
 mod arena;
 mod backend;
 mod catalog;
+mod cipher_heap;
 mod expiry;
 mod export;
 mod functions;
@@ -14,6 +15,7 @@ mod hold;
 mod kek;
 pub mod kms_slot;
 mod lease;
+mod places;
 mod provider;
 mod ring_user;
 mod scoped;
@@ -41,5 +43,7 @@ pub use session_key::with_session_key;
 
 /// Called once per backend from `_PG_init`.
 pub fn init() {
+    cipher_heap::install();
+    places::install();
     watch::init();
 }

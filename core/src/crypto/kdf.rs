@@ -9,7 +9,7 @@
 use aws_lc_rs::hkdf::{HKDF_SHA256, KeyType, Prk, Salt};
 use zeroize::Zeroizing;
 
-use super::KEY_LEN;
+use super::{KEY_LEN, KeyPlace};
 use crate::keys::Uuid;
 
 const SALT: &[u8] = b"sealvec v1";
@@ -112,13 +112,16 @@ impl Label {
     }
 }
 
-/// A key from which others are derived. Wiped on drop (by aws-lc); Debug shows nothing.
-pub struct Deriver(Prk);
+/// A key from which others are derived. Wiped on drop; Debug shows nothing.
+///
+/// It keeps the key itself, and extracts anew for each subkey: aws-lc's `Prk` puts off the extraction, too, and keeps
+/// its own copy of the key on the heap.
+pub struct Deriver(KeyPlace);
 
 impl Deriver {
     /// Takes `key` in; the caller keeps, and wipes, its own copy.
     pub fn new(key: &[u8; KEY_LEN]) -> Self {
-        Self(extract(SALT, key))
+        Self(KeyPlace::copy_of(key))
     }
 
     /// The key for `label` in the context of one ring or index.
@@ -136,7 +139,7 @@ impl Deriver {
         info[2..2 + context.len()].copy_from_slice(context);
 
         let mut out = Zeroizing::new([0; KEY_LEN]);
-        expand(&self.0, &info, &mut out[..]);
+        expand(&extract(SALT, &self.0[..]), &info, &mut out[..]);
         out
     }
 }

@@ -14,6 +14,7 @@ pub mod kdf;
 mod known_answers;
 pub mod mac;
 pub mod nonce;
+pub mod place;
 pub mod stretch;
 pub mod xaes;
 
@@ -21,6 +22,7 @@ pub use aad::{
     Aad, AadBytes, ChunkAad, DirectoryAad, ItemAad, MetaAad, RecordAad, TransitAad, UserWrapAad, ValueAad, WrapAad,
 };
 pub use aead::{AeadKey, OVERHEAD, Sealed};
+pub use place::KeyPlace;
 pub use xaes::{OVERHEAD24, Sealed24, XaesKey};
 
 /// Bytes of every key here: KEK, DEK, subkey.

@@ -3,10 +3,8 @@
 //! The id key belongs to the ring and outlives its DEKs, so that a new DEK moves no row. Ids are often guessable;
 //! whoever has the table but not the id key can't test a guess.
 
-use zeroize::Zeroizing;
-
 use crate::crypto::kdf::{Deriver, Label};
-use crate::crypto::{KEY_LEN, mac};
+use crate::crypto::{KeyPlace, mac};
 use crate::keys::{IdKey, Uuid};
 
 /// Bytes of a token.
@@ -16,14 +14,12 @@ pub const TOKEN_LEN: usize = mac::MAC_LEN;
 pub type IdToken = [u8; TOKEN_LEN];
 
 /// The key of one ring's tokens, derived once for many ids. Wiped on drop.
-pub struct TokenKey(Box<Zeroizing<[u8; KEY_LEN]>>);
+pub struct TokenKey(KeyPlace);
 
 impl TokenKey {
     /// From the id key of `ring`.
     pub fn new(id_key: &IdKey, ring: &Uuid) -> Self {
-        let mut key = Box::new(Zeroizing::new([0; KEY_LEN])); // filled where it stays: a move would leave a copy
-        key.copy_from_slice(&Deriver::new(id_key.expose()).subkey(Label::IdToken, ring)[..]);
-        Self(key)
+        Self(KeyPlace::copy_of(&Deriver::new(id_key.expose()).subkey(Label::IdToken, ring)))
     }
 
     /// The token of `id`, which may be any text, the empty one too.

@@ -2,19 +2,17 @@
 
 use std::fmt;
 
-use zeroize::Zeroizing;
-
 use super::Uuid;
 use crate::crypto::kdf::{Deriver, Label};
-use crate::crypto::{KEY_LEN, XaesKey, nonce};
+use crate::crypto::{KEY_LEN, KeyPlace, XaesKey, nonce};
 use crate::{Error, Result};
 
-/// 32 key bytes on the heap, so that moving the owner leaves no copy behind. Wiped on drop.
-struct KeyBytes(Box<Zeroizing<[u8; KEY_LEN]>>);
+/// 32 key bytes that stay where they are, so that moving the owner leaves no copy behind. Wiped on drop.
+struct KeyBytes(KeyPlace);
 
 impl KeyBytes {
     fn zeroed() -> Self {
-        Self(Box::new(Zeroizing::new([0; KEY_LEN])))
+        Self(KeyPlace::zeroed())
     }
 
     fn generate() -> Result<Self> {
