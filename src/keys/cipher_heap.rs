@@ -5,11 +5,10 @@
 //! Not emptied in a forked child, as the arena is: the library keeps more here than keys. No server process forks while it
 //! has a key.
 
+use std::cell::RefCell;
 use std::ffi::{c_char, c_int, c_void};
 use std::ptr::{self, NonNull};
 use std::sync::{Mutex, MutexGuard, PoisonError};
-
-use zeroize::Zeroize;
 
 /// Bytes mapped at a time.
 const CHUNK_LEN: usize = 64 * 1024;
@@ -33,6 +32,49 @@ unsafe impl Send for Heap {}
 
 static HEAP: Mutex<Heap> =
     Mutex::new(Heap { free: [ptr::null_mut(); CLASSES], rest: ptr::null_mut(), rest_len: 0, is_at_limit: false });
+
+/// Pieces of a size that a thread keeps at hand: threads of an index build would wait for each other at the lock.
+const NEAR: usize = 8;
+
+/// Free pieces of one thread, by size.
+struct Near([(usize, [*mut u8; NEAR]); CLASSES]);
+
+thread_local! {
+    static NEAR_PIECES: RefCell<Near> = const { RefCell::new(Near([(0, [ptr::null_mut(); NEAR]); CLASSES])) };
+}
+
+impl Near {
+    fn pop(&mut self, class: usize) -> Option<*mut u8> {
+        let (count, pieces) = &mut self.0[class];
+        *count = count.checked_sub(1)?;
+        Some(pieces[*count])
+    }
+
+    /// False if there are enough.
+    fn push(&mut self, class: usize, place: *mut u8) -> bool {
+        let (count, pieces) = &mut self.0[class];
+        let Some(free) = pieces.get_mut(*count) else { return false };
+        *free = place;
+        *count += 1;
+        true
+    }
+}
+
+impl Drop for Near {
+    fn drop(&mut self) {
+        let mut heap = heap();
+        for class in 0..CLASSES {
+            while let Some(place) = self.pop(class) {
+                heap.give_back(class, place);
+            }
+        }
+    }
+}
+
+/// What `f` does with the thread's pieces; `None` when the thread ends.
+fn near<R>(f: impl FnOnce(&mut Near) -> R) -> Option<R> {
+    NEAR_PIECES.try_with(|near| f(&mut near.borrow_mut())).ok()
+}
 
 /// Gives the library this heap, before it has used any other. A server process calls it once, as the library is loaded.
 pub fn install() {
@@ -79,7 +121,11 @@ fn class_of(size: usize) -> usize {
 fn take(len: usize) -> Option<NonNull<u8>> {
     let size = len.checked_add(FRONT_LEN)?;
     let (place, size) = match size <= SMALL_MAX {
-        true => (heap().take(class_of(size))?, 64 << class_of(size)),
+        true => {
+            let class = class_of(size);
+            let place = near(|near| near.pop(class)).flatten();
+            (place.or_else(|| heap().take(class))?, 64 << class)
+        }
         false => {
             let size = size.checked_next_multiple_of(4096)?;
             (heap().map(size)?, size)
@@ -106,13 +152,19 @@ unsafe fn room(piece: NonNull<u8>) -> usize {
 /// # Safety
 /// As [`room`]; nobody uses it any more.
 unsafe fn give_back(piece: NonNull<u8>) {
-    // SAFETY: the whole piece, front included, is nobody's else.
+    // SAFETY: the whole piece, front included, is nobody's else. No compiler leaves the zeros out: the memory goes to the
+    // kernel, or stays within reach of whoever takes it next.
     unsafe {
         let size = room(piece) + FRONT_LEN;
         let place = piece.as_ptr().sub(FRONT_LEN);
-        std::slice::from_raw_parts_mut(place, size).zeroize();
+        place.write_bytes(0, size);
         match size <= SMALL_MAX {
-            true => heap().give_back(class_of(size), place),
+            true => {
+                let class = class_of(size);
+                if near(|near| near.push(class, place)) != Some(true) {
+                    heap().give_back(class, place);
+                }
+            }
             false => {
                 libc::munmap(place.cast(), size);
             }
