@@ -9,6 +9,9 @@ GRANT SELECT ON taken TO w_all;
 GRANT EXECUTE ON FUNCTION sealvec.import_ring(bytea, text, text) TO w_all;
 SET ROLE w_all;
 INSERT INTO sealvec.ring_grant VALUES (1, 'w_all');
+INSERT INTO sealvec.ring_grant VALUES (1, 'w_all', NULL, 3);
+INSERT INTO sealvec.ring_user VALUES (1, 'w_all', NULL, '', 3, '{1}', '');
+DELETE FROM sealvec.ring_user;
 UPDATE sealvec.key_ring SET owner = 'w_all';
 DELETE FROM sealvec.key_ring;
 -- A ring that the server itself can open is in every dump: importing it would be owning it.
