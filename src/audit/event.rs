@@ -48,6 +48,10 @@ pub enum Operation {
     CreateUser,
     /// `delete_user`.
     DeleteUser,
+    /// A user of a ring was made.
+    GrantUser,
+    /// One was taken away.
+    RevokeUser,
     /// `create_kms`.
     CreateKms,
     /// `alter_kms`.
@@ -94,6 +98,8 @@ impl Operation {
             Self::DeleteIndex => "delete_index",
             Self::CreateUser => "create_user",
             Self::DeleteUser => "delete_user",
+            Self::GrantUser => "grant_user",
+            Self::RevokeUser => "revoke_user",
             Self::CreateKms => "create_kms",
             Self::AlterKms => "alter_kms",
             Self::DropKms => "drop_kms",

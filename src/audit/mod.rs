@@ -22,12 +22,18 @@ use std::time::Instant;
 use pgrx::PgSqlErrorCode::{self, *};
 use pgrx::prelude::*;
 
+use crate::clock::now_ms;
 use crate::error::SqlError;
 use crate::guc;
 use event::{Event, Text};
 
 pub use event::Operation;
 pub use slow::{Attempt, slow_down};
+
+/// How long a refusal that was told is not told again.
+const AGAIN_MS: u64 = 60_000;
+/// Refusals that are remembered for it.
+const TOLD_MAX: usize = 64;
 
 thread_local! {
     /// How many audited calls are under way: what happens inside was asked for, and may be written.
@@ -66,6 +72,9 @@ pub fn call_kms<R>(
 
 /// Adds to what the log will say of the audited call under way. No key, no token.
 pub fn note(detail: impl AsRef<str>) {
+    if DEPTH.get() == 0 {
+        return;
+    }
     NOTED.with_borrow_mut(|noted| {
         if !noted.detail.is_empty() {
             noted.detail.push_str("; ");
@@ -76,6 +85,9 @@ pub fn note(detail: impl AsRef<str>) {
 
 /// Names the ring of the call under way, where the caller did not.
 pub fn about(ring: &str) {
+    if DEPTH.get() == 0 {
+        return;
+    }
     NOTED.with_borrow_mut(|noted| noted.ring = Some(ring.to_owned()));
 }
 
@@ -113,13 +125,15 @@ fn watched<R>(event: &Event, run: impl FnOnce() -> R) -> R {
     let event = AssertUnwindSafe(event);
     PgTryBuilder::new(AssertUnwindSafe(run))
         .catch_others(|error| {
+            // What was found out before, such as that the key was wrong.
+            let noted = NOTED.with_borrow(|noted| Text::new(&noted.detail));
             let state = match &error {
                 pg_sys::panic::CaughtError::PostgresError(report) | pg_sys::panic::CaughtError::ErrorReport(report) => {
                     report.sql_error_code()
                 }
                 pg_sys::panic::CaughtError::RustPanic { .. } => ERRCODE_INTERNAL_ERROR,
             };
-            tell(&event.failed(state));
+            tell(&Event { detail: noted, ..event.failed(state) });
             error.rethrow()
         })
         .execute()
@@ -189,7 +203,7 @@ pub fn opened(ring: &str, is_at_hand: bool, how: &str) {
     tell(&event);
 }
 
-/// A statement was refused a ring: the role may not, or the key is wrong, or who keeps it did not give it.
+/// A call was refused a ring: the key that it showed is wrong, or may not do that.
 pub fn refused(ring: &str, error: &SqlError) {
     if DEPTH.get() > 0 {
         return;
@@ -197,6 +211,27 @@ pub fn refused(ring: &str, error: &SqlError) {
     let mut event = Event::now(Operation::Open);
     event.ring = Text::new(ring);
     failed(&event, error);
+}
+
+/// A statement was refused a ring: the role may not, or who keeps the key did not give it. Told once for a ring, role and
+/// reason in [`AGAIN_MS`]: inserts into an index that wait for somebody with the key come here with each row.
+pub fn refused_by_itself(ring: u32, name: &str, error: &SqlError) {
+    thread_local! {
+        static TOLD: RefCell<Vec<(u32, pg_sys::Oid, PgSqlErrorCode, u64)>> = const { RefCell::new(Vec::new()) };
+    }
+    // SAFETY: only reads a variable of the backend.
+    let (role, now_ms) = (unsafe { pg_sys::GetUserId() }, now_ms());
+    let is_new = TOLD.with_borrow_mut(|told| {
+        told.retain(|(.., at_ms)| now_ms.saturating_sub(*at_ms) < AGAIN_MS);
+        let is_new = !told.iter().any(|(of, by, state, _)| (*of, *by, *state) == (ring, role, error.sqlstate));
+        if is_new && told.len() < TOLD_MAX {
+            told.push((ring, role, error.sqlstate, now_ms));
+        }
+        is_new
+    });
+    if is_new {
+        refused(name, error);
+    }
 }
 
 /// Runs a request to the key service `kms` about the ring with this UUID; `failure` tells why an answer is none.

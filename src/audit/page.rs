@@ -26,9 +26,9 @@ const TRANCHE: &CStr = c"SealvecAudit";
 const ADDIN_SHMEM_INIT_LOCK: usize = 21;
 
 /// Failed and undone events that are kept.
-const FAILURES: usize = 64;
+const FAILURES: usize = 48;
 /// Others.
-const OTHERS: usize = 32;
+const OTHERS: usize = 16;
 /// Roles and rings whose failed unlocks are counted.
 const COUNTED: usize = 128;
 
@@ -70,7 +70,7 @@ struct Page {
 }
 
 // Postgres leaves 100 kB for all extensions that are not preloaded.
-const _: () = assert!(size_of::<Page>() <= 56 * 1024);
+const _: () = assert!(size_of::<Page>() <= 40 * 1024);
 
 impl<const N: usize> Newest<N> {
     fn push(&mut self, event: &Event) {

@@ -12,7 +12,7 @@ use super::event::Event;
 use super::page;
 
 /// Events of a transaction that are kept for its rollback; of more, the newest.
-const PENDING_MAX: usize = 64;
+const PENDING_MAX: usize = 48;
 
 thread_local! {
     /// Events of this transaction whose rows go if it is rolled back, and how deep in savepoints each was.

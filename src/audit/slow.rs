@@ -43,7 +43,10 @@ pub fn slow_down(attempt: Attempt, error: SqlError) -> SqlError {
     }
     let failures = page::failed(attempt.0, now_ms(), WINDOW_MS);
     let delay = delay_ms(failures, guc::failed_unlock_delay_max_ms());
-    wait(Duration::from_millis(u64::from(delay)));
+    if delay > 0 {
+        super::note("wrong key"); // for the event of a statement that is cancelled while it waits
+        wait(Duration::from_millis(u64::from(delay)));
+    }
     error
 }
 

@@ -42,7 +42,7 @@ pub async fn audit(State(state): State<AppState>, caller: Caller, RawQuery(query
         return Err(ApiError::forbidden("The audit log requires the root API key").into());
     };
     let asked = Asked::read(query.as_deref().unwrap_or_default()).map_err(ApiError::bad_request)?;
-    let call = Call { label: words::AUDIT, index: "", by_user: false };
+    let call = Call { label: words::AUDIT, index: "", by_user: false, with_key: false };
     let rows = state.pool.query(SQL, &[&asked.since, &asked.limit]).await.map_err(|error| match &error {
         DbError::Sql(sql) if sql.code().is_some_and(|code| NO_TIME.contains(&code.code())) => {
             ApiError::bad_request(SINCE)

@@ -112,7 +112,9 @@ SELECT clock_timestamp() AS begun \gset
 GRANT SELECT ON a_values TO a_app;
 SET ROLE a_app;
 SELECT count(sealvec.open(v)) FROM a_values;
+SELECT count(sealvec.open(v)) FROM a_values;
 RESET ROLE;
+-- Once, however often it is refused.
 SELECT operation, result, role, sqlstate, ring, detail, source FROM sealvec.audit WHERE "time" > :'begun' ORDER BY "time";
 
 -- Who may read: superusers and who may see statistics. Nobody writes by hand but a superuser.
