@@ -34,7 +34,7 @@ pub fn insert(event: &Event) -> bool {
         return false;
     }
     let Some(table) = open_at_once() else { return false };
-    let text = |text: Option<&str>| text.map(|text| server_text(text));
+    let text = |text: Option<&str>| text.map(server_text);
     let actor = &event.actor;
     // In the order of sql/12_audit.sql.
     let row = [

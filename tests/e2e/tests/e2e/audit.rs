@@ -82,7 +82,8 @@ fn failed_unlocks_are_slow_for_that_role_and_ring_and_a_right_key_never_waits() 
     let took = failure(&mut app, &unlock("vault", WRONG), "57014");
     assert!(took < Duration::from_millis(800), "{took:?} of 4 s");
     run(&mut app, "RESET statement_timeout");
-    let told = "SELECT count(*) FROM sealvec.audit WHERE operation = 'unlock' AND sqlstate = '57014' AND detail = 'wrong key'";
+    let told =
+        "SELECT count(*) FROM sealvec.audit WHERE operation = 'unlock' AND sqlstate = '57014' AND detail = 'wrong key'";
     assert_eq!(one::<i64>(&mut cluster.client(), told), 2, "who does not wait has failed all the same");
 
     // The right key is not slow, and forgives.
