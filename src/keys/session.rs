@@ -493,7 +493,8 @@ fn authorize(number: u32, user: pg_sys::Oid) -> Result<(), SqlError> {
             },
         };
     };
-    check_grant(&ring, opener.as_deref()).inspect_err(|error| audit::refused_by_itself(number, &ring.info.name, error))?;
+    check_grant(&ring, opener.as_deref())
+        .inspect_err(|error| audit::refused_by_itself(number, &ring.info.name, error))?;
     watch::allowed();
     SESSION.with_borrow_mut(|session| {
         if let Some(held) = session.rings.get_mut(&number) {

@@ -16,6 +16,7 @@ use super::hold::Hold;
 use super::kek::{shown, shown_token};
 use super::ring_user::{self, RingUser};
 use super::session::{self, RingKeys};
+use crate::audit::{self, Operation};
 use crate::error::{OrRaise, SqlError};
 
 /// `grant_user(ring, role, permissions, public_key, token, kek)`: makes the role a user, or gives it another key.
@@ -29,7 +30,7 @@ fn sealvec_grant_user(
     token: Option<bool>,
     kek: Option<&[u8]>,
 ) -> TableIterator<'static, (name!(user_id, Vec<u8>), name!(user_token, Option<String>))> {
-    let row = (|| {
+    let row = audit::call(Operation::GrantUser, ring, || {
         let role = existing_role(role)?;
         let ring = held(required(ring, "ring")?, Hold::Change)?;
         let permissions = read_permissions(&required(permissions, "permissions")?)?;
@@ -59,9 +60,11 @@ fn sealvec_grant_user(
             );
         }
         catalog::grant(ring.info.number, &role, Some(permissions))?;
+        let allowed: Vec<&str> = permissions.iter().map(name_of).collect();
+        audit::note(format!("to role {}: {}", role.name, allowed.join(", ")));
         RingUser { role, record, wrap }.insert(ring.info.number)?;
         Ok((drawn.user().as_bytes().to_vec(), text))
-    })();
+    });
     TableIterator::once(row.or_raise())
 }
 
@@ -74,7 +77,7 @@ fn sealvec_revoke_user(
     rekey: Option<bool>,
     kek: Option<&[u8]>,
 ) -> TableIterator<'static, (name!(dek_version, i32), name!(left_behind, Vec<String>))> {
-    let row = (|| {
+    let row = audit::call(Operation::RevokeUser, ring, || {
         let role = required(role, "role")?;
         let mut ring = held(required(ring, "ring")?, Hold::Change)?;
         // An error, and not a notice: a name with a slip in it must not look like somebody who was shut out.
@@ -86,13 +89,15 @@ fn sealvec_revoke_user(
             .hint("The view sealvec.ring_users lists them; sealvec.revoke_ring() takes back what grant_ring() gave."));
         }
         catalog::revoke_key(ring.info.number, role)?;
+        audit::note(format!("from role {role}"));
         if rekey != Some(true) {
             return Ok((ring.info.dek_version as i32, Vec::new()));
         }
         let kek = kek_of(&ring, kek)?;
         let (version, left_behind) = self::rekey(&mut ring, &kek)?;
+        audit::note(format!("data key version {version}"));
         Ok((version as i32, left_behind))
-    })();
+    });
     TableIterator::once(row.or_raise())
 }
 
