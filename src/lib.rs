@@ -2,7 +2,7 @@
 //!
 //! This crate is glue. It turns Datums into Rust values, calls `sealvec-core`, and turns errors into
 //! `ereport`. Inside, dependencies run downwards only: `rotation` → [`collections`] → `datatype`, `index` → [`keys`] → [`transport`],
-//! [`audit`] → [`guc`], [`error`], [`clock`]; only `index` uses `storage`.
+//! [`audit`] → [`guc`], [`error`], [`clock`], `tell`; only `index` uses `storage`.
 
 use pgrx::prelude::*;
 
@@ -16,6 +16,7 @@ pub mod index;
 pub mod keys;
 mod rotation;
 pub mod storage;
+mod tell;
 pub mod transport;
 
 pgrx::pg_module_magic!();

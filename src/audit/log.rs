@@ -1,35 +1,14 @@
 //! An event as a line of the server's log.
 
-use std::ffi::{CString, c_char, c_int};
-use std::ptr;
-
 use pgrx::pg_sys;
 use sealvec_core::audit::Line;
 
 use super::event::{self, Event};
-
-/// Level LOG in the server's log alone: no client sees it, whatever its client_min_messages.
-const LOG_SERVER_ONLY: c_int = 16;
-
-unsafe extern "C-unwind" {
-    fn errstart(level: c_int, domain: *const c_char) -> bool;
-    fn errfinish(file: *const c_char, line: c_int, function: *const c_char);
-}
+use crate::tell;
 
 /// Writes the line.
-///
-/// Statement and context are left out: either may hold a key that a client has sent as a literal.
 pub fn write(event: &Event) {
-    let line = CString::new(line(event)).expect("no character of a line is a control character");
-    // SAFETY: what the macro ereport does, at a level that returns; all strings outlive the calls.
-    unsafe {
-        if errstart(LOG_SERVER_ONLY, ptr::null()) {
-            pg_sys::errmsg_internal(c"%s".as_ptr(), line.as_ptr());
-            pg_sys::errhidestmt(true);
-            pg_sys::errhidecontext(true);
-            errfinish(c"log.rs".as_ptr(), 0, c"sealvec_audit".as_ptr());
-        }
-    }
+    tell::log_bare(&line(event));
 }
 
 fn line(event: &Event) -> String {

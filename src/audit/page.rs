@@ -16,6 +16,7 @@ use pgrx::pg_sys;
 use pgrx::prelude::*;
 
 use super::event::Event;
+use crate::tell::warning;
 
 /// Names the page in Postgres's table of shared memory. With another layout it gets another number, since a library that
 /// was replaced meets the page of the old one until the server is restarted.

@@ -19,6 +19,7 @@ use super::{index_error, shape, unopened, work};
 use crate::error::{OrRaise, SqlError};
 use crate::keys::{Lease, Right};
 use crate::storage::RelationStore;
+use crate::tell::tell;
 
 /// Builds the index of a table.
 #[pg_guard]
@@ -61,12 +62,11 @@ unsafe fn open_or_notice(index: pg_sys::Relation, identity: &Identity) -> Option
         Err(error) => {
             // SAFETY: the caller's index.
             let name = unsafe { shape::name(index) };
-            ereport!(
-                PgLogLevel::NOTICE,
-                ERRCODE_SUCCESSFUL_COMPLETION,
-                format!("index \"{name}\" is built without its key: {}", error.message),
-                "Searches read every row until the key ring is open and somebody inserts rows, or runs sealvec.merge()."
+            let message = format!("index \"{name}\" is built without its key: {}", error.message);
+            let told = SqlError::new(ERRCODE_SUCCESSFUL_COMPLETION, message).detail(
+                "Searches read every row until the key ring is open and somebody inserts rows, or runs sealvec.merge().",
             );
+            tell(PgLogLevel::NOTICE, &told);
             None
         }
     }

@@ -2,12 +2,13 @@
 
 use pgrx::PgSqlErrorCode::*;
 use pgrx::pg_sys;
-use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
 use sealvec_core::format::Tid;
 use sealvec_core::ivf::Unopened;
 
 use super::shape;
+use crate::error::SqlError;
+use crate::tell::tell;
 
 /// Tells the user of `unopened`, if there are any, in one WARNING: how many, the first, and what to do.
 ///
@@ -39,6 +40,6 @@ pub fn warn_of(table: &str, tid: Tid) {
     );
 }
 
-fn report(message: String, hint: &str) {
-    ErrorReport::new(ERRCODE_DATA_CORRUPTED, message, "sealvec").set_hint(hint).report(PgLogLevel::WARNING);
+fn report(message: String, hint: &'static str) {
+    tell(PgLogLevel::WARNING, &SqlError::new(ERRCODE_DATA_CORRUPTED, message).hint(hint));
 }

@@ -15,6 +15,7 @@ use super::{index_error, row, shape, unopened, work};
 use crate::error::{OrRaise, SqlError};
 use crate::keys::{self, Right};
 use crate::storage::RelationStore;
+use crate::tell::{debug1, warning};
 
 /// Marks the rows dead that `callback` names. CREATE INDEX CONCURRENTLY calls it, too, to see every row.
 #[pg_guard]
@@ -107,7 +108,7 @@ unsafe fn merge_if_open(store: &RelationStore, index: pg_sys::Relation) -> Resul
     let meta = match unsafe { shape::meta(index, store) } {
         Ok(meta) => meta,
         Err(error) => {
-            pgrx::warning!("VACUUM leaves a sealed_ivf index unmerged: {}", error.message);
+            warning!("VACUUM leaves a sealed_ivf index unmerged: {}", error.message);
             return Ok(());
         }
     };
@@ -117,14 +118,14 @@ unsafe fn merge_if_open(store: &RelationStore, index: pg_sys::Relation) -> Resul
     let session = session(meta.identity.index);
     let mut session = session.using();
     if let Err(error) = session.open(store, &meta, Right::Write) {
-        pgrx::debug1!("VACUUM leaves a sealed_ivf index unmerged: {}", error.message);
+        debug1!("VACUUM leaves a sealed_ivf index unmerged: {}", error.message);
         return Ok(());
     }
     let (cache, mut keys) = session.keyed();
     // Without threads: autovacuum has a budget of its own, and `tick` is no place to sleep.
     if let Err(error) = work::on_the_way(false, |work| merge(store, cache, &mut keys, Effort::Step, work)) {
         // The table must be vacuumed whatever its index holds; scans and verify_index report the damage as an error.
-        pgrx::warning!("VACUUM leaves a sealed_ivf index unmerged: {}", index_error(error).message);
+        warning!("VACUUM leaves a sealed_ivf index unmerged: {}", index_error(error).message);
     }
     let unopened = cache.take_unopened();
     // SAFETY: the caller's index.

@@ -25,6 +25,7 @@ use super::session::{column_keys, session};
 use super::{index_error, shape, unopened};
 use crate::error::{OrRaise, SqlError};
 use crate::keys::{Lease, Right};
+use crate::tell::warning;
 
 /// Checks an index; returns how many rows of the heap were compared.
 #[pg_extern(sql = false)]
@@ -110,7 +111,7 @@ unsafe fn compare(open: &OpenIndex, snapshot: &Snapshot, fingerprints: Fingerpri
     let table = unsafe { shape::name(open.heap) };
     comparing.unopened.tids().for_each(|tid| unopened::warn_of(&table, tid));
     if comparing.unopened.has_more() {
-        pgrx::warning!("more rows of table \"{table}\" do not open");
+        warning!("more rows of table \"{table}\" do not open");
     }
     Ok(comparing.rows)
 }

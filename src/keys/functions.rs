@@ -19,6 +19,7 @@ use super::table::Role;
 use super::{export, kms_slot, provider, ring_user, session, users};
 use crate::audit::{self, Attempt, Operation};
 use crate::error::{OrRaise, SqlError};
+use crate::tell::{notice, warning};
 
 /// `init_root_key() → text`: the file of the local provider's root key, made if there is none.
 #[pg_extern(sql = false)]

@@ -1,11 +1,14 @@
 //! The audit: a line for each event that no name forges, rows that make nobody wait, and failed unlocks that are slow.
 
+use std::fs;
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use postgres::{Client, NoTls};
 use sealvec_e2e::kms::moto::REGION;
 use sealvec_e2e::kms::{Fault, FaultProxy, KeyAgent, Moto, aws_credentials};
 use sealvec_e2e::standby::Standby;
+use sealvec_e2e::xtask::must;
 use sealvec_e2e::{Cluster, error_of, one, run, said};
 use serde_json::json;
 
@@ -305,5 +308,70 @@ fn requests_to_a_key_service_are_told_with_their_result_and_time() {
     for wanted in ["kms_unwrap failed 58000 aws t", "unlock failed 58000 vault f"] {
         assert!(memory.iter().any(|row| row == wanted), "{wanted}: {memory:?}");
     }
+    cluster.log_is_clean();
+}
+
+/// The server's logger, stopped: whoever writes a line waits as soon as the pipe to it is full.
+struct StoppedLogger(String);
+
+impl StoppedLogger {
+    fn of(cluster: &Cluster) -> Self {
+        let postmaster = cluster.path("pid").display().to_string();
+        let children = fs::read_to_string(format!("/proc/{postmaster}/task/{postmaster}/children")).expect("a process");
+        let is_logger =
+            |pid: &&str| fs::read_to_string(format!("/proc/{pid}/cmdline")).is_ok_and(|line| line.contains("logger"));
+        let pid = children.split_whitespace().find(is_logger).expect("a logger").to_owned();
+        must(Command::new("kill").args(["-STOP", &pid]));
+        Self(pid)
+    }
+}
+
+impl Drop for StoppedLogger {
+    fn drop(&mut self) {
+        must(Command::new("kill").args(["-CONT", &self.0]));
+    }
+}
+
+#[test]
+fn a_cancel_that_comes_while_an_event_is_written_breaks_nothing() {
+    let cluster = Cluster::start("audit-cancel", &["autovacuum=off", "logging_collector=on"]);
+    let (mut reader, mut other) = (cluster.client(), cluster.client());
+    run(&mut reader, "SELECT sealvec.create_key_ring('notes'); CREATE TABLE docs (id bigint, v sealvec(2, notes))");
+    run(
+        &mut reader,
+        "INSERT INTO docs SELECT i, ARRAY[i, 1]::real[]::sealvec FROM generate_series(1, 100) i;
+         CREATE INDEX ON docs USING sealed_ivf (v); SELECT sealvec.lock_all()",
+    );
+    run(&mut reader, "DISCARD ALL");
+    run(&mut reader, "SET sealvec.audit_openings = on; SET enable_seqscan = off");
+    let nearest = "SELECT id FROM docs ORDER BY v <-> '[7,1]' LIMIT 1";
+
+    // The line that the scan writes as it opens the ring waits for the logger, and the cancel comes meanwhile.
+    let logger = StoppedLogger::of(&cluster);
+    let filling = std::thread::spawn(move || {
+        run(&mut other, "DO $$ BEGIN FOR i IN 1..5000 LOOP RAISE LOG 'x'; END LOOP; END $$");
+    });
+    std::thread::sleep(Duration::from_millis(1_000));
+    assert!(!filling.is_finished(), "the pipe is full");
+    let token = reader.cancel_token();
+    let reading = std::thread::spawn(move || {
+        let answer = reader.query_one(nearest, &[]).map(drop);
+        (reader, answer)
+    });
+    std::thread::sleep(Duration::from_millis(1_000));
+    assert!(!reading.is_finished(), "the line is not written yet");
+    token.cancel_query(NoTls).expect("the server takes the request");
+    std::thread::sleep(Duration::from_millis(300));
+    drop(logger);
+    filling.join().expect("it ends");
+    let (mut reader, answer) = reading.join().expect("it ends");
+    if let Err(error) = answer {
+        assert!(said(&error).starts_with("57014"), "{}", said(&error));
+    }
+
+    // Nothing is held by a statement that is gone: the index serves, and what it has derived goes with the ring.
+    assert_eq!(one::<i64>(&mut reader, nearest), 7);
+    run(&mut reader, "SELECT sealvec.unlock('notes'); SELECT sealvec.lock('notes')");
+    assert_eq!(error_of(&mut reader, nearest).code().code(), "55000");
     cluster.log_is_clean();
 }
