@@ -39,12 +39,31 @@ thread_local! {
     /// How many audited calls are under way: what happens inside was asked for, and may be written.
     static DEPTH: Cell<u32> = const { Cell::new(0) };
     /// What the innermost call has said of itself.
-    static NOTED: RefCell<Noted> = const { RefCell::new(Noted { ring: None, detail: String::new() }) };
+    static NOTED: RefCell<Noted> = const { RefCell::new(Noted::of(None)) };
 }
 
 struct Noted {
+    /// The call, as it began; `None` outside of calls.
+    event: Option<Event>,
     ring: Option<String>,
     detail: String,
+    /// It is written down already that it failed.
+    is_told: bool,
+}
+
+impl Noted {
+    const fn of(event: Option<Event>) -> Self {
+        Self { event, ring: None, detail: String::new(), is_told: false }
+    }
+
+    /// The call, with the ring that it turned out to be about.
+    fn event(&self) -> Option<Event> {
+        let mut event = self.event?;
+        if let Some(ring) = &self.ring {
+            event.ring = Text::new(ring);
+        }
+        Some(event)
+    }
 }
 
 /// Called once per backend from `_PG_init`.
@@ -104,17 +123,16 @@ fn audited<R>(
     // Before `run`: after an ERROR of Postgres no catalog may be looked into.
     let mut event = Event::now(operation);
     describe(&mut event);
-    let outer = Inside::enter();
+    let outer = Inside::enter(event);
     let result = watched(&event, run);
     let noted = outer.leave();
-    if let Some(ring) = &noted.ring {
-        event.ring = Text::new(ring);
-    }
+    let mut event = noted.event().unwrap_or(event);
     match &result {
         Ok(_) => {
             event.detail = Text::new(&noted.detail);
             deliberate(&event);
         }
+        Err(_) if noted.is_told => {}
         Err(error) => failed(&event, error),
     }
     result
@@ -125,15 +143,16 @@ fn watched<R>(event: &Event, run: impl FnOnce() -> R) -> R {
     let event = AssertUnwindSafe(event);
     PgTryBuilder::new(AssertUnwindSafe(run))
         .catch_others(|error| {
-            // What was found out before, such as that the key was wrong.
-            let noted = NOTED.with_borrow(|noted| Text::new(&noted.detail));
+            let (noted, is_told) = NOTED.with_borrow(|noted| (Text::new(&noted.detail), noted.is_told));
             let state = match &error {
                 pg_sys::panic::CaughtError::PostgresError(report) | pg_sys::panic::CaughtError::ErrorReport(report) => {
                     report.sql_error_code()
                 }
                 pg_sys::panic::CaughtError::RustPanic { .. } => ERRCODE_INTERNAL_ERROR,
             };
-            tell(&Event { detail: noted, ..event.failed(state) });
+            if !is_told {
+                tell(&Event { detail: noted, ..event.failed(state) });
+            }
             error.rethrow()
         })
         .execute()
@@ -143,9 +162,9 @@ fn watched<R>(event: &Event, run: impl FnOnce() -> R) -> R {
 struct Inside(Option<Noted>);
 
 impl Inside {
-    fn enter() -> Self {
+    fn enter(event: Event) -> Self {
         DEPTH.set(DEPTH.get() + 1);
-        Self(Some(NOTED.replace(Noted { ring: None, detail: String::new() })))
+        Self(Some(NOTED.replace(Noted::of(Some(event)))))
     }
 
     fn leave(mut self) -> Noted {
@@ -189,6 +208,18 @@ fn failed(event: &Event, error: &SqlError) {
 
 fn is_no_name(state: PgSqlErrorCode) -> bool {
     matches!(state, ERRCODE_UNDEFINED_OBJECT | ERRCODE_INVALID_NAME | ERRCODE_RESERVED_NAME)
+}
+
+/// The audited call under way, if there is one, has failed: written down now, and not again when it ends. Its end may not come:
+/// a session that is terminated while it waits unwinds nothing.
+fn fails(error: &SqlError) {
+    let event = NOTED.with_borrow_mut(|noted| {
+        noted.is_told |= noted.event.is_some();
+        noted.event()
+    });
+    if let Some(event) = event {
+        failed(&event, error);
+    }
 }
 
 /// A statement has opened a ring, or was refused, without a call of `unlock`: once for each opening. Of a ring that is

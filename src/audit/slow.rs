@@ -34,17 +34,18 @@ impl Attempt {
     }
 }
 
-/// Waits, if the key was wrong, as long as this failure is to take; returns the error.
+/// Waits, if the key was wrong, as long as this failure is to take; returns the error. It is written down before: in an audited
+/// call here, else by the caller.
 ///
 /// A cancel, a timeout of the statement and a termination end the wait at once, and the statement with it.
 pub fn slow_down(attempt: Attempt, error: SqlError) -> SqlError {
     if error.sqlstate != ERRCODE_INVALID_PASSWORD {
         return error;
     }
+    super::fails(&error);
     let failures = page::failed(attempt.0, now_ms(), WINDOW_MS);
     let delay = delay_ms(failures, guc::failed_unlock_delay_max_ms());
     if delay > 0 {
-        super::note("wrong key"); // for the event of a statement that is cancelled while it waits
         wait(Duration::from_millis(u64::from(delay)));
     }
     error
