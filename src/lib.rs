@@ -2,7 +2,7 @@
 //!
 //! This crate is glue. It turns Datums into Rust values, calls `sealvec-core`, and turns errors into
 //! `ereport`. Inside, dependencies run downwards only: `rotation` → [`collections`] → `datatype`, `index` → [`keys`] → [`transport`],
-//! [`audit`] → [`guc`], [`error`], [`clock`], `tell`; only `index` uses `storage`.
+//! [`audit`] → [`guc`], [`error`], [`clock`], `shared`, `tell`; only `index` uses `storage`.
 
 use pgrx::prelude::*;
 
@@ -15,6 +15,7 @@ pub mod guc;
 pub mod index;
 pub mod keys;
 mod rotation;
+mod shared;
 pub mod storage;
 mod tell;
 pub mod transport;
@@ -25,6 +26,10 @@ pgrx::pg_module_magic!();
 #[pg_guard]
 pub extern "C-unwind" fn _PG_init() {
     guc::init();
+    shared::request(audit::SHARED_LEN + transport::SHARED_LEN, || {
+        audit::prepare();
+        transport::prepare();
+    });
     audit::init();
     keys::init();
     datatype::init();

@@ -28,6 +28,7 @@ use crate::guc;
 use event::{Event, Text};
 
 pub use event::Operation;
+pub use page::{LEN as SHARED_LEN, prepare};
 pub use slow::{Attempt, slow_down};
 
 /// How long a refusal that was told is not told again.
@@ -120,6 +121,7 @@ fn audited<R>(
     describe: impl FnOnce(&mut Event),
     run: impl FnOnce() -> Result<R, SqlError>,
 ) -> Result<R, SqlError> {
+    page::prepare();
     // Before `run`: after an ERROR of Postgres no catalog may be looked into.
     let mut event = Event::now(operation);
     describe(&mut event);
@@ -273,6 +275,7 @@ pub fn kms_request<R>(
     run: impl FnOnce() -> R,
     failure: impl FnOnce(&R) -> Option<PgSqlErrorCode>,
 ) -> R {
+    page::prepare();
     let mut event = Event::now(operation);
     event.kms = Text::new(kms);
     let begun = Instant::now();

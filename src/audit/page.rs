@@ -1,30 +1,25 @@
 //! Shared memory of the audit: events that have no row, and failed unlocks by role and ring.
 //!
-//! Claimed by the first backend that needs it, as [`crate::transport`] claims its page. If Postgres has no shared memory to
-//! spare, events stand in the server's log alone, and failed unlocks are not slowed: nobody's key waits for that.
+//! If Postgres has no shared memory to spare, events stand in the server's log alone, and failed unlocks are not slowed:
+//! nobody's key waits for that.
 //!
 //! Failures have places of their own, so that the traffic of a busy server does not push them out. Only copies happen
 //! under the lock: no allocation, nothing that can fail.
 
 use std::cell::Cell;
 use std::ffi::CStr;
-use std::mem::size_of;
-use std::panic::AssertUnwindSafe;
 use std::ptr;
 
 use pgrx::pg_sys;
-use pgrx::prelude::*;
 
 use super::event::Event;
+use crate::shared::{self, Shared};
 use crate::tell::warning;
 
 /// Names the page in Postgres's table of shared memory. With another layout it gets another number, since a library that
 /// was replaced meets the page of the old one until the server is restarted.
-const NAME: &CStr = c"sealvec audit 1";
+const NAME: &CStr = c"sealvec audit 2";
 const TRANCHE: &CStr = c"SealvecAudit";
-
-/// Place of AddinShmemInitLock in the main array: a macro in `lwlocknames.h`, the same from Postgres 15 to 18.
-const ADDIN_SHMEM_INIT_LOCK: usize = 21;
 
 /// Failed and undone events that are kept.
 const FAILURES: usize = 48;
@@ -62,16 +57,19 @@ struct Newest<const N: usize> {
 }
 
 #[repr(C)]
-struct Page {
-    lock: pg_sys::LWLock,
-    tranche: i32,
+struct Kept {
     failures: Newest<FAILURES>,
     others: Newest<OTHERS>,
     counts: [Count; COUNTED],
 }
 
+type Page = Shared<Kept>;
+
+/// Bytes of shared memory that it takes.
+pub const LEN: usize = Page::LEN;
+
 // Postgres leaves 100 kB for all extensions that are not preloaded.
-const _: () = assert!(size_of::<Page>() <= 40 * 1024);
+const _: () = assert!(LEN <= 40 * 1024);
 
 impl<const N: usize> Newest<N> {
     fn push(&mut self, event: &Event) {
@@ -127,7 +125,7 @@ pub fn failed(tried: Tried, now_ms: u64, window_ms: u64) -> u32 {
 
 /// A success: earlier failures count no more.
 pub fn succeeded(tried: Tried) {
-    let known = |page: &mut Page| page.counts.iter().position(|count| count.tried == tried && count.failures > 0);
+    let known = |page: &mut Kept| page.counts.iter().position(|count| count.tried == tried && count.failures > 0);
     if locked(pg_sys::LWLockMode::LW_SHARED, known).flatten().is_none() {
         return;
     }
@@ -138,22 +136,16 @@ pub fn succeeded(tried: Tried) {
     });
 }
 
-/// Claims the page while an ERROR may still be reported.
+/// Claims the page while an ERROR may still be reported, and no lock is held.
 pub fn prepare() {
     attached();
 }
 
 /// Lends the page under its lock; `None` if there is none. `f` must not raise errors; in a shared lock it only reads.
-fn locked<R>(mode: pg_sys::LWLockMode::Type, f: impl FnOnce(&mut Page) -> R) -> Option<R> {
+fn locked<R>(mode: pg_sys::LWLockMode::Type, f: impl FnOnce(&mut Kept) -> R) -> Option<R> {
     let page = attached()?;
-    // SAFETY: `attached` gives the page, which lives as long as this process and whose lock was initialised. The
-    // reference lives under the lock.
-    unsafe {
-        pg_sys::LWLockAcquire(&raw mut (*page).lock, mode);
-        let result = f(&mut *page);
-        pg_sys::LWLockRelease(&raw mut (*page).lock);
-        Some(result)
-    }
+    // SAFETY: `attached` gives what was claimed.
+    Some(unsafe { Page::locked(page, mode, f) })
 }
 
 /// The page, claimed if this is the first backend that asks; `None` if there is no memory for it.
@@ -163,42 +155,14 @@ fn attached() -> Option<*mut Page> {
         static REFUSED: Cell<bool> = const { Cell::new(false) };
     }
     if PAGE.get().is_null() && !REFUSED.get() {
-        match claim() {
-            Some(page) => PAGE.set(page),
-            None => {
+        // SAFETY: all-zero is a value of everything in it.
+        match unsafe { shared::claim(NAME, TRANCHE) } {
+            Ok(page) => PAGE.set(page),
+            Err(_) => {
                 REFUSED.set(true);
                 warning!("no shared memory is left for the audit of key rings");
             }
         }
     }
     Some(PAGE.get()).filter(|page| !page.is_null())
-}
-
-fn claim() -> Option<*mut Page> {
-    // SAFETY: what the loaders of shared memory do in Postgres's own extensions: under this lock, one backend finds the
-    // page not there and makes it whole before it lets go. All-zero is a valid value of everything in it.
-    unsafe {
-        let lock = &raw mut (*pg_sys::MainLWLockArray.add(ADDIN_SHMEM_INIT_LOCK)).lock;
-        let mut found = false;
-        pg_sys::LWLockAcquire(lock, pg_sys::LWLockMode::LW_EXCLUSIVE);
-        let init =
-            AssertUnwindSafe(|| pg_sys::ShmemInitStruct(NAME.as_ptr(), size_of::<Page>(), &mut found).cast::<Page>());
-        let page = PgTryBuilder::new(init)
-            .catch_others(|_| {
-                pg_sys::InterruptHoldoffCount += 1; // the ERROR has set it to 0, and the release counts it down
-                ptr::null_mut()
-            })
-            .execute();
-        if !page.is_null() && !found {
-            page.write_bytes(0, 1);
-            (*page).tranche = pg_sys::LWLockNewTrancheId();
-            pg_sys::LWLockInitialize(&raw mut (*page).lock, (*page).tranche);
-        }
-        pg_sys::LWLockRelease(lock);
-        if page.is_null() {
-            return None;
-        }
-        pg_sys::LWLockRegisterTranche((*page).tranche, TRANCHE.as_ptr()); // each process keeps its own names
-        Some(page)
-    }
 }

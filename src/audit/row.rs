@@ -28,7 +28,8 @@ pub fn init() {
     }
 }
 
-/// Adds the row; false where that is not to be done now.
+/// Adds the row; false where that is not to be done now. Whoever calls has claimed the page: the end of a transaction may not
+/// fail for want of memory.
 pub fn insert(event: &Event) -> bool {
     if !may_write() {
         return false;
@@ -66,7 +67,6 @@ pub fn insert(event: &Event) -> bool {
         fits
     };
     if written {
-        page::prepare(); // the end of a transaction may not fail for want of memory
         // SAFETY: only reads the transaction's state.
         let level = unsafe { pg_sys::GetCurrentTransactionNestLevel() };
         PENDING.with_borrow_mut(|pending| {

@@ -1,8 +1,6 @@
 //! The server's key pairs in shared memory: one for an hour, and the one before it for ten minutes more.
 //!
-//! The page is claimed by the first backend that needs it, out of the slack that Postgres leaves for this in its shared
-//! memory, so the extension need not be preloaded. It is gone with the postmaster, and after a crash of a backend, which makes the
-//! postmaster begin anew. Nothing is written to disk, so a standby has its own.
+//! Nothing is written to disk, so a standby has its own.
 //!
 //! **A secret in shared memory**: every backend of this server can read it, as it can read the buffers; it opens keys only
 //! on their way, and those that come go to these very backends. It is overwritten as soon as anybody looks after its
@@ -12,7 +10,6 @@
 
 use std::cell::Cell;
 use std::ffi::CStr;
-use std::mem::size_of;
 use std::ptr;
 
 use pgrx::pg_sys;
@@ -22,6 +19,7 @@ use zeroize::{Zeroize, Zeroizing};
 use crate::clock::now_ms;
 use crate::error::SqlError;
 use crate::guc;
+use crate::shared::{self, Shared};
 
 /// Names the page in Postgres's table of shared memory. With another layout it gets another number, since a library that
 /// was replaced meets the page of the old one until the server is restarted.
@@ -30,9 +28,6 @@ const TRANCHE: &CStr = c"SealvecTransportKeys";
 
 /// Longest time that a key opens after another has taken its place.
 const KEPT_MS: u64 = 10 * 60 * 1000;
-
-/// Place of AddinShmemInitLock in the main array: a macro in `lwlocknames.h`, the same from Postgres 15 to 18.
-const ADDIN_SHMEM_INIT_LOCK: usize = 21;
 
 /// A key pair and its times, in milliseconds of CLOCK_BOOTTIME, which all processes of a machine share.
 #[repr(C)]
@@ -49,13 +44,11 @@ struct Slot {
     expires: pg_sys::TimestampTz,
 }
 
-#[repr(C)]
-struct Page {
-    lock: pg_sys::LWLock,
-    tranche: i32,
-    /// The current key, and the one before it.
-    slots: [Slot; 2],
-}
+/// The current key, and the one before it.
+type Page = Shared<[Slot; 2]>;
+
+/// Bytes of shared memory that it takes.
+pub const LEN: usize = Page::LEN;
 
 const EMPTY: Slot =
     Slot { id: [0; KeyId::LEN], secret: [0; 32], public: [0; 32], given_until_ms: 0, opens_until_ms: 0, expires: 0 };
@@ -137,14 +130,13 @@ fn given(slot: &Slot, now_ms: u64) -> Option<(PublicKey, pg_sys::TimestampTz)> {
 /// Lends the slots under the page's lock, with the time. `f` must not raise errors; in a shared lock it only reads.
 fn locked<R>(mode: pg_sys::LWLockMode::Type, f: impl FnOnce(&mut [Slot; 2], u64) -> R) -> R {
     let page = attached();
-    // SAFETY: `attached` gives the page, which lives as long as this process and whose lock was initialised. A lock is
-    // left by itself at the end of a transaction, should anything raise an error. The reference lives under the lock.
-    unsafe {
-        pg_sys::LWLockAcquire(&raw mut (*page).lock, mode);
-        let result = f(&mut (*page).slots, now_ms());
-        pg_sys::LWLockRelease(&raw mut (*page).lock);
-        result
-    }
+    // SAFETY: `attached` gives what was claimed.
+    unsafe { Page::locked(page, mode, |slots| f(slots, now_ms())) }
+}
+
+/// Claims the page. Postgres raises 53200 if it has no shared memory to spare.
+pub fn prepare() {
+    attached();
 }
 
 /// The page, claimed if this is the first backend that asks.
@@ -152,27 +144,9 @@ fn attached() -> *mut Page {
     thread_local! {
         static PAGE: Cell<*mut Page> = const { Cell::new(ptr::null_mut()) };
     }
-    let known = PAGE.get();
-    if !known.is_null() {
-        return known;
+    if PAGE.get().is_null() {
+        // SAFETY: slots of zeros are empty ones.
+        PAGE.set(unsafe { shared::claim(NAME, TRANCHE) }.unwrap_or_else(|error| error.rethrow()));
     }
-    // SAFETY: what the loaders of shared memory do in Postgres's own extensions: under this lock, one backend finds the
-    // page not there and makes it whole before it lets go. Postgres raises an error where it has no memory left, and has
-    // taken nothing then. An all-zero lock, tranche and slots are valid values to write over.
-    let page = unsafe {
-        let lock = &raw mut (*pg_sys::MainLWLockArray.add(ADDIN_SHMEM_INIT_LOCK)).lock;
-        let mut found = false;
-        pg_sys::LWLockAcquire(lock, pg_sys::LWLockMode::LW_EXCLUSIVE);
-        let page = pg_sys::ShmemInitStruct(NAME.as_ptr(), size_of::<Page>(), &mut found).cast::<Page>();
-        if !found {
-            page.write_bytes(0, 1);
-            (*page).tranche = pg_sys::LWLockNewTrancheId();
-            pg_sys::LWLockInitialize(&raw mut (*page).lock, (*page).tranche);
-        }
-        pg_sys::LWLockRelease(lock);
-        pg_sys::LWLockRegisterTranche((*page).tranche, TRANCHE.as_ptr()); // each process keeps its own names
-        page
-    };
-    PAGE.set(page);
-    page
+    PAGE.get()
 }

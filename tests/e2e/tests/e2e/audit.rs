@@ -387,3 +387,45 @@ fn a_cancel_that_comes_while_an_event_is_written_breaks_nothing() {
     assert_eq!(error_of(&mut reader, nearest).code().code(), "55000");
     cluster.log_is_clean();
 }
+
+#[test]
+fn without_shared_memory_to_spare_keys_serve_and_the_log_tells() {
+    let free = |client: &mut Client| -> i64 {
+        one(client, "SELECT allocated_size::bigint FROM pg_shmem_allocations WHERE name IS NULL")
+    };
+    let pages = "SELECT count(*) FROM pg_shmem_allocations WHERE name LIKE 'sealvec %'";
+    let few = ["autovacuum=off", "max_locks_per_transaction=10", "max_connections=12"];
+    let cluster = Cluster::start("audit-full", &few);
+    let mut admin = cluster.client();
+    assert_eq!(one::<i64>(&mut admin, pages), 0);
+    let to_spare = free(&mut admin);
+    // The lock table takes it all, and gives nothing back.
+    error_of(&mut admin, "SELECT pg_advisory_lock(i) FROM generate_series(1, 1000000) i");
+    run(&mut admin, "SELECT pg_advisory_unlock_all()");
+    assert!(free(&mut admin) < 30_000, "{}", free(&mut admin));
+    for _ in 0..2 {
+        let mut client = cluster.client();
+        run(&mut client, "SET statement_timeout = '5s'");
+        run(&mut client, &format!("SELECT sealvec.create_key_ring('ring ' || pg_backend_pid(), kek => {KEY})"));
+        failure(&mut client, &format!("SELECT sealvec.unlock('ring ' || pg_backend_pid(), {WRONG})"), "28P01");
+        run(&mut client, &format!("SELECT sealvec.unlock('ring ' || pg_backend_pid(), {KEY})"));
+    }
+    let log = cluster.log();
+    assert_eq!(log.matches("WARNING:  no shared memory is left for the audit of key rings").count(), 2);
+    assert_eq!(log.matches("sealvec audit: operation=\"unlock\" result=\"failed\"").count(), 2);
+    assert_eq!(one::<i64>(&mut admin, "SELECT count(*) FROM sealvec.audit WHERE operation = 'unlock'"), 2);
+    cluster.log_is_clean();
+    drop(cluster);
+
+    // Where the server loads the library as it starts, it has its own.
+    let mut settings = few.to_vec();
+    settings.push("shared_preload_libraries=sealvec");
+    let cluster = Cluster::start("audit-preload", &settings);
+    let mut admin = cluster.client();
+    assert_eq!(one::<i64>(&mut admin, pages), 2);
+    assert!(free(&mut admin) > to_spare - 4_096, "{} of {to_spare}", free(&mut admin));
+    run(&mut admin, &format!("SELECT sealvec.create_key_ring('vault', kek => {KEY})"));
+    wrong(&mut admin, "vault");
+    assert_eq!(one::<i64>(&mut admin, "SELECT count(*) FROM sealvec.audit_memory()"), 1);
+    cluster.log_is_clean();
+}
