@@ -21,7 +21,7 @@ REVOKE ALL ON FUNCTION sealvec.import_ring(bytea, text, text) FROM PUBLIC;
 -- For the owner of a ring.
 
 CREATE FUNCTION sealvec.export_ring(ring text) RETURNS bytea
-    AS 'MODULE_PATHNAME', 'sealvec_export_ring_wrapper' LANGUAGE c STABLE PARALLEL RESTRICTED;
+    AS 'MODULE_PATHNAME', 'sealvec_export_ring_wrapper' LANGUAGE c VOLATILE PARALLEL UNSAFE;
 COMMENT ON FUNCTION sealvec.export_ring(text) IS 'a key ring as bytes, its keys wrapped, for import_ring in another database';
 
 CREATE FUNCTION sealvec.drop_key_ring(name text, force boolean DEFAULT false) RETURNS void
