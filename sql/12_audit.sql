@@ -18,6 +18,8 @@ CREATE TABLE sealvec.audit_log (
 );
 COMMENT ON TABLE sealvec.audit_log IS 'what was done with keys: rows that sealvec itself writes; the view sealvec.audit also shows what has no row';
 CREATE INDEX audit_log_time ON sealvec.audit_log ("time");
+-- It has no key, and one who publishes all tables must be able to prune it.
+ALTER TABLE sealvec.audit_log REPLICA IDENTITY FULL;
 REVOKE ALL ON sealvec.audit_log FROM PUBLIC;
 
 -- No pg_extension_config_dump: the log tells what this server has seen. A dump that is restored elsewhere, or edited
