@@ -10,7 +10,7 @@ CREATE TABLE sealvec.audit_log (
     application_name text,
     pid              integer     NOT NULL,
     operation        text        NOT NULL,
-    result           text        NOT NULL,   -- ok, failed, rolled back
+    result           text        NOT NULL,   -- ok, failed; in memory also rolled back, prepared
     sqlstate         text,                   -- of a failure
     ring             text,
     kms              text,                   -- the key service

@@ -123,6 +123,8 @@ pub enum Outcome {
     Failed,
     /// It was done, and its transaction was rolled back later.
     RolledBack,
+    /// It was done, and its transaction was prepared: whether its row is there, another session decides.
+    Prepared,
 }
 
 impl Outcome {
@@ -132,6 +134,7 @@ impl Outcome {
             Self::Done => "ok",
             Self::Failed => "failed",
             Self::RolledBack => "rolled back",
+            Self::Prepared => "prepared",
         }
     }
 }
@@ -237,9 +240,9 @@ impl Event {
         self
     }
 
-    /// The same, undone: all that is written down of it is that it was done for a while.
-    pub fn rolled_back(mut self) -> Self {
-        self.outcome = Text::new(Outcome::RolledBack.name());
+    /// The same, with what became of it later.
+    pub fn turned(mut self, outcome: Outcome) -> Self {
+        self.outcome = Text::new(outcome.name());
         self
     }
 

@@ -12,7 +12,7 @@ use std::ptr;
 
 use pgrx::pg_sys;
 
-use super::event::Event;
+use super::event::{Event, Outcome};
 use crate::shared::{self, Shared};
 use crate::tell::warning;
 
@@ -85,7 +85,8 @@ impl<const N: usize> Newest<N> {
 
 /// Keeps the event until newer ones take its place.
 pub fn remember(event: &Event) {
-    let is_failure = event.outcome.as_str() != super::event::Outcome::Done.name();
+    let outcome = event.outcome.as_str();
+    let is_failure = outcome == Outcome::Failed.name() || outcome == Outcome::RolledBack.name();
     locked(pg_sys::LWLockMode::LW_EXCLUSIVE, |page| match is_failure {
         true => page.failures.push(event),
         false => page.others.push(event),

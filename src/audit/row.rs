@@ -10,7 +10,7 @@ use std::ptr;
 
 use pgrx::{IntoDatum, PgList, pg_sys};
 
-use super::event::Event;
+use super::event::{Event, Outcome};
 use super::page;
 
 /// Events of a transaction that are kept for its rollback; of more, the newest.
@@ -249,8 +249,10 @@ fn server_text(text: &str) -> Option<pg_sys::Datum> {
 unsafe extern "C-unwind" fn transaction_ends(event: pg_sys::XactEvent::Type, _arg: *mut std::ffi::c_void) {
     use pg_sys::XactEvent::*;
     match event {
-        XACT_EVENT_ABORT | XACT_EVENT_PARALLEL_ABORT => undone(1),
-        XACT_EVENT_COMMIT | XACT_EVENT_PARALLEL_COMMIT | XACT_EVENT_PREPARE => with_pending(Vec::clear),
+        XACT_EVENT_ABORT | XACT_EVENT_PARALLEL_ABORT => taken_away(1, Outcome::RolledBack),
+        XACT_EVENT_COMMIT | XACT_EVENT_PARALLEL_COMMIT => with_pending(Vec::clear),
+        // ROLLBACK PREPARED takes the rows in some other session, and what was opened is open here.
+        XACT_EVENT_PREPARE => taken_away(1, Outcome::Prepared),
         _ => {}
     }
 }
@@ -265,7 +267,7 @@ unsafe extern "C-unwind" fn subtransaction_ends(
     // SAFETY: only reads the transaction's state; the one that ends is still the current one.
     let level = unsafe { pg_sys::GetCurrentTransactionNestLevel() };
     match event {
-        pg_sys::SubXactEvent::SUBXACT_EVENT_ABORT_SUB => undone(level),
+        pg_sys::SubXactEvent::SUBXACT_EVENT_ABORT_SUB => taken_away(level, Outcome::RolledBack),
         pg_sys::SubXactEvent::SUBXACT_EVENT_COMMIT_SUB => {
             with_pending(|pending| pending.iter_mut().for_each(|(at, _)| *at = (*at).min(level - 1)));
         }
@@ -273,11 +275,11 @@ unsafe extern "C-unwind" fn subtransaction_ends(
     }
 }
 
-/// Rows written at `level` and deeper are gone. That a ring was open for a while is not to be forgotten with them.
-fn undone(level: i32) {
+/// Rows written at `level` and deeper are gone, or out of reach. That a ring was open for a while is not to be forgotten with them.
+fn taken_away(level: i32, outcome: Outcome) {
     with_pending(|pending| {
         for (_, event) in pending.iter().filter(|(at, _)| *at >= level) {
-            page::remember(&event.rolled_back());
+            page::remember(&event.turned(outcome));
         }
         pending.retain(|(at, _)| *at < level);
     });

@@ -429,3 +429,20 @@ fn without_shared_memory_to_spare_keys_serve_and_the_log_tells() {
     assert_eq!(one::<i64>(&mut admin, "SELECT count(*) FROM sealvec.audit_memory()"), 1);
     cluster.log_is_clean();
 }
+
+#[test]
+fn what_a_prepared_transaction_did_is_not_forgotten_with_it() {
+    let cluster = Cluster::start("audit-prepare", &["autovacuum=off", "max_prepared_transactions=2"]);
+    let mut admin = cluster.client();
+    run(&mut admin, &format!("SELECT sealvec.create_key_ring('vault', kek => {KEY})"));
+    for end in ["ROLLBACK", "COMMIT"] {
+        run(&mut admin, &format!("BEGIN; SET LOCAL application_name = '{end}'"));
+        run(&mut admin, &unlock("vault", KEY));
+        run(&mut admin, "PREPARE TRANSACTION 'one'");
+        run(&mut cluster.client(), &format!("{end} PREPARED 'one'"));
+    }
+    let told = "SELECT string_agg(concat_ws(' ', application_name, result, source), ', ' ORDER BY time, source)
+        FROM sealvec.audit WHERE operation = 'unlock'";
+    assert_eq!(one::<String>(&mut admin, told), "ROLLBACK prepared memory, COMMIT prepared memory, COMMIT ok table");
+    cluster.log_is_clean();
+}
