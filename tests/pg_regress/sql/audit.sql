@@ -161,6 +161,62 @@ SELECT sealvec.create_key_ring(E'a\nb', :kek);
 SELECT operation, result, sqlstate, ring, detail FROM sealvec.audit WHERE "time" > :'begun' ORDER BY "time";
 SELECT sealvec.drop_key_ring(E'a" result="ok" \\');
 
+-- Indexes that an administrator adds are kept, whatever they are of.
+CREATE INDEX a_lower ON sealvec.audit_log (lower(ring));
+CREATE INDEX a_partial ON sealvec.audit_log (pid) WHERE operation = 'lock_everywhere';
+SELECT clock_timestamp() AS begun \gset
+SELECT sealvec.unlock('a_client', :kek);
+SELECT sealvec.lock('a_client', everywhere => true);
+SET enable_seqscan = off;
+SELECT operation FROM sealvec.audit_log WHERE lower(ring) = 'a_client' AND "time" > :'begun' ORDER BY "time";
+SELECT operation FROM sealvec.audit_log WHERE pid > 0 AND operation = 'lock_everywhere' AND "time" > :'begun';
+RESET enable_seqscan;
+DROP INDEX sealvec.a_lower, sealvec.a_partial;
+
+-- A row that cannot be written ends the call, and is not lost.
+CREATE FUNCTION a_refuses(text) RETURNS text LANGUAGE plpgsql IMMUTABLE AS $$
+    BEGIN IF current_setting('a.refuse', true) = 'on' THEN RAISE 'refused by %', current_user; END IF; RETURN $1; END $$;
+CREATE INDEX a_refuses ON sealvec.audit_log (a_refuses(ring));
+SELECT clock_timestamp() AS begun \gset
+SET a.refuse = on;
+SELECT sealvec.unlock('a_client', :kek);
+RESET a.refuse;
+SELECT sealvec.unlock('a_client', :kek);
+SELECT operation, result, ring, source FROM sealvec.audit WHERE "time" > :'begun' ORDER BY "time";
+DROP INDEX sealvec.a_refuses;
+DROP FUNCTION a_refuses(text);
+
+-- Into a table that was made another one, nothing is written.
+SELECT clock_timestamp() AS begun \gset
+BEGIN;
+CREATE UNIQUE INDEX a_unique ON sealvec.audit_log ("time", operation);
+SELECT sealvec.unlock('a_client', :kek);
+DROP INDEX sealvec.a_unique;
+ALTER TABLE sealvec.audit_log ADD CONSTRAINT a_check CHECK (pid <> 0);
+SELECT sealvec.unlock('a_client', :kek);
+ROLLBACK;
+BEGIN;
+ALTER EXTENSION sealvec DROP VIEW sealvec.audit;
+DROP VIEW sealvec.audit;
+ALTER TABLE sealvec.audit_log ALTER COLUMN pid TYPE text USING pid::text;
+SELECT sealvec.unlock('a_client', :kek);
+ROLLBACK;
+SELECT operation, result, ring, source FROM sealvec.audit WHERE "time" > :'begun' ORDER BY "time";
+
+-- To plan a query is to export nothing.
+SELECT clock_timestamp() AS begun \gset
+CREATE TABLE a_exports (export bytea);
+EXPLAIN (COSTS OFF) SELECT FROM a_exports WHERE export = sealvec.export_ring('a_local');
+SELECT count(*) FROM sealvec.audit WHERE "time" > :'begun' AND operation = 'export_ring';
+DROP TABLE a_exports;
+
+-- A publication of all tables keeps nobody from pruning.
+BEGIN;
+SET LOCAL client_min_messages = error;
+CREATE PUBLICATION a_all FOR ALL TABLES;
+SELECT sealvec.audit_prune('100 years');
+ROLLBACK;
+
 DROP TABLE a_values;
 DROP FUNCTION a_stable();
 SELECT sealvec.drop_key_ring('a_client');
