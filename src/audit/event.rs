@@ -141,7 +141,7 @@ impl Outcome {
 
 /// A text of at most `N` bytes; what is longer is cut at a character.
 #[repr(C)]
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, PartialEq, Eq)]
 pub struct Text<const N: usize> {
     len: u8,
     bytes: [u8; N],

@@ -3,8 +3,9 @@
 //! If Postgres has no shared memory to spare, events stand in the server's log alone, and failed unlocks are not slowed:
 //! nobody's key waits for that.
 //!
-//! Failures have places of their own, so that the traffic of a busy server does not push them out. Only copies happen
-//! under the lock: no allocation, nothing that can fail.
+//! Each kind of event has places of its own, so that what costs nothing, such as the name of a ring that is none, pushes no
+//! wrong key out; and of a kind that has no place left, that login role loses its oldest event which has most, so that
+//! nobody pushes out another's. Only copies happen under the lock: no allocation, nothing that can fail.
 
 use std::cell::Cell;
 use std::ffi::CStr;
@@ -21,9 +22,13 @@ use crate::tell::warning;
 const NAME: &CStr = c"sealvec audit 2";
 const TRANCHE: &CStr = c"SealvecAudit";
 
-/// Failed and undone events that are kept.
-const FAILURES: usize = 48;
-/// Others.
+/// Wrong keys that are kept.
+const WRONG_KEYS: usize = 24;
+/// Denied rights.
+const DENIED: usize = 12;
+/// Other failures, and what was rolled back.
+const FAILURES: usize = 16;
+/// What was done.
 const OTHERS: usize = 16;
 /// Roles and rings whose failed unlocks are counted.
 const COUNTED: usize = 128;
@@ -49,15 +54,20 @@ struct Count {
     last_ms: u64,
 }
 
-/// The newest events, each at its number modulo `N`.
+/// Events in the order in which they came to their places, the first `len` of them.
 #[repr(C)]
 struct Newest<const N: usize> {
-    written: u64,
+    len: u64,
+    /// How many came before, for each place.
+    numbers: [u64; N],
+    next_number: u64,
     events: [Event; N],
 }
 
 #[repr(C)]
 struct Kept {
+    wrong_keys: Newest<WRONG_KEYS>,
+    denied: Newest<DENIED>,
     failures: Newest<FAILURES>,
     others: Newest<OTHERS>,
     counts: [Count; COUNTED],
@@ -73,13 +83,35 @@ const _: () = assert!(LEN <= 40 * 1024);
 
 impl<const N: usize> Newest<N> {
     fn push(&mut self, event: &Event) {
-        self.events[(self.written % N as u64) as usize] = *event;
-        self.written += 1;
+        let place = match self.kept() {
+            kept if kept < N => {
+                self.len = kept as u64 + 1;
+                kept
+            }
+            _ => self.to_give_up(event),
+        };
+        self.events[place] = *event;
+        self.numbers[place] = self.next_number;
+        self.next_number += 1;
+    }
+
+    /// How many there are; of shared memory, so no more than there can be.
+    fn kept(&self) -> usize {
+        self.len.min(N as u64) as usize
+    }
+
+    /// The oldest of the role that would have most places, were `new` one more.
+    fn to_give_up(&self, new: &Event) -> usize {
+        let places_of = |event: &Event| {
+            self.events.iter().chain([new]).filter(|other| other.actor.session_user == event.actor.session_user).count()
+        };
+        let most = self.events.iter().map(places_of).max().unwrap_or(0);
+        let of_those = (0..N).filter(|&place| places_of(&self.events[place]) == most);
+        of_those.min_by_key(|&place| self.numbers[place]).unwrap_or(0)
     }
 
     fn copy(&self, out: &mut Vec<Event>) {
-        let kept = self.written.min(N as u64) as usize;
-        out.extend_from_slice(&self.events[..kept]); // within what the caller has reserved
+        out.extend_from_slice(&self.events[..self.kept()]); // within what the caller has reserved
     }
 }
 
@@ -87,16 +119,20 @@ impl<const N: usize> Newest<N> {
 pub fn remember(event: &Event) {
     let outcome = event.outcome.as_str();
     let is_failure = outcome == Outcome::Failed.name() || outcome == Outcome::RolledBack.name();
-    locked(pg_sys::LWLockMode::LW_EXCLUSIVE, |page| match is_failure {
-        true => page.failures.push(event),
-        false => page.others.push(event),
+    locked(pg_sys::LWLockMode::LW_EXCLUSIVE, |page| match (is_failure, &event.sqlstate) {
+        (true, b"28P01") => page.wrong_keys.push(event),
+        (true, b"42501") => page.denied.push(event),
+        (true, _) => page.failures.push(event),
+        (false, _) => page.others.push(event),
     });
 }
 
 /// What is kept, in no order.
 pub fn events() -> Vec<Event> {
-    let mut found = Vec::with_capacity(FAILURES + OTHERS);
+    let mut found = Vec::with_capacity(WRONG_KEYS + DENIED + FAILURES + OTHERS);
     locked(pg_sys::LWLockMode::LW_SHARED, |page| {
+        page.wrong_keys.copy(&mut found);
+        page.denied.copy(&mut found);
         page.failures.copy(&mut found);
         page.others.copy(&mut found);
     });

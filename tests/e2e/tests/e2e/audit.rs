@@ -162,10 +162,23 @@ fn a_line_of_the_log_is_one_event_and_holds_no_key() {
         "SELECT sealvec.unlock(E'none\\n2026 LOG:  sealvec audit: operation=\"shred\"', NULL)",
         "42704",
     );
+    // Who may do nothing may do this, and the line is as ours are. But the server says below it where it came from.
+    run(
+        &mut forger,
+        "DO $$ BEGIN RAISE LOG 'sealvec audit: operation=\"unlock\" result=\"ok\" session_user=\"app\" ring=\"vault\"' USING hint = 'none'; END $$",
+    );
     let logged = cluster.log()[before..].to_owned();
     // What follows the server's own front of a line; what else it logs of a statement is indented, or has another front.
-    let own = |line: &&str| line.split_once("] ").is_some_and(|(_, line)| line.starts_with("LOG:  sealvec audit: "));
-    let lines: Vec<&str> = logged.lines().filter(own).collect();
+    let told = |line: &str| line.split_once("] ").map_or(String::new(), |(_, line)| line.to_owned());
+    let own = |line: &str| told(line).starts_with("LOG:  sealvec audit: ");
+    assert_eq!(logged.lines().filter(|line| own(line)).count(), 4, "{logged}");
+    let mut lines: Vec<&str> = logged.lines().collect();
+    lines.push("");
+    let goes_on = |line: &str| {
+        ["HINT", "DETAIL", "CONTEXT", "STATEMENT"].iter().any(|kind| told(line).starts_with(&format!("{kind}:  ")))
+    };
+    let lines: Vec<&str> =
+        lines.windows(2).filter(|pair| own(pair[0]) && !goes_on(pair[1])).map(|pair| pair[0]).collect();
     assert_eq!(lines.len(), 3, "{logged}");
     for line in lines {
         for field in
@@ -395,7 +408,9 @@ fn without_shared_memory_to_spare_keys_serve_and_the_log_tells() {
     };
     let pages = "SELECT count(*) FROM pg_shmem_allocations WHERE name LIKE 'sealvec %'";
     let few = ["autovacuum=off", "max_locks_per_transaction=10", "max_connections=12"];
-    let cluster = Cluster::start("audit-full", &few);
+    let mut cluster = Cluster::start("audit-full", &few);
+    cluster.stop();
+    cluster.start_again(); // an audited call has made its root key, and CREATE EXTENSION takes many locks
     let mut admin = cluster.client();
     assert_eq!(one::<i64>(&mut admin, pages), 0);
     let to_spare = free(&mut admin);
@@ -420,7 +435,9 @@ fn without_shared_memory_to_spare_keys_serve_and_the_log_tells() {
     // Where the server loads the library as it starts, it has its own.
     let mut settings = few.to_vec();
     settings.push("shared_preload_libraries=sealvec");
-    let cluster = Cluster::start("audit-preload", &settings);
+    let mut cluster = Cluster::start("audit-preload", &settings);
+    cluster.stop();
+    cluster.start_again();
     let mut admin = cluster.client();
     assert_eq!(one::<i64>(&mut admin, pages), 2);
     assert!(free(&mut admin) > to_spare - 4_096, "{} of {to_spare}", free(&mut admin));
@@ -444,5 +461,46 @@ fn what_a_prepared_transaction_did_is_not_forgotten_with_it() {
     let told = "SELECT string_agg(concat_ws(' ', application_name, result, source), ', ' ORDER BY time, source)
         FROM sealvec.audit WHERE operation = 'unlock'";
     assert_eq!(one::<String>(&mut admin, told), "ROLLBACK prepared memory, COMMIT prepared memory, COMMIT ok table");
+    cluster.log_is_clean();
+}
+
+#[test]
+fn nobody_pushes_a_wrong_key_of_another_or_a_denied_right_out() {
+    let cluster = vault("audit-places");
+    let mut admin = cluster.client();
+    run(&mut admin, "ALTER ROLE other SET sealvec.failed_unlock_delay_max = 0");
+    let (mut app, mut other) = (cluster.connect_as("app", "e2e"), cluster.connect_as("other", "e2e"));
+    wrong(&mut app, "vault");
+    failure(&mut app, "SELECT sealvec.rekey('vault')", "42501");
+    run(&mut app, "BEGIN READ ONLY");
+    right(&mut app, "vault");
+    run(&mut app, "ROLLBACK");
+    // Of each kind more than there are places: names that are none, wrong keys, denied rights, and what was done.
+    let each = |what: &str| {
+        format!(
+            "DO $$ BEGIN FOR i IN 1..60 LOOP BEGIN PERFORM {what}; EXCEPTION WHEN others THEN NULL; END; END LOOP; END $$"
+        )
+    };
+    let flood = |client: &mut Client| {
+        run(client, &each("sealvec.unlock('none' || i)"));
+        run(client, &each("sealvec.rekey('second')"));
+        run(client, "BEGIN READ ONLY");
+        run(client, &each(&format!("sealvec.unlock('second', {KEY})")));
+        run(client, "ROLLBACK");
+    };
+    flood(&mut other);
+    run(&mut other, &each(&format!("sealvec.unlock('second', {WRONG})")));
+    let mut told = |role: &str| -> Vec<String> {
+        let sql = format!(
+            "SELECT concat_ws(' ', result, sqlstate, count(*)) FROM sealvec.audit_memory() WHERE role = '{role}' GROUP BY result, sqlstate ORDER BY 1"
+        );
+        let rows = admin.query(&sql, &[]).unwrap_or_else(|error| panic!("{}", said(&error)));
+        rows.iter().map(|row| row.get(0)).collect()
+    };
+    assert_eq!(told("app"), ["failed 28P01 1", "failed 42501 1", "ok 1"]);
+    assert_eq!(told("other"), ["failed 28P01 23", "failed 42501 11", "failed 42704 16", "ok 15"]);
+    // Nor does one push his own wrong keys out by what costs nothing.
+    flood(&mut app);
+    assert!(told("app").contains(&"failed 28P01 1".to_owned()), "{:?}", told("app"));
     cluster.log_is_clean();
 }
