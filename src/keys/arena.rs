@@ -40,6 +40,11 @@ impl Arena {
         Self { chunks: Vec::new(), free: Vec::new() }
     }
 
+    /// Whether the next key needs another page.
+    pub fn is_full(&self) -> bool {
+        self.free.is_empty()
+    }
+
     /// Copies `key` into a slot of its own.
     ///
     /// # Errors

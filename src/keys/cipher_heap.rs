@@ -1,7 +1,8 @@
 //! The heap of the cryptography library: its key schedules begin with the keys themselves.
 //!
-//! Left out of core dumps, locked into memory as far as the system's limit goes, cleansed piece by piece when it is freed. Beyond
-//! that limit a schedule may reach swap: there can be thousands of them, and a server whose limit is low shall not stop.
+//! Left out of core dumps, locked into memory up to half of the system's limit, cleansed piece by piece when it is freed. Beyond
+//! that a schedule may reach swap: there can be thousands of them, and a server whose limit is low shall not stop. The other half is
+//! for keys that must not (`arena`); a limit of some 64 kB is theirs alone.
 //! Not emptied in a forked child, as the arena is: the library keeps more here than keys. No server process forks while it
 //! has a key.
 
@@ -10,9 +11,13 @@ use std::ffi::{c_char, c_int, c_void};
 use std::ptr::{self, NonNull};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use crate::tell::warning;
+
 /// Bytes mapped at a time.
 const CHUNK_LEN: usize = 64 * 1024;
-/// In front of each piece: its size, and the alignment that malloc gives.
+/// A limit on locked memory up to which none of it is taken here.
+const LOW_LIMIT: usize = 128 * 1024;
+/// In front of each piece: its size, whether it is locked if it has a mapping of its own, and the alignment that malloc gives.
 const FRONT_LEN: usize = 16;
 /// Pieces are of 64 bytes, 128, … up to this, front included; a larger one has a mapping of its own.
 const SMALL_MAX: usize = 64 << (CLASSES - 1);
@@ -23,15 +28,15 @@ struct Heap {
     free: [*mut c_void; CLASSES],
     rest: *mut u8,
     rest_len: usize,
-    /// The system has refused to lock more.
-    is_at_limit: bool,
+    /// Bytes that may still be locked; `None` until the system is asked.
+    lockable: Option<usize>,
 }
 
 // SAFETY: the pointers are to mappings that live as long as the process, and whoever uses them holds the lock.
 unsafe impl Send for Heap {}
 
 static HEAP: Mutex<Heap> =
-    Mutex::new(Heap { free: [ptr::null_mut(); CLASSES], rest: ptr::null_mut(), rest_len: 0, is_at_limit: false });
+    Mutex::new(Heap { free: [ptr::null_mut(); CLASSES], rest: ptr::null_mut(), rest_len: 0, lockable: None });
 
 /// Pieces of a size that a thread keeps at hand: threads of an index build would wait for each other at the lock.
 const NEAR: usize = 8;
@@ -80,7 +85,10 @@ fn near<R>(f: impl FnOnce(&mut Near) -> R) -> Option<R> {
 pub fn install() {
     // SAFETY: three functions that allocate, grow and free as the library expects; they live as long as the process.
     // It takes them once, and from then on for all that it allocates, which is nothing so far.
-    unsafe { aws_lc_sys::CRYPTO_set_mem_functions(Some(allocate), Some(reallocate), Some(release)) };
+    let taken = unsafe { aws_lc_sys::CRYPTO_set_mem_functions(Some(allocate), Some(reallocate), Some(release)) };
+    if taken != 1 {
+        warning!("the cryptography library keeps its own heap: key schedules may reach swap and core dumps");
+    }
 }
 
 unsafe extern "C" fn allocate(len: usize, _file: *const c_char, _line: c_int) -> *mut c_void {
@@ -128,7 +136,10 @@ fn take(len: usize) -> Option<NonNull<u8>> {
         }
         false => {
             let size = size.checked_next_multiple_of(4096)?;
-            (heap().map(size)?, size)
+            let (place, is_locked) = heap().map(size)?;
+            // SAFETY: a fresh mapping, longer than the front.
+            unsafe { place.cast::<usize>().add(1).write(is_locked.into()) };
+            (place, size)
         }
     };
     // SAFETY: `size` bytes that nobody else has, at least as long as the front.
@@ -157,6 +168,7 @@ unsafe fn give_back(piece: NonNull<u8>) {
     unsafe {
         let size = room(piece) + FRONT_LEN;
         let place = piece.as_ptr().sub(FRONT_LEN);
+        let is_locked = place.cast::<usize>().add(1).read() != 0;
         place.write_bytes(0, size);
         match size <= SMALL_MAX {
             true => {
@@ -167,8 +179,22 @@ unsafe fn give_back(piece: NonNull<u8>) {
             }
             false => {
                 libc::munmap(place.cast(), size);
+                if is_locked && let Some(left) = &mut heap().lockable {
+                    *left += size;
+                }
             }
         }
+    }
+}
+
+/// Bytes of locked memory that this heap may take of what the system lets the process have.
+fn lockable() -> usize {
+    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    // SAFETY: fills the value that it is given.
+    match unsafe { libc::getrlimit(libc::RLIMIT_MEMLOCK, &mut limit) } {
+        0 if limit.rlim_cur == libc::RLIM_INFINITY => usize::MAX,
+        0 => Some(limit.rlim_cur as usize).filter(|&limit| limit > LOW_LIMIT).map_or(0, |limit| limit / 2),
+        _ => 0,
     }
 }
 
@@ -185,7 +211,7 @@ impl Heap {
             return Some(free.cast());
         }
         if self.rest_len < size {
-            self.rest = self.map(CHUNK_LEN)?; // what is left of the last chunk is left for good
+            (self.rest, _) = self.map(CHUNK_LEN)?; // what is left of the last chunk is left for good
             self.rest_len = CHUNK_LEN;
         }
         let place = self.rest;
@@ -201,8 +227,8 @@ impl Heap {
         self.free[class] = place.cast();
     }
 
-    /// Fresh memory that no core dump has.
-    fn map(&mut self, len: usize) -> Option<*mut u8> {
+    /// Fresh memory that no core dump has, and whether it is locked.
+    fn map(&mut self, len: usize) -> Option<(*mut u8, bool)> {
         // SAFETY: a fresh anonymous mapping, at an address the kernel chooses, replaces nothing; the other calls name
         // exactly it.
         unsafe {
@@ -215,10 +241,14 @@ impl Heap {
                 libc::munmap(address, len);
                 return None;
             }
-            if !self.is_at_limit {
-                self.is_at_limit = libc::mlock(address, len) != 0;
+            let left = self.lockable.get_or_insert_with(lockable);
+            let mut is_locked = false;
+            if len <= *left {
+                is_locked = libc::mlock(address, len) == 0;
+                // Refused, it is not asked again.
+                *left = if is_locked { *left - len } else { 0 };
             }
-            Some(address.cast())
+            Some((address.cast(), is_locked))
         }
     }
 }

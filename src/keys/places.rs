@@ -14,12 +14,14 @@ struct Inner {
     arena: Arena,
     /// Owners of the places that are lent.
     lent: Vec<Slot>,
+    /// The system has refused to lock more: to ask again for each key takes three system calls.
+    is_refused: bool,
 }
 
 // SAFETY: what the arena and its slots point to lives as long as the process, and whoever uses them holds the lock.
 unsafe impl Send for Inner {}
 
-static PLACES: Places = Places(Mutex::new(Inner { arena: Arena::new(), lent: Vec::new() }));
+static PLACES: Places = Places(Mutex::new(Inner { arena: Arena::new(), lent: Vec::new(), is_refused: false }));
 
 /// From now on core's keys lie here.
 pub fn install() {
@@ -29,7 +31,13 @@ pub fn install() {
 impl Keeper for Places {
     fn take(&self) -> Option<&'static mut [u8; KEY_LEN]> {
         let mut inner = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let slot = inner.arena.keep(&[0; KEY_LEN]).ok()?; // no more locked memory: the heap has to do
+        if inner.is_refused && inner.arena.is_full() {
+            return None; // the heap has to do
+        }
+        let Ok(slot) = inner.arena.keep(&[0; KEY_LEN]) else {
+            inner.is_refused = true;
+            return None;
+        };
         let mut place = NonNull::new(slot.as_ptr().cast_mut())?;
         inner.lent.push(slot);
         // SAFETY: a slot is the only owner of its place, which is mapped for the life of the process; it is not used again

@@ -121,3 +121,53 @@ fn a_core_of_a_session_holds_none_of_its_keys() {
     assert_eq!(told(&keys, &found), "", "keys in the core");
     cluster.log_is_clean();
 }
+
+/// Lets the server and all sessions that it starts from now on lock so many bytes.
+fn limit_locked_memory(cluster: &Cluster, bytes: usize) {
+    let postmaster = cluster.path("pid").display().to_string();
+    let mut command = Command::new("prlimit");
+    if cluster::is_root() {
+        command = Command::new("runuser");
+        command.args(["-u", "postgres", "--", "prlimit"]);
+    }
+    must(command.args(["--pid", &postmaster, &format!("--memlock={bytes}:")]));
+}
+
+/// Bytes that the process of this session has locked.
+fn locked_memory(client: &mut Client) -> usize {
+    let pid: i32 = one(client, "SELECT pg_backend_pid()");
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).expect("a process");
+    let line = status.lines().find_map(|line| line.strip_prefix("VmLck:")).expect("a line");
+    line.trim().trim_end_matches(" kB").parse::<usize>().expect("a number") * 1024
+}
+
+#[test]
+fn keys_that_must_be_locked_have_room_below_whatever_limit() {
+    let cluster = Cluster::start("memlock", &["autovacuum=off", "max_parallel_maintenance_workers=0"]);
+
+    // What a hash takes first must not be all there is.
+    limit_locked_memory(&cluster, 64 * 1024);
+    let mut client = cluster.client();
+    run(&mut client, "SELECT sealvec.create_key_ring('small'); CREATE TABLE small (v sealvec(2, small))");
+    run(&mut client, "INSERT INTO small VALUES ('[1,2]')");
+    let mut client = cluster.client();
+    run(&mut client, &format!("SELECT sealvec.create_index('items', 3, index_key => {})", kek()));
+    let locked = locked_memory(&mut client);
+    assert!(locked > 0 && locked <= 64 * 1024, "{locked}");
+
+    // Nor what thousands of lists take.
+    let limit = 256 * 1024;
+    limit_locked_memory(&cluster, limit);
+    let mut client = cluster.client();
+    run(&mut client, "SELECT sealvec.create_key_ring('vault')");
+    data::table(&mut client, "docs", "vault", &data::vectors().cut(10_000, DIMS));
+    for _ in 0..6 {
+        run(&mut client, "CREATE INDEX ON docs USING sealed_ivf (embedding)");
+    }
+    let rings = "SELECT sealvec.create_key_ring('r' || i) FROM generate_series(1, 200) i";
+    run(&mut client, rings);
+    run(&mut client, "SELECT sealvec.unlock('r' || i) FROM generate_series(1, 200) i");
+    let locked = locked_memory(&mut client);
+    assert!(locked > 64 * 1024 && locked <= limit, "{locked}");
+    cluster.log_is_clean();
+}
