@@ -53,7 +53,7 @@ impl<T> Shared<T> {
 ///
 /// # Safety
 /// All-zero bytes are a value of `T`, and each page of this name holds a `T` of this layout.
-pub unsafe fn claim<T>(name: &'static CStr, tranche: &'static CStr) -> Result<*mut Shared<T>, CaughtError> {
+pub unsafe fn claim<T>(name: &'static CStr, tranche: &'static CStr) -> Result<*mut Shared<T>, Box<CaughtError>> {
     // SAFETY: what the loaders of shared memory do in Postgres's own extensions: under this lock, one backend finds the
     // page not there and makes it whole before it lets go. The caller answers for zeros.
     unsafe {
@@ -66,7 +66,7 @@ pub unsafe fn claim<T>(name: &'static CStr, tranche: &'static CStr) -> Result<*m
         let page = PgTryBuilder::new(init)
             .catch_others(|error| {
                 pg_sys::InterruptHoldoffCount += 1; // the ERROR has set it to 0, and the release counts it down
-                Err(error)
+                Err(Box::new(error))
             })
             .execute();
         if let Ok(page) = page
