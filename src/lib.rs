@@ -27,8 +27,8 @@ pgrx::pg_module_magic!();
 pub extern "C-unwind" fn _PG_init() {
     guc::init();
     shared::request(audit::SHARED_LEN + transport::SHARED_LEN, || {
-        audit::prepare();
-        transport::prepare();
+        audit::begin();
+        transport::begin();
     });
     audit::init();
     keys::init();

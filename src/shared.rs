@@ -95,7 +95,7 @@ struct Early {
 static EARLY: OnceLock<Early> = OnceLock::new();
 
 /// Called from `_PG_init`: where the postmaster loads the library, `len` bytes come on top of what Postgres has to spare, and
-/// `claim` takes them before anybody else does.
+/// `claim` takes them before anybody else does; again after a crash.
 pub fn request(len: usize, claim: fn()) {
     // SAFETY: a flag and two hooks of Postgres, in its one thread; what was there before is called first. The library is never
     // unloaded.

@@ -28,7 +28,7 @@ use crate::guc;
 use event::{Event, Text};
 
 pub use event::Operation;
-pub use page::{LEN as SHARED_LEN, prepare};
+pub use page::{LEN as SHARED_LEN, begin};
 pub use slow::{Attempt, slow_down};
 
 /// How long a refusal that was told is not told again.

@@ -75,6 +75,11 @@ struct Kept {
 
 type Page = Shared<Kept>;
 
+thread_local! {
+    static PAGE: Cell<*mut Page> = const { Cell::new(ptr::null_mut()) };
+    static REFUSED: Cell<bool> = const { Cell::new(false) };
+}
+
 /// Bytes of shared memory that it takes.
 pub const LEN: usize = Page::LEN;
 
@@ -178,6 +183,13 @@ pub fn prepare() {
     attached();
 }
 
+/// Claims the page in shared memory that the postmaster has just made, also after a crash, when it had one before.
+pub fn begin() {
+    PAGE.set(ptr::null_mut());
+    REFUSED.set(false);
+    attached();
+}
+
 /// Lends the page under its lock; `None` if there is none. `f` must not raise errors; in a shared lock it only reads.
 fn locked<R>(mode: pg_sys::LWLockMode::Type, f: impl FnOnce(&mut Kept) -> R) -> Option<R> {
     let page = attached()?;
@@ -187,10 +199,6 @@ fn locked<R>(mode: pg_sys::LWLockMode::Type, f: impl FnOnce(&mut Kept) -> R) -> 
 
 /// The page, claimed if this is the first backend that asks; `None` if there is no memory for it.
 fn attached() -> Option<*mut Page> {
-    thread_local! {
-        static PAGE: Cell<*mut Page> = const { Cell::new(ptr::null_mut()) };
-        static REFUSED: Cell<bool> = const { Cell::new(false) };
-    }
     if PAGE.get().is_null() && !REFUSED.get() {
         // SAFETY: all-zero is a value of everything in it.
         match unsafe { shared::claim(NAME, TRANCHE) } {

@@ -47,6 +47,10 @@ struct Slot {
 /// The current key, and the one before it.
 type Page = Shared<[Slot; 2]>;
 
+thread_local! {
+    static PAGE: Cell<*mut Page> = const { Cell::new(ptr::null_mut()) };
+}
+
 /// Bytes of shared memory that it takes.
 pub const LEN: usize = Page::LEN;
 
@@ -134,16 +138,15 @@ fn locked<R>(mode: pg_sys::LWLockMode::Type, f: impl FnOnce(&mut [Slot; 2], u64)
     unsafe { Page::locked(page, mode, |slots| f(slots, now_ms())) }
 }
 
-/// Claims the page. Postgres raises 53200 if it has no shared memory to spare.
-pub fn prepare() {
+/// Claims the page in shared memory that the postmaster has just made, also after a crash, when it had one before. Postgres
+/// raises 53200 if it has none to spare.
+pub fn begin() {
+    PAGE.set(ptr::null_mut());
     attached();
 }
 
 /// The page, claimed if this is the first backend that asks.
 fn attached() -> *mut Page {
-    thread_local! {
-        static PAGE: Cell<*mut Page> = const { Cell::new(ptr::null_mut()) };
-    }
     if PAGE.get().is_null() {
         // SAFETY: slots of zeros are empty ones.
         PAGE.set(unsafe { shared::claim(NAME, TRANCHE) }.unwrap_or_else(|error| error.rethrow()));

@@ -9,7 +9,7 @@ use sealvec_e2e::kms::moto::REGION;
 use sealvec_e2e::kms::{Fault, FaultProxy, KeyAgent, Moto, aws_credentials};
 use sealvec_e2e::standby::Standby;
 use sealvec_e2e::xtask::must;
-use sealvec_e2e::{Cluster, error_of, one, run, said};
+use sealvec_e2e::{Cluster, error_of, eventually, one, run, said};
 use serde_json::json;
 
 const KEY: &str = "decode(repeat('a7', 32), 'hex')";
@@ -208,10 +208,15 @@ fn nobody_waits_or_fails_because_of_the_audit() {
         "SELECT count(*) FROM sealvec.audit_memory() WHERE operation = 'unlock' AND role = 'app' AND result = 'ok'";
     assert_eq!(one::<i64>(&mut admin, told), 1);
     run(&mut admin, "COMMIT");
+    // So is one whose index is.
+    run(&mut admin, "BEGIN; ALTER INDEX sealvec.audit_log_time SET TABLESPACE pg_default");
+    right(&mut app, "vault");
+    assert_eq!(one::<i64>(&mut admin, told), 2);
+    run(&mut admin, "COMMIT");
     // So is one of another shape.
     run(&mut admin, "BEGIN; ALTER TABLE sealvec.audit_log ADD COLUMN more text; COMMIT");
     right(&mut app, "vault");
-    assert_eq!(one::<i64>(&mut admin, told), 2);
+    assert_eq!(one::<i64>(&mut admin, told), 3);
 
     // Another database's events are its own.
     let mut postgres = cluster.connect_to("postgres");
@@ -445,6 +450,16 @@ fn without_shared_memory_to_spare_keys_serve_and_the_log_tells() {
     wrong(&mut admin, "vault");
     assert_eq!(one::<i64>(&mut admin, "SELECT count(*) FROM sealvec.audit_memory()"), 1);
     cluster.log_is_clean();
+
+    // After a crash it begins anew, in other memory.
+    let pid: i32 = one(&mut admin, "SELECT pg_backend_pid()");
+    must(Command::new("kill").args(["-9", &pid.to_string()]));
+    let mut admin = eventually("the server takes sessions again", 30, || cluster.config("e2e").connect(NoTls).ok());
+    assert_eq!(one::<i64>(&mut admin, pages), 2);
+    assert_eq!(one::<i64>(&mut admin, "SELECT count(*) FROM sealvec.audit_memory()"), 0);
+    run(&mut admin, "SELECT * FROM sealvec.transport_key()");
+    wrong(&mut admin, "vault");
+    assert_eq!(one::<i64>(&mut admin, "SELECT count(*) FROM sealvec.audit_memory()"), 1);
 }
 
 #[test]
