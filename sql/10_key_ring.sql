@@ -39,6 +39,7 @@ CREATE TABLE sealvec.ring_user (
     dek_versions integer[] NOT NULL,
     record       bytea     NOT NULL,        -- sealvec_core::keys::user::UserRecord
     wrap         bytea,                     -- sealvec_core::keys::user_wrap::UserWrap; null for who has a token
+    voucher      bytea,                     -- sealvec_core::keys::voucher::Voucher, for the wrap
     PRIMARY KEY (number, role)
 );
 COMMENT ON TABLE sealvec.ring_user IS 'users of key rings: copies of keys, wrapped under each user''s own';

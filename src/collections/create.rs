@@ -91,9 +91,11 @@ fn sealvec_delete_index(
 ) {
     audit::call(Operation::DeleteIndex, None, || {
         let name = required(name, "name")?;
+        let found = registry::find(name)?;
+        found.audit();
+        check_owner(&found)?; // nobody else makes others wait
         registry::lock(name, Part::Shape)?;
         let collection = registry::find(name)?;
-        collection.audit();
         let shown = Shown { index_key, user_id, user_token };
         let shows_any = index_key.or(user_id).or(user_token).is_some();
         // Nothing opens what is sealed under a ring that was dropped by force: the table goes with its owner's rights alone.
@@ -103,17 +105,20 @@ fn sealvec_delete_index(
             true => call::open(&collection, &shown, Need::Own)?,
             false => None,
         };
-        if has_ring {
-            check_ring_owner(&collection)?;
-        }
-        if !describe::owns(&collection) {
-            return Err(not_owner(name));
-        }
+        check_owner(&collection)?;
         spi::connect(|spi| spi.run(&format!("DROP TABLE IF EXISTS {}", names::table(collection.uuid))))?;
         registry::delete(&collection)?;
         if has_ring { keys::drop_ring(collection.ring) } else { Ok(()) }
     })
     .or_raise()
+}
+
+/// 42501 unless the current user may remove the collection: its ring, if that is there yet, and its table.
+fn check_owner(collection: &Collection) -> Result<(), SqlError> {
+    if keys::ring_exists(collection.ring)? {
+        check_ring_owner(collection)?;
+    }
+    if describe::owns(collection) { Ok(()) } else { Err(not_owner(&collection.name)) }
 }
 
 /// 42501 unless the current user has the rights of the owner of a collection's ring.

@@ -8,6 +8,7 @@ use sealvec_core::keys::{UserId, UserRecord, Uuid};
 
 use crate::audit;
 use crate::error::SqlError;
+use crate::keys;
 use crate::keys::table::{self, Key, Row, Table, value};
 
 const COLLECTIONS: &CStr = c"collection";
@@ -289,6 +290,7 @@ pub fn delete_user(ring: u32, user: UserId) -> Result<bool, SqlError> {
         found = true;
         false
     })?;
+    keys::close_cached()?; // his calls that are under way end, too
     Ok(found)
 }
 

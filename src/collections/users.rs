@@ -15,6 +15,7 @@ use crate::audit::{self, Operation};
 use crate::datatype::varlena::ArrayArg;
 use crate::error::{OrRaise, SqlError};
 use crate::keys;
+use crate::transport;
 
 /// `create_user(name, permissions, user_id, user_key, index_key)`
 #[pg_extern(sql = false)]
@@ -28,9 +29,12 @@ fn sealvec_create_user(
 ) -> Option<i32> {
     audit::call(Operation::CreateUser, None, || {
         let permissions = read_permissions(&required(permissions, "permissions")?)?;
-        registry::lock(required(name, "name")?, Part::Shape)?; // or a user might outlive an index that goes meanwhile
-        let opened = owned(name, index_key)?;
+        let opened = owned_and_locked(name, index_key)?; // or a user might outlive an index that goes meanwhile
         let ring = opened.collection.ring;
+        let is_drawn = user_key.is_none();
+        if is_drawn {
+            transport::check_telling()?;
+        }
         let token = UserToken::new(
             user_id.map_or_else(|| Ok(UserId::random()?), read_user_id)?,
             user_key.map_or_else(
@@ -49,9 +53,10 @@ fn sealvec_create_user(
         audit::note(format!("user {}: {}", audit::hex(token.user().as_bytes()), permitted.join(", ")));
         // SAFETY: the call of this very function, which returns a set.
         let mut rows = unsafe { Rows::new(call)? };
-        // For SQL alone: a server that asks for tags of its own makes its tokens itself.
-        let text = token.encode(&ServerKey::public());
-        rows.push(|| [token.user().as_bytes().as_slice().into_datum(), text.as_str().into_datum()])?;
+        // Who showed a key has it, perhaps sealed; a server that asks for tags of its own makes its tokens itself.
+        let text = is_drawn.then(|| token.encode(&ServerKey::public()));
+        let text = text.as_ref().map(|text| text.as_str());
+        rows.push(|| [token.user().as_bytes().as_slice().into_datum(), text.into_datum()])?;
         Ok(None)
     })
     .or_raise()
@@ -79,8 +84,7 @@ fn sealvec_list_users(name: Option<&str>, index_key: Option<&[u8]>, call: pg_sys
 fn sealvec_delete_user(name: Option<&str>, user_id: Option<&[u8]>, index_key: Option<&[u8]>) -> bool {
     audit::call(Operation::DeleteUser, None, || {
         let user = read_user_id(required(user_id, "user_id")?)?;
-        registry::lock(required(name, "name")?, Part::Shape)?;
-        let opened = owned(name, index_key)?;
+        let opened = owned_and_locked(name, index_key)?;
         let found = registry::delete_user(opened.collection.ring, user)?;
         audit::note(format!("user {}{}", audit::hex(user.as_bytes()), if found { "" } else { ", who is none" }));
         Ok(found)
@@ -88,10 +92,25 @@ fn sealvec_delete_user(name: Option<&str>, user_id: Option<&[u8]>, index_key: Op
     .or_raise()
 }
 
+/// As [`owned`], and others who change the collection wait. Nobody but its owner makes them wait, whatever he shows.
+fn owned_and_locked(name: Option<&str>, index_key: Option<&[u8]>) -> Result<Call, SqlError> {
+    let name = required(name, "name")?;
+    let found = registry::find(name)?;
+    found.audit();
+    check_ring_owner(&found)?;
+    registry::lock(name, Part::Shape)?;
+    open_owned(name, index_key)
+}
+
 /// A call by whoever has the collection's own key and the rights of its owner.
 fn owned(name: Option<&str>, index_key: Option<&[u8]>) -> Result<Call, SqlError> {
-    registry::find(required(name, "name")?)?.audit();
-    let opened = Call::open(name, &Shown { index_key, ..Shown::default() }, Need::Own)?;
+    let name = required(name, "name")?;
+    registry::find(name)?.audit();
+    open_owned(name, index_key)
+}
+
+fn open_owned(name: &str, index_key: Option<&[u8]>) -> Result<Call, SqlError> {
+    let opened = Call::open(Some(name), &Shown { index_key, ..Shown::default() }, Need::Own)?;
     check_ring_owner(&opened.collection)?;
     Ok(opened)
 }

@@ -19,7 +19,7 @@ use super::session::{Session, session};
 use super::{index_error, shape, unopened};
 use crate::error::{OrRaise, SqlError};
 use crate::guc;
-use crate::keys::Right;
+use crate::keys::{Lease, Right};
 use crate::storage::RelationStore;
 
 /// How far a lower bound is put under the one of core, for how core and operator round: the executor refuses a row
@@ -43,6 +43,8 @@ struct Running {
     scan: Scan,
     /// What a distance is when the query has none: NULL or NaN.
     distance: Distance,
+    /// To read, for as long as rows are fetched.
+    lease: Lease,
 }
 
 #[derive(Clone, Copy, PartialEq)]
@@ -154,7 +156,8 @@ unsafe fn start(scan: pg_sys::IndexScanDesc, store: &RelationStore) -> Result<Ru
         let session = session(meta.identity.index);
         session.using().open(store, &meta, Right::Read)?;
         let (scan, distance) = query(&*(*scan).orderByData, &meta)?;
-        Ok(Running { identity: meta.identity, session, scan, distance })
+        let lease = Lease::new(meta.identity.ring, Right::Read);
+        Ok(Running { identity: meta.identity, session, scan, distance, lease })
     }
 }
 
@@ -194,6 +197,7 @@ fn everything(meta: &Meta) -> Result<Scan, SqlError> {
 impl Running {
     /// The next row, and those passed by because they do not open.
     fn next(&mut self, store: &RelationStore) -> Result<(Option<Hit>, Unopened), SqlError> {
+        self.lease.renew()?; // what a writer's key fills the session with is not for this scan
         let mut session = self.session.using();
         if !session.is_open() {
             let meta = ivf::read_meta(store).map_err(index_error)?;

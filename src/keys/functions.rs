@@ -292,10 +292,12 @@ fn sealvec_rotate_kek(
             };
             ring.record.rewrap(&old, source)?;
             // A KEK that does not come back is lost with all that it wraps.
-            provider.map_or(Ok(()), |provider| ring.record.unwrap_kek(provider).map(drop))
+            provider.map(|provider| ring.record.unwrap_kek(provider)).transpose()
         })?;
-        rewrapped.map_err(|error| session::naming(&ring, error))?;
-        catalog::replace(&ring.record, slot_of(&ring.record, &to))
+        let unwrapped = rewrapped.map_err(|error| session::naming(&ring, error))?;
+        catalog::replace(&ring.record, slot_of(&ring.record, &to))?;
+        let new = unwrapped.as_ref().or(shown_new.as_ref());
+        users::vouch_anew(&ring, &old, new.expect("a key service gave it, or the client showed it"))
     })
     .or_raise()
 }
@@ -338,7 +340,7 @@ pub fn remove_dek(name: &str, version: u32, kek: Option<&[u8]>) -> Result<(), Sq
     let kek = kek_of(&ring, kek)?;
     ring.record.remove_dek(&kek, version).map_err(|error| session::naming(&ring, error))?;
     catalog::replace(&ring.record, ring.kms.as_deref())?;
-    users::wrap_anew(&ring, &kek)?; // or their copies of it would stay
+    users::wrap_anew(&ring, &kek, ring.record.current_version())?; // or their copies of it would stay
     catalog::set_retiring(ring.info.number, None)
 }
 

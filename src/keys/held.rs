@@ -7,7 +7,7 @@ use std::rc::Rc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
 
 use pgrx::pg_sys;
-use sealvec_core::keys::Permission;
+use sealvec_core::keys::{Permission, UserId};
 
 use super::arena::{Arena, Slot};
 use super::backend::{Users, process_id, statement};
@@ -115,6 +115,8 @@ pub enum Origin {
 pub struct Scoped {
     /// Of the credential, under a key of this process: equal for the same credential only.
     pub digest: [u8; 32],
+    /// The user of the collection whose it is; none if it is the collection's own.
+    pub user: Option<UserId>,
     /// Of the sealed bytes that it came in, and of their place; none for one that came plain.
     pub sealed: Option<[u8; 32]>,
     /// Calls under way.
@@ -125,6 +127,11 @@ impl Held {
     /// Whether it is there for others than calls that have not shown their credential yet.
     pub fn is_shown(&self) -> bool {
         self.scope.as_ref().is_none_or(|scope| scope.calls > 0)
+    }
+
+    /// The user of the collection whose call is under way.
+    pub fn caller(&self) -> Option<UserId> {
+        self.scope.as_ref().filter(|scope| scope.calls > 0)?.user
     }
 
     /// Whether `user` is known to be allowed. Not the session, but who acts at this moment: a function of somebody

@@ -26,7 +26,7 @@ mod users;
 mod watch;
 
 pub use catalog::{
-    RingInfo, hold_by_name, hold_by_number, info, lasting_dek_version, retired, ring_by_number, ring_of_slot,
+    RingInfo, close_cached, hold_by_name, hold_by_number, info, lasting_dek_version, retired, ring_by_number, ring_of_slot,
     ring_table, set_retiring,
 };
 pub use functions::{

@@ -7,7 +7,7 @@ use std::ffi::CStr;
 use std::rc::Rc;
 
 use pgrx::pg_sys;
-use sealvec_core::keys::{Permissions, UserId, UserRecord, UserWrap};
+use sealvec_core::keys::{Kek, Permissions, UserId, UserPublicKey, UserRecord, UserWrap, Voucher};
 
 use super::catalog;
 use super::table::{self, Key, Name, Role, Row, Table, value};
@@ -16,6 +16,7 @@ use crate::error::SqlError;
 const TABLE: &CStr = c"ring_user";
 const BY_RING: &CStr = c"ring_user_pkey";
 const COLLECTION_USERS: &CStr = c"collection_user";
+const USER_OF_COLLECTION: &CStr = c"collection_user_pkey";
 
 /// Columns of sealvec.ring_user, as sql/10_key_ring.sql numbers them.
 mod column {
@@ -25,6 +26,7 @@ mod column {
     pub const USER_ID: usize = 4;
     pub const RECORD: usize = 7;
     pub const WRAP: usize = 8;
+    pub const VOUCHER: usize = 9;
 }
 
 /// A user of a ring.
@@ -34,7 +36,39 @@ pub struct RingUser {
     /// Copies of the ring's keys.
     pub record: UserRecord,
     /// His KEK, wrapped to his public key; `None` if he has a token.
-    pub wrap: Option<UserWrap>,
+    pub wrap: Option<Vouched>,
+}
+
+/// A wrap, and what the catalog has to show that it was made by who had the ring's KEK.
+pub struct Vouched {
+    wrap: UserWrap,
+    voucher: Option<Voucher>,
+}
+
+impl Vouched {
+    /// For a wrap that was just made, by whoever has the ring's KEK.
+    pub fn new(wrap: UserWrap, kek: &Kek) -> Self {
+        let voucher = Some(Voucher::of(&wrap, kek));
+        Self { wrap, voucher }
+    }
+
+    /// As the catalog has it: true or not.
+    pub fn wrap(&self) -> &UserWrap {
+        &self.wrap
+    }
+
+    /// Whether the ring's KEK vouches for it.
+    pub fn holds(&self, kek: &Kek) -> bool {
+        self.voucher.is_some_and(|voucher| voucher.check(&self.wrap, kek).is_ok())
+    }
+
+    /// The public key that DEKs of after `dek_version` may be wrapped to; `None` if whoever has the ring's KEK did not
+    /// make `record` a user by it while that was the ring's newest DEK.
+    pub fn public_key(&self, kek: &Kek, record: &UserRecord, dek_version: u32) -> Option<UserPublicKey> {
+        let of_record = (record.ring(), record.user(), record.permissions());
+        let same = (self.wrap.ring(), self.wrap.user(), self.wrap.permissions()) == of_record;
+        (same && self.wrap.dek_version() == dek_version && self.holds(kek)).then(|| self.wrap.public_key())
+    }
 }
 
 /// What an open ring remembers of the user who opened it.
@@ -62,7 +96,8 @@ impl RingUser {
             value(i16::from(self.record.permissions().bits())),
             value(versions),
             value(self.record.encode()),
-            self.wrap.as_ref().and_then(|wrap| value(wrap.encode())),
+            self.wrap.as_ref().and_then(|vouched| value(vouched.wrap.encode())),
+            self.wrap.as_ref().and_then(|vouched| value(vouched.voucher?.as_bytes().as_slice())),
         ]);
         catalog::close_cached()
     }
@@ -165,6 +200,17 @@ pub fn newest_of_users(number: u32) -> Result<Vec<(String, u32)>, SqlError> {
     Ok(all(number)?.into_iter().map(|user| (user.role.name, newest(&user.record))).collect())
 }
 
+/// Whether a collection with this ring has that user.
+pub fn is_of_collection(number: u32, user: UserId) -> Result<bool, SqlError> {
+    let mut found = false;
+    let keys = [Key::int4(1, number), Key::bytes(2, user.as_bytes())];
+    Table::open(COLLECTION_USERS, pg_sys::AccessShareLock)?.scan(Some(USER_OF_COLLECTION), &keys, |_| {
+        found = true;
+        false
+    })?;
+    Ok(found)
+}
+
 /// How many users of collections have copies of the ring's keys.
 pub fn count_of_collection(number: u32) -> Result<u32, SqlError> {
     let mut count = 0;
@@ -178,10 +224,15 @@ pub fn count_of_collection(number: u32) -> Result<u32, SqlError> {
 fn read(row: &Row) -> Result<RingUser, SqlError> {
     let record: Vec<u8> = row.get(column::RECORD).unwrap_or_default();
     let wrap: Option<Vec<u8>> = row.get(column::WRAP);
+    let voucher: Option<Vec<u8>> = row.get(column::VOUCHER);
+    let vouched = |wrap: Vec<u8>| {
+        let voucher = voucher.map(|bytes| Voucher::from_slice(&bytes)).transpose()?;
+        Ok::<_, SqlError>(Vouched { wrap: UserWrap::decode(&wrap)?, voucher })
+    };
     Ok(RingUser {
         role: role_of(row),
         record: UserRecord::decode(&record)?,
-        wrap: wrap.map(|wrap| UserWrap::decode(&wrap)).transpose()?,
+        wrap: wrap.map(vouched).transpose()?,
     })
 }
 

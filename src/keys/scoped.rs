@@ -9,7 +9,7 @@
 
 use pgrx::pg_sys;
 use sealvec_core::crypto::mac;
-use sealvec_core::keys::{DekBytes, Kek, Permission, UserRecord};
+use sealvec_core::keys::{DekBytes, Kek, Permission, UserId, UserRecord};
 use zeroize::Zeroizing;
 
 use super::backend::current_user;
@@ -81,7 +81,7 @@ pub fn open_for_call(number: u32, credential: &Credential<'_>) -> Result<Scope, 
             }
             // Another credential for the same keys: what was derived from them may stay.
             Some(scope) if has_keys(&held.deks, &keys) => {
-                (scope.digest, scope.sealed) = (digest, None);
+                (scope.digest, scope.sealed, scope.user) = (digest, None, credential.user());
                 (held.opener, held.allowed) = (user, user);
                 Some(Scope::counting(number, held))
             }
@@ -91,7 +91,10 @@ pub fn open_for_call(number: u32, credential: &Credential<'_>) -> Result<Scope, 
     if let Some(scope) = shown {
         return Ok(scope);
     }
-    session::keep(&ring, &keys, By::Credential(digest))?;
+    session::keep(&ring, &keys, By::Credential(digest, credential.user()))?;
+    if credential.user().is_some() {
+        watch::compare_again(); // his record was read before: what became of it since is looked at with the first use
+    }
     audit::opened(&ring.info.name, false, &credential.told());
     SESSION.with_borrow_mut(|session| {
         let held = session.rings.get_mut(&number);
@@ -128,6 +131,14 @@ fn digest_of(message: &[u8]) -> [u8; 32] {
 }
 
 impl Credential<'_> {
+    /// The user of the collection whose it is.
+    fn user(&self) -> Option<UserId> {
+        match self {
+            Self::Kek(_) => None,
+            Self::User { record, .. } => Some(record.user()),
+        }
+    }
+
     /// Whose it is, for the audit.
     fn told(&self) -> String {
         match self {

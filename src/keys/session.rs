@@ -11,7 +11,7 @@ use std::rc::Rc;
 use pgrx::PgSqlErrorCode::*;
 use pgrx::pg_sys;
 use sealvec_core::keys::ring::OpenRing;
-use sealvec_core::keys::{Dek, DekBytes, IdKey, Kek, Uuid};
+use sealvec_core::keys::{Dek, DekBytes, IdKey, Kek, UserId, Uuid};
 use sealvec_kms::local::LOCAL_PROVIDER;
 
 use super::arena::{self, KEY_LEN};
@@ -159,13 +159,15 @@ pub fn generation() -> u64 {
 pub fn unlock_with(ring: &Ring, kek: &Kek) -> Result<(), SqlError> {
     settle()?;
     let open = ring.record.open(kek).map_err(|error| naming(ring, error))?;
-    keep(ring, &open.into(), By::Itself)
+    keep(ring, &open.into(), By::Itself)?;
+    settle_kept()
 }
 
 /// Opens a ring for a user of it, by the copies that his own key has opened.
 pub fn unlock_for(ring: &Ring, keys: &RingKeys, opener: Rc<Opener>) -> Result<(), SqlError> {
     settle()?;
-    keep(ring, keys, By::User(opener))
+    keep(ring, keys, By::User(opener))?;
+    settle_kept()
 }
 
 /// Opens a KMS-backed ring through its provider, if the current user may.
@@ -174,7 +176,16 @@ pub fn unlock(ring: &Ring) -> Result<(), SqlError> {
     check_grant(ring, None)?;
     let kek = unwrap_kek(ring)?;
     let open = ring.record.open(&kek).map_err(|error| naming(ring, error))?;
-    keep(ring, &open.into(), By::Itself)
+    keep(ring, &open.into(), By::Itself)?;
+    // A local ring asks for its rights whenever it opens, and never waited in between.
+    if is_local(ring) { Ok(()) } else { settle_kept() }
+}
+
+/// Looks at the rings that are open now, the one just kept among them. Who was allowed it, and its row, were read a while
+/// ago: what changed since may have been heard of when it was not among those to compare, and is told once only.
+fn settle_kept() -> Result<(), SqlError> {
+    watch::compare_again();
+    settle()
 }
 
 /// The KEK of a KMS-backed ring, from its provider.
@@ -327,8 +338,8 @@ pub(super) enum By {
     Itself,
     /// A user's: for the session, to do what he may.
     User(Rc<Opener>),
-    /// A credential that has this digest: for the calls that show it again.
-    Credential([u8; 32]),
+    /// A credential that has this digest, perhaps of a user of the collection: for the calls that show it again.
+    Credential([u8; 32], Option<UserId>),
 }
 
 /// Keeps the ring open.
@@ -336,7 +347,7 @@ pub(super) fn keep(ring: &Ring, keys: &RingKeys, by: By) -> Result<(), SqlError>
     let (credential, opener) = match by {
         By::Itself => (None, None),
         By::User(opener) => (None, Some(opener)),
-        By::Credential(digest) => (Some(digest), None),
+        By::Credential(digest, user) => (Some((digest, user)), None),
     };
     watch::arm();
     watch::allowed();
@@ -376,7 +387,7 @@ pub(super) fn keep(ring: &Ring, keys: &RingKeys, by: By) -> Result<(), SqlError>
                 false => Origin::Service,
             },
             user: opener,
-            scope: credential.map(|digest| Scoped { digest, sealed: None, calls: 0 }),
+            scope: credential.map(|(digest, user)| Scoped { digest, user, sealed: None, calls: 0 }),
             epoch: ring.epoch,
             opened_ms: now_ms,
             opener: user,
@@ -538,7 +549,8 @@ fn settle_slowly() -> Result<(), SqlError> {
     match unsafe { pg_sys::IsTransactionState() } {
         true => compare(
             |number| catalog::ring(number).ok().map(Standing::from),
-            |number, opener| opener.stands(number).unwrap_or_else(note),
+            |number, user| user.stands(number).unwrap_or_else(note),
+            |number, user| ring_user::is_of_collection(number, user).unwrap_or_else(note),
         ),
         false => SESSION.with_borrow_mut(|session| session.close(|_| true)), // no catalog to ask
     }
@@ -559,18 +571,25 @@ fn close_due(is_end: bool) {
     });
 }
 
-/// Closes every ring that does not stand as it did when it was opened, or whose user does not. Both look in the catalog.
-fn compare(standing: impl Fn(u32) -> Option<Standing>, stands: impl Fn(u32, &Opener) -> bool) {
+/// Closes every ring that does not stand as it did when it was opened, or whose user does not, or the collection's user in
+/// whose call it is open. All three look in the catalog.
+fn compare(
+    standing: impl Fn(u32) -> Option<Standing>,
+    stands: impl Fn(u32, &Opener) -> bool,
+    is_of_collection: impl Fn(u32, UserId) -> bool,
+) {
     // A local ring opens again on demand, and is checked then. A client can't be asked again, and a key service may be
     // away: what others do to other rings must not end the use of this one.
-    let kept: Vec<(u32, i64, Uuid, Option<Rc<Opener>>)> = SESSION.with_borrow_mut(|session| {
+    #[allow(clippy::type_complexity)] // what of each the three look at
+    let kept: Vec<(u32, i64, Uuid, Option<Rc<Opener>>, Option<UserId>)> = SESSION.with_borrow_mut(|session| {
         session.close(|held| held.origin == Origin::Local);
         let held = session.rings.values();
-        held.map(|held| (held.info.number, held.epoch, held.info.uuid, held.user.clone())).collect()
+        held.map(|held| (held.info.number, held.epoch, held.info.uuid, held.user.clone(), held.caller())).collect()
     });
-    for (number, epoch, uuid, user) in kept {
+    for (number, epoch, uuid, user, caller) in kept {
         let found = standing(number).filter(|found| found.epoch == epoch && found.uuid == uuid);
         let found = found.filter(|_| user.as_deref().is_none_or(|user| stands(number, user)));
+        let found = found.filter(|_| caller.is_none_or(|user| is_of_collection(number, user)));
         SESSION.with_borrow_mut(|session| match (found, session.rings.get_mut(&number)) {
             (Some(found), Some(held)) => {
                 held.info = Rc::new(RingInfo { name: found.name, ..(*held.info).clone() });
@@ -600,7 +619,8 @@ pub fn at_end() {
     close_due(true);
     if let Some(check) = watch::Check::start(watch::OPEN_RINGS) {
         let _undisturbed = Undisturbed::start();
-        compare(catalog::standing_at_once, |number, opener| opener.stands_at_once(number));
+        // No call is under way, and the next one looks for its user.
+        compare(catalog::standing_at_once, |number, opener| opener.stands_at_once(number), |_, _| true);
         check.done();
     }
     if set_alarm().is_err() {

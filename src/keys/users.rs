@@ -14,7 +14,7 @@ use super::catalog::{self, Ring};
 use super::functions::{existing_role, held, kek_of, required};
 use super::hold::Hold;
 use super::kek::{shown, shown_token};
-use super::ring_user::{self, RingUser};
+use super::ring_user::{self, RingUser, Vouched};
 use super::session::{self, RingKeys};
 use crate::audit::{self, Operation};
 use crate::error::{OrRaise, SqlError};
@@ -39,6 +39,9 @@ fn sealvec_grant_user(
             return Err(SqlError::new(ERRCODE_INVALID_PARAMETER_VALUE, "a user has a public key or a token")
                 .hint("Pass the 32 bytes of his X25519 public key as public_key, or token => true for a token that is shown once."));
         }
+        if public_key.is_none() {
+            crate::transport::check_telling()?;
+        }
         if catalog::granted_to(ring.info.number, &role)? == Some(None) {
             return Err(SqlError::new(
                 ERRCODE_DUPLICATE_OBJECT,
@@ -47,7 +50,8 @@ fn sealvec_grant_user(
             .detail("By it the role does without a key of its own whatever the key ring's key can do.")
             .hint("Take it back first: sealvec.revoke_ring()."));
         }
-        let open = ring.record.open(&kek_of(&ring, kek)?).map_err(|error| session::naming(&ring, error))?;
+        let kek = kek_of(&ring, kek)?;
+        let open = ring.record.open(&kek).map_err(|error| session::naming(&ring, error))?;
         let drawn = UserToken::generate()?;
         let record = UserRecord::create(&ring.record, &open, drawn.user(), permissions, drawn.kek())?;
         let wrap = public_key.map(|key| UserWrap::create(&record, drawn.kek(), key, &role.name)).transpose()?;
@@ -62,6 +66,7 @@ fn sealvec_grant_user(
         catalog::grant(ring.info.number, &role, Some(permissions))?;
         let allowed: Vec<&str> = permissions.iter().map(name_of).collect();
         audit::note(format!("to role {}: {}", role.name, allowed.join(", ")));
+        let wrap = wrap.map(|wrap| Vouched::new(wrap, &kek));
         RingUser { role, record, wrap }.insert(ring.info.number)?;
         Ok((drawn.user().as_bytes().to_vec(), text))
     });
@@ -114,7 +119,7 @@ fn sealvec_my_wraps(
         let ring = catalog::ring_named(required(ring, "ring")?)?;
         let mut rows = Vec::new();
         for user in usable(&ring)? {
-            if let Some(wrap) = user.user.wrap {
+            if let Some(wrap) = user.user.wrap.as_ref().map(Vouched::wrap) {
                 let permissions = user.permissions.iter().map(name_of).collect();
                 rows.push((user.user.role.name, permissions, wrap.dek_version() as i32, wrap.encode()));
             }
@@ -201,17 +206,18 @@ fn granted(ring: &Ring, user: &RingUser) -> Result<Option<Permissions>, SqlError
 // ---- rekey ------------------------------------------------------------------------------
 
 /// A new DEK for the ring, which the caller holds for change; wrapped for every user with a public key. Returns its version,
-/// and the roles that can't have it: their keys are theirs alone.
+/// and the roles that can't have it.
 pub fn rekey(ring: &mut Ring, kek: &Kek) -> Result<(u32, Vec<String>), SqlError> {
+    let newest = ring.record.current_version();
     let version = ring.record.add_dek(kek).map_err(|error| session::naming(ring, error))?;
     catalog::replace(&ring.record, ring.kms.as_deref())?;
-    let left_behind = wrap_anew(ring, kek)?;
+    let mut left_behind = wrap_anew(ring, kek, newest)?;
     let of_collection = ring_user::count_of_collection(ring.info.number)?;
-    if !left_behind.is_empty() {
+    if !left_behind.with_token.is_empty() {
         notice!(
             "users of key ring \"{}\" with a token read nothing that is written from now on, and write nothing, until sealvec.grant_user() gives them another: {}",
             ring.info.name,
-            left_behind.join(", ")
+            left_behind.with_token.join(", ")
         );
     }
     if of_collection > 0 {
@@ -219,22 +225,37 @@ pub fn rekey(ring: &mut Ring, kek: &Kek) -> Result<(u32, Vec<String>), SqlError>
             "{of_collection} of the index's users read nothing that is written from now on, and write nothing, until sealvec.create_user() makes them anew"
         );
     }
-    Ok((version, left_behind))
+    left_behind.with_token.append(&mut left_behind.not_vouched_for);
+    left_behind.with_token.sort();
+    Ok((version, left_behind.with_token))
 }
 
-/// Gives every user with a public key the DEKs that the ring has now, and no others. Returns the roles of the others. Whose
-/// role is gone, or has lost its grant, gets nothing: he has his secret still.
-pub fn wrap_anew(ring: &Ring, kek: &Kek) -> Result<Vec<String>, SqlError> {
+/// Roles of users whose copies stay as they are.
+#[derive(Default)]
+pub struct LeftBehind {
+    /// Their keys are theirs alone.
+    with_token: Vec<String>,
+    /// Nobody who had the ring's KEK gave them the public key that the catalog has, or not since the last rekey.
+    not_vouched_for: Vec<String>,
+}
+
+/// Gives every user with a public key the DEKs that the ring has now, and no others. `newest` is the DEK that they have:
+/// who lacks it was put there by somebody who may change the files, and not the ring. Whose role is gone, or has lost its
+/// grant, gets nothing: he has his secret still.
+pub fn wrap_anew(ring: &Ring, kek: &Kek, newest: u32) -> Result<LeftBehind, SqlError> {
     let number = ring.info.number;
-    let users = ring_user::all(number)?;
-    let mut left_behind = Vec::new();
+    let mut left_behind = LeftBehind::default();
     let mut open = None;
-    for user in users {
+    for user in ring_user::all(number)? {
         if granted(ring, &user)?.is_none() {
             continue;
         }
-        let RingUser { role, record, wrap: Some(wrap) } = user else {
-            left_behind.push(user.role.name);
+        let RingUser { role, record, wrap: Some(vouched) } = user else {
+            left_behind.with_token.push(user.role.name);
+            continue;
+        };
+        let Some(public_key) = vouched.public_key(kek, &record, newest) else {
+            left_behind.not_vouched_for.push(role.name);
             continue;
         };
         if open.is_none() {
@@ -243,11 +264,31 @@ pub fn wrap_anew(ring: &Ring, kek: &Kek) -> Result<Vec<String>, SqlError> {
         let own = Kek::generate()?;
         let open = open.as_ref().expect("made above");
         let record = UserRecord::create(&ring.record, open, record.user(), record.permissions(), &own)?;
-        let wrap = UserWrap::create(&record, &own, wrap.public_key(), &role.name)?;
+        let wrap = Vouched::new(UserWrap::create(&record, &own, public_key, &role.name)?, kek);
         ring_user::delete(number, &role.name)?;
         RingUser { role, record, wrap: Some(wrap) }.insert(number)?;
     }
+    if !left_behind.not_vouched_for.is_empty() {
+        warning!(
+            "key ring \"{}\" does not vouch for the public keys of these users, who get no new data key until sealvec.grant_user() makes them users again: {}",
+            ring.info.name,
+            left_behind.not_vouched_for.join(", ")
+        );
+    }
     Ok(left_behind)
+}
+
+/// The ring has another KEK: it vouches under that one for whom it vouched under the old.
+pub fn vouch_anew(ring: &Ring, old: &Kek, new: &Kek) -> Result<(), SqlError> {
+    let number = ring.info.number;
+    for user in ring_user::all(number)? {
+        let RingUser { role, record, wrap: Some(vouched) } = user else { continue };
+        if vouched.holds(old) {
+            ring_user::delete(number, &role.name)?;
+            RingUser { role, record, wrap: Some(Vouched::new(vouched.wrap().clone(), new)) }.insert(number)?;
+        }
+    }
+    Ok(())
 }
 
 // ---- permissions ------------------------------------------------------------------------

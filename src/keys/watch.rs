@@ -71,6 +71,11 @@ impl Drop for Check {
     }
 }
 
+/// Open rings are compared with the catalog before the next key is lent.
+pub fn compare_again() {
+    HAPPENED.fetch_or(OPEN_RINGS, Relaxed);
+}
+
 /// Every key goes before the next is lent.
 pub fn drop_all() {
     HAPPENED.fetch_or(DROP_ALL, Relaxed);
@@ -97,7 +102,9 @@ pub fn init() {
     // SAFETY: the callbacks live as long as the library, which Postgres never unloads; all are guarded.
     unsafe {
         pg_sys::CacheRegisterRelcacheCallback(Some(relation_changed), pg_sys::Datum::null());
-        for cache in [pg_sys::SysCacheIdentifier::AUTHOID, pg_sys::SysCacheIdentifier::AUTHMEMROLEMEM] {
+        // pg_database_owner has its member by the database's row.
+        use pg_sys::SysCacheIdentifier::{AUTHMEMROLEMEM, AUTHOID, DATABASEOID};
+        for cache in [AUTHOID, AUTHMEMROLEMEM, DATABASEOID] {
             pg_sys::CacheRegisterSyscacheCallback(cache as i32, Some(role_changed), pg_sys::Datum::null());
         }
         pg_sys::RegisterXactCallback(Some(transaction_ends), std::ptr::null_mut());

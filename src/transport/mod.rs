@@ -16,7 +16,7 @@ use zeroize::Zeroizing;
 use crate::error::{OrRaise, OwnState, SqlError};
 
 pub use page::{LEN as SHARED_LEN, begin};
-pub use plain::check_plain;
+pub use plain::{check_plain, check_telling};
 
 /// `transport_key(OUT key_id, OUT public_key, OUT expires, OUT database, OUT role)`: what a client seals to, and the names
 /// that it binds to.

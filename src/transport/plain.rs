@@ -49,6 +49,21 @@ pub fn check_plain() -> Result<(), SqlError> {
     Ok(())
 }
 
+/// Whether a secret may be told to the client.
+///
+/// # Errors
+/// 55000 on a connection that others can listen to.
+pub fn check_telling() -> Result<(), SqlError> {
+    if guc::allow_plain_key() || !is_overheard() {
+        return Ok(());
+    }
+    Err(SqlError::new(
+        ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
+        "no token is given out over a network connection without TLS",
+    )
+    .hint("Connect with TLS or over the Unix socket. Or let the user have a key that is not told: a public key (grant_user), or one that is shown sealed, as user_key (create_user)."))
+}
+
 /// A constant is printed byte by byte there, whatever its type's output says. A custom plan makes a constant of a bound
 /// parameter and was printed before this runs, so what is spared is the second time.
 fn prints_trees() -> bool {

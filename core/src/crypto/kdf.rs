@@ -41,6 +41,8 @@ pub enum Label {
     UserCommitment,
     /// user KEK → HMAC key of the user's record. Context: ring UUID, user id.
     UserRecord,
+    /// KEK → HMAC key of the vouchers for users' wraps. Context: ring UUID.
+    UserVoucher,
     /// DEK → commitment on an index's meta page. Context: index UUID, DEK version.
     IndexCommitment,
     /// DEK → key of the sealed part of the meta page. Context: index UUID.
@@ -57,7 +59,7 @@ pub enum Label {
 
 impl Label {
     /// Every label, for tests and documents.
-    pub const ALL: [Label; 18] = [
+    pub const ALL: [Label; 19] = [
         Label::LocalWrap,
         Label::LocalRootId,
         Label::Wrap,
@@ -70,6 +72,7 @@ impl Label {
         Label::UserWrap,
         Label::UserCommitment,
         Label::UserRecord,
+        Label::UserVoucher,
         Label::IndexCommitment,
         Label::IndexMeta,
         Label::IndexDirectory,
@@ -102,6 +105,7 @@ impl Label {
             Label::UserWrap => ("user wrap", 16 + 16),
             Label::UserCommitment => ("user commitment", 16 + 16),
             Label::UserRecord => ("user record", 16 + 16),
+            Label::UserVoucher => ("user voucher", 16),
             Label::IndexCommitment => ("index commitment", 16 + 4),
             Label::IndexMeta => ("index meta", 16),
             Label::IndexDirectory => ("index directory", 16),

@@ -16,6 +16,7 @@ pub mod user;
 pub mod user_token;
 pub mod user_wrap;
 pub mod uuid;
+pub mod voucher;
 
 pub use dek::{Dek, DekBytes, IdKey, Kek};
 pub use envelope::Envelope;
@@ -26,3 +27,4 @@ pub use user::{OpenUser, Permission, Permissions, UserId, UserRecord};
 pub use user_token::{ServerKey, UserToken};
 pub use user_wrap::{UserPublicKey, UserWrap};
 pub use uuid::Uuid;
+pub use voucher::Voucher;

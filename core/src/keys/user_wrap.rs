@@ -10,7 +10,8 @@
 //!
 //! HPKE's base mode says nothing of who made a wrap. Whoever writes the catalog can put one there that he made himself, of a
 //! KEK and a record that he knows: that one opens nothing, because the server takes no key that is not the ring's own
-//! ([`UserRecord::open`]).
+//! ([`UserRecord::open`]), and gets no later DEK, because nobody with the ring's KEK vouched for it
+//! ([`Voucher`](super::Voucher)).
 
 use super::envelope::Reader;
 use super::user::Permissions;

@@ -5,7 +5,7 @@ use std::thread;
 use postgres::Client;
 use sealvec_e2e::standby::Standby;
 use sealvec_e2e::xtask::must;
-use sealvec_e2e::{Cluster, error_of, one, run, said};
+use sealvec_e2e::{Cluster, error_of, eventually, one, run, said};
 
 const KEY: &str = "decode(repeat('5e', 32), 'hex')";
 const USER: &str = "decode(repeat('0b', 16), 'hex'), user_key => decode(repeat('6f', 32), 'hex')";
@@ -261,4 +261,49 @@ fn what_a_call_showed_serves_no_other_client_of_the_pool() {
     let error = error_of(&mut pooled, &format!("SELECT sealvec.num_vectors('own', {KEY})"));
     assert_eq!(error.code().code(), "28P01");
     assert_eq!(one::<i64>(&mut pooled, "SELECT sealvec.num_vectors('own', decode(repeat('77', 32), 'hex'))"), 300);
+}
+
+/// The call has opened the ring, and waits for the table.
+#[test]
+fn a_users_call_under_way_ends_when_he_is_deleted() {
+    let cluster = Cluster::start("collections-deleted", &["autovacuum=off"]);
+    let mut admin = cluster.client();
+    make(&mut admin);
+    let table: String = one(&mut admin, "SELECT \"table\"::text FROM sealvec.collections WHERE name = 'own'");
+    let mut client = cluster.client();
+    let pid: i32 = one(&mut client, "SELECT pg_backend_pid()");
+    let list = "SELECT count(*) FROM sealvec.list_ids('own', decode(repeat('6f', 32), 'hex'), decode(repeat('0b', 16), 'hex'))";
+    assert_eq!(one::<i64>(&mut client, list), 300);
+    run(&mut admin, &format!("BEGIN; LOCK TABLE {table}"));
+    run(&mut admin, &format!("SELECT sealvec.delete_user('own', decode(repeat('0b', 16), 'hex'), {KEY})"));
+    let call = thread::spawn(move || error_of(&mut client, list));
+    eventually("the call waits", 10, || {
+        let waits = format!("SELECT count(*) FROM pg_locks WHERE pid = {pid} AND NOT granted");
+        (one::<i64>(&mut admin, &waits) == 1).then_some(())
+    });
+    run(&mut admin, "COMMIT");
+    let error = call.join().expect("it ended");
+    assert_eq!(error.code().code(), "55000", "{error}");
+    cluster.log_is_clean();
+}
+
+#[test]
+fn nobody_but_its_owner_makes_others_wait_for_a_collection() {
+    let cluster = Cluster::start("collections-waits", &["autovacuum=off"]);
+    let mut admin = cluster.client();
+    make(&mut admin);
+    run(&mut admin, "CREATE ROLE stranger LOGIN");
+    run(&mut admin, "BEGIN");
+    run(&mut admin, &format!("SELECT sealvec.create_user('own', '{{write}}', index_key => {KEY})"));
+    let mut stranger = cluster.connect_as("stranger", "e2e");
+    run(&mut stranger, "SET lock_timeout = '1s'"); // who waited for that call would make others wait in his turn
+    let wrong = "index_key => decode(repeat('00', 32), 'hex')";
+    for call in [
+        format!("delete_index('own', {wrong})"),
+        format!("create_user('own', '{{read}}', {wrong})"),
+        format!("delete_user('own', decode(repeat('0b', 16), 'hex'), {wrong})"),
+    ] {
+        let error = error_of(&mut stranger, &format!("SELECT sealvec.{call}"));
+        assert_eq!(error.code().code(), "42501", "{call}: {error}");
+    }
 }

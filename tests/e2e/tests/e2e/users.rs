@@ -248,6 +248,68 @@ fn a_revoked_user_is_out_within_a_second_in_the_middle_of_a_statement() {
     vault.cluster.log_is_clean();
 }
 
+/// The wait is between the unlock's look at his rights, and the ring's being open: what was revoked in it is told once.
+#[test]
+fn an_unlock_beside_a_revoke_opens_nothing() {
+    let vault = Vault::start("users-beside");
+    let mut admin = vault.cluster.client();
+    grant(&mut admin, "app", "{read}", &SECRET);
+    let mut app = vault.cluster.connect_as("app", "e2e");
+    let key = key(&mut app, &SECRET); // looks at all there is to look at of this role
+    run(&mut admin, "CREATE ROLE zoe");
+    grant(&mut admin, "zoe", "{read}", &[0x0f; 32]);
+    run(&mut admin, "BEGIN; SELECT sealvec.revoke_user('vault', 'app'); LOCK TABLE pg_authid");
+    let pid: i32 = one(&mut app, "SELECT pg_backend_pid()");
+    let unlocks = thread::spawn(move || {
+        let unlocked = app.execute("SELECT sealvec.unlock('vault', user_key => $1::bytea)", &[&key]);
+        unlocked.unwrap_or_else(|error| panic!("he was a user when it began: {}", said(&error)));
+        app
+    });
+    eventually("he waits to look at the next user's role", 10, || {
+        let waits = format!("SELECT count(*) FROM pg_locks WHERE pid = {pid} AND relation = 'pg_authid'::regclass AND NOT granted");
+        (one::<i64>(&mut admin, &waits) == 1).then_some(())
+    });
+    run(&mut admin, "COMMIT");
+    let mut app = unlocks.join().expect("it ended");
+    let error = error_of(&mut app, "SELECT sealvec.open(embedding) FROM secrets LIMIT 1");
+    assert_eq!(error.code().code(), "55000", "{error}");
+    vault.cluster.log_is_clean();
+}
+
+#[test]
+fn a_scan_that_a_reader_began_does_not_go_on_by_a_writers_key() {
+    let vault = Vault::start("users-scan");
+    let mut admin = vault.cluster.client();
+    run(
+        &mut admin,
+        &format!(
+            "CREATE ROLE reads; CREATE ROLE writes; GRANT reads, writes TO app; SELECT sealvec.unlock('vault', {KEK});
+             DROP INDEX secrets_idx; CREATE INDEX ON secrets USING sealed_ivf (embedding) WITH (storage_precision = float32)"
+        ),
+    );
+    let mut app = vault.cluster.connect_as("app", "e2e");
+    for (role, permissions, secret) in [("reads", "{read}", SECRET), ("writes", "{write}", [0x0f; 32])] {
+        grant(&mut admin, role, permissions, &secret);
+    }
+    let mut key_of = |role: &str, secret: &[u8; 32]| {
+        let wrap: Vec<u8> = one(&mut app, &format!("SELECT wrap FROM sealvec.my_wraps('vault') WHERE role = '{role}'"));
+        hex(UserWrap::decode(&wrap).expect("a wrap").open(secret).expect("of this secret").expose())
+    };
+    let (reads, writes) = (key_of("reads", &SECRET), key_of("writes", &[0x0f; 32]));
+    let query = query();
+    run(
+        &mut app,
+        &format!(
+            "SET enable_seqscan = off; SELECT sealvec.unlock('vault', user_key => '\\x{reads}'); BEGIN;
+             DECLARE near CURSOR FOR SELECT id FROM secrets ORDER BY embedding <-> '{query}'; FETCH 10 FROM near;
+             SELECT sealvec.unlock('vault', user_key => '\\x{writes}'); INSERT INTO secrets VALUES (9999, '{query}')"
+        ),
+    );
+    let error = error_of(&mut app, "FETCH 10 FROM near");
+    assert_eq!(error.code().code(), "42501", "{error}");
+    vault.cluster.log_is_clean();
+}
+
 #[test]
 fn a_revoked_user_leaves_no_key_in_a_session_that_idles() {
     let vault = Vault::start("users-idle");
