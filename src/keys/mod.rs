@@ -26,8 +26,8 @@ mod users;
 mod watch;
 
 pub use catalog::{
-    RingInfo, close_cached, hold_by_name, hold_by_number, info, lasting_dek_version, retired, ring_by_number, ring_of_slot,
-    ring_table, set_retiring,
+    RingInfo, close_cached, hold_by_name, hold_by_number, info, lasting_dek_version, retired, ring_by_number,
+    ring_of_slot, ring_table, set_retiring,
 };
 pub use functions::{
     check_kek, check_owner, create_ring, drop_ring, hold_for_change, owned_ring, remove_dek, ring_exists, shred,

@@ -229,11 +229,7 @@ fn read(row: &Row) -> Result<RingUser, SqlError> {
         let voucher = voucher.map(|bytes| Voucher::from_slice(&bytes)).transpose()?;
         Ok::<_, SqlError>(Vouched { wrap: UserWrap::decode(&wrap)?, voucher })
     };
-    Ok(RingUser {
-        role: role_of(row),
-        record: UserRecord::decode(&record)?,
-        wrap: wrap.map(vouched).transpose()?,
-    })
+    Ok(RingUser { role: role_of(row), record: UserRecord::decode(&record)?, wrap: wrap.map(vouched).transpose()? })
 }
 
 fn role_of(row: &Row) -> Role {

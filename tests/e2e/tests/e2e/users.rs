@@ -266,7 +266,9 @@ fn an_unlock_beside_a_revoke_opens_nothing() {
         app
     });
     eventually("he waits to look at the next user's role", 10, || {
-        let waits = format!("SELECT count(*) FROM pg_locks WHERE pid = {pid} AND relation = 'pg_authid'::regclass AND NOT granted");
+        let waits = format!(
+            "SELECT count(*) FROM pg_locks WHERE pid = {pid} AND relation = 'pg_authid'::regclass AND NOT granted"
+        );
         (one::<i64>(&mut admin, &waits) == 1).then_some(())
     });
     run(&mut admin, "COMMIT");
@@ -297,11 +299,14 @@ fn a_scan_that_a_reader_began_does_not_go_on_by_a_writers_key() {
     };
     let (reads, writes) = (key_of("reads", &SECRET), key_of("writes", &[0x0f; 32]));
     let query = query();
+    run(&mut app, &format!("SET enable_seqscan = off; SELECT sealvec.unlock('vault', user_key => '\\x{reads}')"));
+    let plan =
+        app.query(&format!("EXPLAIN SELECT id FROM secrets ORDER BY embedding <-> '{query}'"), &[]).expect("a plan");
+    assert!(plan[0].get::<_, &str>(0).starts_with("Index Scan"), "{plan:?}");
     run(
         &mut app,
         &format!(
-            "SET enable_seqscan = off; SELECT sealvec.unlock('vault', user_key => '\\x{reads}'); BEGIN;
-             DECLARE near CURSOR FOR SELECT id FROM secrets ORDER BY embedding <-> '{query}'; FETCH 10 FROM near;
+            "BEGIN; DECLARE near CURSOR FOR SELECT id FROM secrets ORDER BY embedding <-> '{query}'; FETCH 10 FROM near;
              SELECT sealvec.unlock('vault', user_key => '\\x{writes}'); INSERT INTO secrets VALUES (9999, '{query}')"
         ),
     );
