@@ -122,7 +122,7 @@ fn may_use(ring: &Ring, opener: Option<&Opener>, role: pg_sys::Oid) -> Result<bo
 
 /// Answers "no" where an error is only the reason for it, and leaves the reason to whoever looks for it.
 fn note(error: SqlError) -> bool {
-    pgrx::debug1!("key ring counts as locked: {}", error.message);
+    crate::tell::debug1!("key ring counts as locked: {}", error.message);
     false
 }
 

@@ -18,6 +18,7 @@ use super::ring_user::{self, RingUser, Vouched};
 use super::session::{self, RingKeys};
 use crate::audit::{self, Operation};
 use crate::error::{OrRaise, SqlError};
+use crate::tell::{notice, warning};
 
 /// `grant_user(ring, role, permissions, public_key, token, kek)`: makes the role a user, or gives it another key.
 #[pg_extern(sql = false)]

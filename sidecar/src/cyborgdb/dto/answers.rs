@@ -314,7 +314,7 @@ pub struct AuditEvent<'a> {
     pub pid: i32,
     /// `unlock`, `grant`, `rotate_kek`, `kms_unwrap`, …
     pub operation: Option<&'a str>,
-    /// `ok`, `failed` or `rolled back`.
+    /// `ok`, `failed`, `rolled back` or `prepared`.
     pub result: Option<&'a str>,
     /// Of a failure.
     pub sqlstate: Option<&'a str>,
