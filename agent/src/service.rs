@@ -25,6 +25,10 @@ const SLOTS_MAX: usize = 256;
 const CALL_TIME_MAX: Duration = Duration::from_secs(60);
 /// An attempt gets this part of the time that is left, so that one that hangs can be followed by another.
 const ATTEMPT_SHARE: f64 = 0.6;
+/// An attempt that had less time than this and got no answer says nothing of the service, only that its caller was in a
+/// hurry; callers choose their time themselves (`sealvec.kms_timeout`), and the breaker is everybody's. A service that is
+/// well answers in a fraction of it, and the first attempt of a call with the default of `sealvec.kms_timeout` has more.
+const ATTEMPT_FAIR_MIN: Duration = Duration::from_secs(1);
 /// The answer leaves this part of the time before the caller gives up.
 const ANSWER_SHARE: f64 = 0.1;
 
@@ -227,13 +231,21 @@ impl Reached {
         })?;
         let time_max = deadline.saturating_duration_since(now).mul_f64(ATTEMPT_SHARE);
         let result = match timeout(time_max, request).await {
-            Ok(result) => result,
-            Err(_) => Err(unavailable(format!("did not answer; the last try had {} ms", time_max.as_millis()))),
+            Ok(result) => {
+                match &result {
+                    Err(refusal) if refusal.class == Class::Unavailable => permit.failed(Instant::now()),
+                    _ => permit.answered(),
+                }
+                result
+            }
+            Err(_) => {
+                match time_max < ATTEMPT_FAIR_MIN {
+                    true => drop(permit),
+                    false => permit.failed(Instant::now()),
+                }
+                Err(unavailable(format!("did not answer; the last try had {} ms", time_max.as_millis())))
+            }
         };
-        match &result {
-            Err(refusal) if refusal.class == Class::Unavailable => permit.failed(Instant::now()),
-            _ => permit.answered(),
-        }
         result.map_err(Failure::Refused)
     }
 

@@ -173,6 +173,46 @@ async fn a_dead_service_is_told_at_once_after_a_while_and_comes_back() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_caller_in_a_hurry_does_not_shut_the_others_out() {
+    let (script, service) = service(Limits::default());
+    let hurry = |time_max| {
+        let call = Call { id: 1, time_max: Duration::from_millis(time_max), request: unwrap_request(1) };
+        let service = &service;
+        async move { refusal(service.answer(&call).await) }
+    };
+    for time_max in [1, 4, 20, 100, 1_800] {
+        script.then((0..100).map(|_| Turn::Hang));
+        for _ in 0..10 {
+            let refused = hurry(time_max).await;
+            assert!(refused.class == Class::Unavailable && !refused.text.contains("left alone"), "{refused}");
+        }
+        script.turns.lock().unwrap().clear();
+        assert!(matches!(ask(&service, Request::Check { slot: slot("s") }).await, Answer::Ok), "{time_max}");
+    }
+    // Nor does one keep it open: his probe is none.
+    script.then((0..100).map(|_| Turn::Refuse(Class::Unavailable)));
+    refusal(ask(&service, unwrap_request(1)).await);
+    script.turns.lock().unwrap().clear();
+    tokio::time::advance(Duration::from_secs(2)).await;
+    script.then([Turn::Hang]);
+    hurry(20).await;
+    script.turns.lock().unwrap().clear();
+    assert!(matches!(ask(&service, unwrap_request(1)).await, Answer::Key(_)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_service_that_hangs_is_left_alone_too() {
+    let (script, service) = service(Limits::default());
+    script.then((0..100).map(|_| Turn::Hang));
+    for _ in 0..5 {
+        refusal(ask(&service, unwrap_request(1)).await);
+    }
+    script.asked();
+    assert!(refusal(ask(&service, unwrap_request(1)).await).text.contains("left alone"));
+    assert_eq!(script.asked(), 0);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_wrapped_key_is_proved_before_it_is_given() {
     let (script, service) = service(Limits::default());
     let kek = || Kek::from_slice(&[9; 32]).unwrap();
