@@ -229,22 +229,50 @@ impl Registry {
         })
     }
 
-    /// Whether a slot made by SQL may send AWS requests to `endpoint`: to AWS, or where the operator allows it.
+    /// Whether a slot made by SQL may send AWS requests to `endpoint`: to the services of AWS that it is for, or where the
+    /// operator allows it.
     pub fn allows_endpoint(&self, endpoint: &str) -> bool {
-        let to_aws = || {
-            let host = endpoint.strip_prefix("https://")?.trim_end_matches('/');
-            let plain = host.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-.".contains(&byte));
-            let aws = [".amazonaws.com", ".amazonaws.com.cn", ".api.aws"].iter().any(|end| host.ends_with(end));
-            (plain && aws).then_some(())
-        };
+        let host = endpoint.strip_prefix("https://").map(|host| host.strip_suffix('/').unwrap_or(host));
         self.endpoints.iter().any(|allowed| allowed.trim_end_matches('/') == endpoint.trim_end_matches('/'))
-            || to_aws().is_some()
+            || host.is_some_and(is_aws_key_service)
     }
 
     /// Names of slots and credentials, for a line in the log.
     pub fn names(&self) -> (Vec<&str>, Vec<&str>) {
         (self.slots.keys().map(String::as_str).collect(), self.credentials.keys().map(String::as_str).collect())
     }
+}
+
+/// Whether a host is AWS's KMS, Secrets Manager or STS. Most names below amazonaws.com are its customers' to take: gateways,
+/// load balancers, buckets (`kms.s3.amazonaws.com` is one).
+fn is_aws_key_service(host: &str) -> bool {
+    let Some(host) = [".amazonaws.com", ".amazonaws.com.cn", ".api.aws"].iter().find_map(|end| host.strip_suffix(end))
+    else {
+        return false;
+    };
+    let is_service =
+        |label: &str| matches!(label.strip_suffix("-fips").unwrap_or(label), "kms" | "secretsmanager" | "sts");
+    let labels: Vec<&str> = host.split('.').collect();
+    match labels[..] {
+        ["sts"] => true,
+        [service, region] => is_service(service) && is_aws_region(region),
+        [endpoint, service, region, "vpce"] => {
+            let id = endpoint.strip_prefix("vpce-").is_some_and(|id| {
+                !id.is_empty()
+                    && id.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-')
+            });
+            id && is_service(service) && is_aws_region(region)
+        }
+        _ => false,
+    }
+}
+
+/// Such as eu-west-1 and us-gov-east-1: words and a number. `s3-us-west-2` is none.
+fn is_aws_region(label: &str) -> bool {
+    let parts: Vec<&str> = label.split('-').collect();
+    let Some((number, words)) = parts.split_last() else { return false };
+    let is = |part: &str, of: fn(&u8) -> bool| !part.is_empty() && part.as_bytes().iter().all(of);
+    words.len() >= 2 && is(number, u8::is_ascii_digit) && words.iter().all(|word| is(word, u8::is_ascii_lowercase))
 }
 
 /// A secret from where its credential says: the first line of a file, or a variable.
@@ -361,7 +389,15 @@ mod tests {
         for endpoint in [
             "http://127.0.0.1:5555",
             "https://kms.eu-west-1.amazonaws.com",
+            "https://kms-fips.us-gov-east-1.amazonaws.com",
+            "https://secretsmanager.cn-north-1.amazonaws.com.cn",
+            "https://secretsmanager-fips.us-east-2.amazonaws.com/",
+            "https://sts.amazonaws.com",
+            "https://sts.eu-central-1.amazonaws.com",
+            "https://kms.eu-west-1.api.aws",
             "https://vpce-1-a.kms.us-east-1.vpce.amazonaws.com/",
+            "https://vpce-0f-us-east-1a.kms-fips.us-east-1.vpce.amazonaws.com",
+            "https://vpce-1-a.sts.us-east-1.vpce.amazonaws.com",
         ] {
             assert!(registry.allows_endpoint(endpoint), "{endpoint}");
         }
@@ -374,6 +410,23 @@ mod tests {
             "https://evil.example#.amazonaws.com",
             "https://u@evil.amazonaws.com",
             "https://amazonaws.com.evil.example",
+            // What a customer of AWS can have.
+            "https://abc123.execute-api.us-east-1.amazonaws.com",
+            "https://kms.execute-api.us-east-1.amazonaws.com",
+            "https://vpce-1-a.execute-api.us-east-1.vpce.amazonaws.com",
+            "https://vpce-1-a.vpce-svc-1.us-east-1.vpce.amazonaws.com",
+            "https://kms.s3.amazonaws.com",
+            "https://sts.s3-us-west-2.amazonaws.com",
+            "https://kms.s3.us-east-1.amazonaws.com",
+            "https://kms-1.us-east-1.elb.amazonaws.com",
+            "https://kms.us-east-1.elb.amazonaws.com",
+            "https://evil.kms.us-east-1.amazonaws.com",
+            "https://x.kms.us-east-1.vpce.amazonaws.com",
+            "https://kms.amazonaws.com",
+            "https://kms.-.amazonaws.com",
+            "https://kms.eu-west-1.amazonaws.com//",
+            "https://kms.eu-west-1.amazonaws.com:8443",
+            "https://kms.eu-west-1.amazonaws.com@evil.amazonaws.com",
         ] {
             assert!(!registry.allows_endpoint(endpoint), "{endpoint}");
         }
