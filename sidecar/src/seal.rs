@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, Parser, ValueEnum};
-use sealvec_core::keys::{Kek, UserPublicKey, UserWrap};
+use sealvec_core::keys::{Kek, UserPublicKey, UserWrap, Uuid};
 use sealvec_core::transport::{Argument, KeyId, PublicKey, SECRET_LEN_MAX, SealedKey};
 use zeroize::Zeroizing;
 
@@ -37,6 +37,10 @@ struct Cli {
     /// File with the X25519 secret key of a user of the ring, 32 bytes or 64 hex digits
     #[arg(long, value_name = "FILE", conflicts_with_all = ["key_file", "argument", "index"])]
     secret_key_file: Option<PathBuf>,
+    /// UUID of that ring, as its owner told it (sealvec.key_rings): a wrap of another ring is not opened. Without it the
+    /// server is believed which ring it is, and learns the key that is in the wrap
+    #[arg(long, value_name = "UUID", requires = "secret_key_file")]
+    ring_uuid: Option<Uuid>,
     /// Prints \x and hex digits, for a bytea, instead of text that any argument takes
     #[arg(long)]
     hex: bool,
@@ -134,7 +138,7 @@ pub fn run(args: impl IntoIterator<Item = String>) -> Result<String, String> {
             Some(offline) => (offline.receiver()?, vec![offline.wrap()?]),
             None => ask(&cli, Some(name))?,
         };
-        let key = open_wrap(&wraps, own, name)?;
+        let key = open_wrap(&wraps, own, name, cli.ring_uuid)?;
         let sealed = receiver.seal(Argument::RingUserKey, name, key.expose()).map_err(|error| error.to_string())?;
         return Ok(written(&sealed, cli.hex));
     }
@@ -167,8 +171,9 @@ impl Offline {
     }
 }
 
-/// The key in the wrap that `own` opens.
-fn open_wrap(wraps: &[Vec<u8>], own: &[u8; KEK_LEN], ring: &str) -> Result<Kek, String> {
+/// The key in the wrap that `own` opens, of the ring that is meant if that is known: the server, which is told the key
+/// afterwards, may have put the wrap of another server's ring there.
+fn open_wrap(wraps: &[Vec<u8>], own: &[u8; KEK_LEN], ring: &str, uuid: Option<Uuid>) -> Result<Kek, String> {
     if wraps.is_empty() {
         return Err(format!(
             "the database has no wrap of key ring \"{ring}\" for this role: its owner makes users with sealvec.grant_user()"
@@ -178,6 +183,9 @@ fn open_wrap(wraps: &[Vec<u8>], own: &[u8; KEK_LEN], ring: &str) -> Result<Kek, 
     for wrap in wraps {
         let wrap = UserWrap::decode(wrap).map_err(|error| error.to_string())?;
         if wrap.public_key() == public {
+            if let Some(uuid) = uuid.filter(|uuid| *uuid != wrap.ring()) {
+                return Err(format!("the database has a wrap of ring {} as \"{ring}\", not of {uuid}", wrap.ring()));
+            }
             return wrap.open(own).map_err(|_| "the wrap is not as it was written".to_owned());
         }
     }
@@ -315,6 +323,10 @@ mod tests {
         let opened = key.open(&binding, &SealedKey::read(printed.as_bytes()).unwrap().unwrap()).unwrap();
         assert_eq!(hex::encode(&opened[..]), expected);
         assert!(run(args(&[&flags[..], &offline[..4]].concat())).unwrap_err().contains("--wrap"));
+        let pinned = |uuid: &str| run(args(&[&flags[..], &offline[..], &["--ring-uuid", uuid]].concat()));
+        assert!(pinned("5a5a5a5a-5a5a-5a5a-5a5a-5a5a5a5a5a5a").is_ok());
+        let another = pinned("5a5a5a5a-5a5a-5a5a-5a5a-5a5a5a5a5a5b").unwrap_err();
+        assert!(another.contains("a wrap of ring 5a5a5a5a-5a5a-5a5a-5a5a-5a5a5a5a5a5a"), "{another}");
         std::fs::write(&own, [5; 32]).unwrap();
         let other = run(args(&[&flags[..], &offline[..]].concat())).unwrap_err();
         assert!(other.contains("another public key"), "{other}");
@@ -347,6 +359,8 @@ mod tests {
             &["--ring", "a", "--secret-key-file", "x", "--key-file", "y"],
             &["--ring", "a", "--secret-key-file", "x", "--as", "kek"],
             &["--ring", "a", "--wrap", "00"],
+            &["--ring", "a", "--ring-uuid", "5a5a5a5a-5a5a-5a5a-5a5a-5a5a5a5a5a5a"],
+            &["--ring", "a", "--secret-key-file", "x", "--ring-uuid", "notes"],
         ] {
             assert!(Cli::try_parse_from(args(bad)).is_err(), "{bad:?}");
         }

@@ -10,7 +10,10 @@ A user of a ring, whom its owner made one with `sealvec.grant_user(ring, role, p
 no server ever holds. It opens what the database has for him, and that is what he shows:
 
     secret, public = sealvec_client.generate()          # once; the owner gets `public`
-    sealvec_client.unlock(connection, "notes", secret)
+    sealvec_client.unlock(connection, "notes", secret, ring_uuid)
+
+`ring_uuid` is the ring's, as its owner told it (`sealvec.key_rings`). With it only a wrap of that ring is opened: a server
+can show one of another server's ring, and learns the key that was in it. For the same reason, one key pair for each server.
 
 What is sealed opens only in that server, in the connection's database and for its role, for that ring or index, as that
 argument, and within the hour. `Sealer.execute` seals anew and sends the statement again if the server has made another
@@ -22,6 +25,7 @@ from __future__ import annotations
 import base64
 import struct
 import time
+import uuid
 from dataclasses import dataclass
 from typing import Any, Optional, Sequence
 
@@ -109,6 +113,7 @@ def generate() -> tuple[bytes, bytes]:
 class Wrap:
     """A row of `sealvec.my_wraps()`: a key of a ring's user, wrapped to his public key."""
 
+    ring: uuid.UUID
     role: str
     permissions: tuple[str, ...]
     dek_version: int
@@ -127,7 +132,8 @@ class Wrap:
             raise ValueError("this is no wrap that this client knows")
         permissions = tuple(name for bit, name in ((1, "read"), (2, "write")) if wrap[5] & bit)
         (version,) = struct.unpack_from("<I", wrap, 40)
-        return cls(wrap[76:end].decode(), permissions, version, wrap[44:76], wrap[:end], wrap[end:])
+        ring = uuid.UUID(bytes=wrap[8:24])
+        return cls(ring, wrap[76:end].decode(), permissions, version, wrap[44:76], wrap[:end], wrap[end:])
 
     def open(self, secret: bytes) -> bytes:
         """The key, for whoever has the secret key; `ValueError` for another secret, or a wrap that was altered."""
@@ -140,8 +146,12 @@ class Wrap:
             raise ValueError("the wrap is not as it was written") from None
 
 
-def unlock(connection: psycopg.Connection, ring: str, secret: bytes) -> Wrap:
+def unlock(
+    connection: psycopg.Connection, ring: str, secret: bytes, ring_uuid: Optional[uuid.UUID | str] = None
+) -> Wrap:
     """Opens a ring in the connection's session for the user whose X25519 secret key this is; returns the wrap that did.
+
+    With `ring_uuid` it opens no wrap of another ring, whatever the server calls it (`ValueError`).
 
     Call it again when the ring was locked: after its time to live, a `rekey`, a rollback of this transaction."""
     with connection.cursor(row_factory=psycopg.rows.tuple_row) as cursor:
@@ -151,6 +161,8 @@ def unlock(connection: psycopg.Connection, ring: str, secret: bytes) -> Wrap:
     wraps = [Wrap.read(bytes(wrap)) for (wrap,) in rows]
     public = X25519PrivateKey.from_private_bytes(secret).public_key().public_bytes_raw()
     wrap = next((wrap for wrap in wraps if wrap.public_key == public), wraps[0])
+    if ring_uuid is not None and wrap.ring != uuid.UUID(str(ring_uuid)):
+        raise ValueError(f"the database has a wrap of ring {wrap.ring} as {ring!r}, not of {ring_uuid}")
     keys = Sealer(connection)
     keys.execute("SELECT sealvec.unlock(%s, user_key => %s)", [ring, keys.ring_user(ring, wrap.open(secret))])
     return wrap

@@ -1,8 +1,12 @@
 """Bytes: what the project's own vectors say, opened by `cryptography`'s receiver; no server."""
 
+import contextlib
 import json
 import pathlib
+import types
+import uuid
 
+import psycopg
 import pytest
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 from cryptography.hazmat.primitives.hpke import AEAD, KDF, KEM, Suite
@@ -49,7 +53,8 @@ def test_a_secret_opens_its_wrap(case):
     secret, sealed = bytes.fromhex(WRAPS["secret_key"]), bytes.fromhex(case["wrap"])
     wrap = sealvec_client.Wrap.read(sealed)
     assert wrap.open(secret) == bytes.fromhex(case["user_key"])
-    assert (wrap.role, list(wrap.permissions), wrap.dek_version) == (
+    assert (wrap.ring.hex, wrap.role, list(wrap.permissions), wrap.dek_version) == (
+        case["ring"],
         case["role"],
         case["permissions"],
         case["dek_version"],
@@ -64,6 +69,36 @@ def test_a_secret_opens_its_wrap(case):
     for length in range(len(sealed)):
         with pytest.raises(ValueError):
             sealvec_client.Wrap.read(sealed[:length]).open(secret)
+
+
+class Server:
+    """Has one wrap, whatever ring is asked for, and remembers what it is told."""
+
+    def __init__(self, wrap):
+        self.wrap, self.told, self.autocommit = wrap, [], True
+        self.info = types.SimpleNamespace(transaction_status=psycopg.pq.TransactionStatus.IDLE)
+
+    def cursor(self, **_):
+        return contextlib.nullcontext(self)
+
+    def execute(self, statement, parameters=None):
+        if "unlock" in statement:
+            self.told.append(parameters)
+        key = (b"i" * 16, SECRET.public_key().public_bytes_raw(), 60.0, "app", "me")
+        answer = key if "transport_key" in statement else (self.wrap,)
+        return types.SimpleNamespace(fetchall=lambda: [answer], fetchone=lambda: answer)
+
+
+def test_a_wrap_of_another_ring_is_not_opened():
+    case, secret = WRAPS["cases"][0], bytes.fromhex(WRAPS["secret_key"])
+    server = Server(bytes.fromhex(case["wrap"]))
+    for other in (str(uuid.uuid4()), uuid.uuid4(), "no UUID"):
+        with pytest.raises(ValueError):
+            sealvec_client.unlock(server, "notes", secret, other)
+    assert server.told == []
+    for own in (case["ring"], uuid.UUID(case["ring"]), None):
+        sealvec_client.unlock(server, "notes", secret, own)
+    assert len(server.told) == 3
 
 
 def test_nothing_shows_a_secret():
