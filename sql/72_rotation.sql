@@ -171,12 +171,18 @@ CREATE FUNCTION sealvec.retire_wait(ring text) RETURNS void
     AS 'MODULE_PATHNAME', 'sealvec_retire_wait_wrapper' LANGUAGE c VOLATILE PARALLEL UNSAFE;
 CREATE FUNCTION sealvec.retire_finish(ring text, version integer, kek sealvec.kek) RETURNS boolean
     AS 'MODULE_PATHNAME', 'sealvec_retire_finish_wrapper' LANGUAGE c VOLATILE PARALLEL UNSAFE;
+CREATE FUNCTION sealvec.retire_force(ring text, version integer, kek sealvec.kek) RETURNS void
+    AS 'MODULE_PATHNAME', 'sealvec_retire_force_wrapper' LANGUAGE c VOLATILE PARALLEL UNSAFE;
 CREATE FUNCTION sealvec.retire_refuse(ring text, version integer) RETURNS void
     AS 'MODULE_PATHNAME', 'sealvec_retire_refuse_wrapper' LANGUAGE c VOLATILE PARALLEL UNSAFE;
 
-CREATE PROCEDURE sealvec.retire_dek(ring text, version integer, kek sealvec.kek DEFAULT NULL)
+CREATE PROCEDURE sealvec.retire_dek(ring text, version integer, kek sealvec.kek DEFAULT NULL, force boolean DEFAULT false)
     LANGUAGE plpgsql AS $$
 BEGIN
+    IF force THEN
+        PERFORM sealvec.retire_force(ring, version, kek);
+        RETURN;
+    END IF;
     PERFORM sealvec.retire_mark(ring, version, kek);
     COMMIT;
     PERFORM sealvec.retire_wait(ring);
@@ -188,7 +194,7 @@ BEGIN
     PERFORM sealvec.retire_refuse(ring, version);
 END
 $$;
-COMMENT ON PROCEDURE sealvec.retire_dek(text, integer, sealvec.kek) IS 'remove a version of the data key of a ring that nothing uses any more; waits for older transactions';
+COMMENT ON PROCEDURE sealvec.retire_dek(text, integer, sealvec.kek, boolean) IS 'remove a version of the data key of a ring that nothing uses any more; waits for older transactions. By force it waits for nobody, and what used the version is told and lost';
 
 CREATE FUNCTION sealvec.shred(ring text, confirm text DEFAULT NULL, OUT kind text, OUT object text, OUT "column" text, OUT version integer, OUT uses bigint)
     RETURNS SETOF record

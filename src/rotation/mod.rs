@@ -4,6 +4,7 @@
 //! `keys` adds versions and takes them away; whether one may go is found out here, by looking at every place where
 //! something sealed can lie ([`usage`]). `docs/DECISIONS.md`, "Rotation", says why nothing in flight is lost.
 
+mod attempt;
 mod heap;
 mod places;
 mod progress;

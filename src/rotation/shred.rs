@@ -28,16 +28,15 @@ fn sealvec_shred(ring: Option<&str>, confirm: Option<&str>, call: pg_sys::Functi
             .hint("sealvec.dek_usage() tells what that is. sealvec.export_ring() keeps a copy of its envelopes, if that is wanted."));
         }
         let ring = keys::hold_for_change(ring)?;
-        // It must go even if something that it sealed can't be read.
-        let lost = usage::uses(&ring).unwrap_or_else(|error| {
-            warning!("what is sealed under key ring \"{name}\" could not be counted: {}", error.message);
-            Vec::new()
-        });
+        // First it goes, whoever holds what it sealed locked and whatever of that can't be read.
+        let users = usage::users(&ring)?;
         registry::delete_users(ring.number)?;
         keys::shred(ring.number)?;
+        let mut lost = usage::sealed(ring.number)?;
+        lost.extend(users);
         // SAFETY: the call of this very function, which returns a set.
         let mut rows = unsafe { Rows::new(call)? };
-        for Use { version, object, column, uses, kind } in &lost {
+        for Use { version, object, column, uses, kind, .. } in &lost {
             rows.push(|| {
                 [
                     kind.name().into_datum(),
@@ -55,17 +54,23 @@ fn sealvec_shred(ring: Option<&str>, confirm: Option<&str>, call: pg_sys::Functi
 }
 
 fn warn(name: &str, lost: &[Use]) {
-    let objects = lost.iter().map(|lost| &lost.object).collect::<std::collections::BTreeSet<_>>().len();
+    let (unknown, known): (Vec<&Use>, Vec<&Use>) = lost.iter().partition(|lost| lost.is_unknown());
+    let objects = known.iter().map(|lost| &lost.object).collect::<std::collections::BTreeSet<_>>().len();
+    let rest = match unknown.is_empty() {
+        true => String::new(),
+        false => format!(" May hold more of it: {}.", usage::told(&unknown)),
+    };
     ErrorReport::new(
         ERRCODE_WARNING,
         match objects {
-            0 => format!("key ring \"{name}\" is shredded; nothing was sealed under it"),
+            0 if unknown.is_empty() => format!("key ring \"{name}\" is shredded; nothing was sealed under it"),
+            0 => format!("key ring \"{name}\" is shredded; nothing that could be counted was sealed under it"),
             1 => format!("key ring \"{name}\" is shredded; what it sealed in 1 object can no longer be read"),
             objects => format!("key ring \"{name}\" is shredded; what it sealed in {objects} objects can no longer be read"),
         },
         "sealvec",
     )
-    .set_detail("Its envelopes are still in the server's log of changes (WAL), in dead rows until VACUUM, on standbys until they follow, and in backups and exports.")
+    .set_detail(format!("Its envelopes are still in the server's log of changes (WAL), in dead rows until VACUUM, on standbys until they follow, and in backups and exports.{rest}"))
     .set_hint("To be sure of those, destroy the key that wraps them in its key service, or let them expire. VACUUM sealvec.key_ring.")
     .report(PgLogLevel::WARNING);
 }

@@ -2,7 +2,8 @@
 //!
 //! Counted is what anybody might still read: rows that the caller's row security hides, rows of transactions that have
 //! not ended or are prepared, dead rows that an old snapshot sees. Not counted is what lies in no place of ours: WAL,
-//! backups, and sealed text in columns of other types.
+//! backups, and sealed text in columns of other types. A place that can't be looked at, whatever the reason, is a row of its
+//! own and ends nothing: it may be a stranger's.
 
 use std::collections::BTreeMap;
 
@@ -11,6 +12,7 @@ use pgrx::{IntoDatum, pg_sys};
 use sealvec_core::format::value::ValueHeader;
 use sealvec_core::item::{self, ItemHeader};
 
+use super::attempt::{Attempts, Failed};
 use super::heap::{Heap, Scan, Scratch, Shows};
 use super::places::{self, Column, Holds, Place};
 use crate::collections::registry;
@@ -68,7 +70,8 @@ impl Kind {
             }
             Self::Expression => "Define the object anew with a sealed value of the newest version.",
             Self::Unknown => {
-                "Wait for the session that has the temporary table, or end it; move what another access method stores."
+                "Wait for the session that has the temporary table or the lock, or end it; move what another access method stores; mend what is damaged. \
+                 What others have of it and you can do without is given up with force => true."
             }
         }
     }
@@ -87,18 +90,34 @@ pub struct Use {
     pub column: Option<String>,
     /// How often; `None` if it can't be told.
     pub uses: Option<u64>,
+    /// Why it can't be told.
+    pub why: Option<&'static str>,
 }
 
 impl Use {
+    fn new(version: u32, kind: Kind, object: &str, uses: u64) -> Self {
+        Self { version: Some(version), kind, object: object.to_owned(), column: None, uses: Some(uses), why: None }
+    }
+
+    fn unknown(object: &str, why: &'static str) -> Self {
+        Self { version: None, kind: Kind::Unknown, object: object.to_owned(), column: None, uses: None, why: Some(why) }
+    }
+
+    /// Whether it may be there, and nobody could look.
+    pub fn is_unknown(&self) -> bool {
+        self.kind == Kind::Unknown
+    }
+
     /// In one line, for messages.
     pub fn told(&self) -> String {
         let place = match &self.column {
             Some(column) => format!("{} ({column})", self.object),
             None => self.object.clone(),
         };
-        match self.uses {
-            Some(uses) => format!("{} {place}: {uses}", self.kind.name()),
-            None => format!("{} {place}", self.kind.name()),
+        match (self.uses, self.why) {
+            (Some(uses), _) => format!("{} {place}: {uses}", self.kind.name()),
+            (None, Some(why)) => format!("{} {place} ({why})", self.kind.name()),
+            (None, None) => format!("{} {place}", self.kind.name()),
         }
     }
 
@@ -106,6 +125,18 @@ impl Use {
     pub fn remedy(&self) -> &'static str {
         self.kind.remedy()
     }
+}
+
+/// Uses that a message names.
+const NAMED: usize = 5;
+
+/// The first of them and how many more, for messages.
+pub fn told(uses: &[&Use]) -> String {
+    let mut told: Vec<String> = uses.iter().take(NAMED).map(|found| found.told()).collect();
+    if uses.len() > NAMED {
+        told.push(format!("{} more", uses.len() - NAMED));
+    }
+    told.join("; ")
 }
 
 /// `dek_usage(ring)`: for its owner.
@@ -116,8 +147,7 @@ fn sealvec_dek_usage(ring: Option<&str>, call: pg_sys::FunctionCallInfo) -> Opti
         let mut found = uses(&ring)?;
         for version in ring.versions.iter() {
             if !found.iter().any(|found| found.version == Some(*version)) {
-                let (kind, object) = (Kind::Value, String::new());
-                found.push(Use { version: Some(*version), kind, object, column: None, uses: Some(0) });
+                found.push(Use::new(*version, Kind::Value, "", 0));
             }
         }
         found.sort_by(|a, b| (a.version, a.kind, &a.object, &a.column).cmp(&(b.version, b.kind, &b.object, &b.column)));
@@ -157,25 +187,41 @@ fn of_ring(all: impl Iterator<Item = (usize, ValueHeader)>, ring: u32) -> impl I
 
 /// Everything that some version of the ring seals.
 pub fn uses(ring: &RingInfo) -> Result<Vec<Use>, SqlError> {
-    let mut found = Vec::new();
-    for mut place in places::places(None)? {
-        place.columns.retain(|column| column.holds.may_hold(ring.number));
+    let mut found = sealed(ring.number)?;
+    found.extend(users(ring)?);
+    Ok(found)
+}
+
+/// What lies in tables, indexes and expressions. Asks nothing of the ring itself, which may be gone.
+pub fn sealed(ring: u32) -> Result<Vec<Use>, SqlError> {
+    let mut count = Count { found: Vec::new(), attempts: Attempts::new() };
+    let places = count.attempt("tables with sealed columns", || places::places(None))?.unwrap_or_default();
+    for mut place in places {
+        place.columns.retain(|column| column.holds.may_hold(ring));
         if !place.columns.is_empty() {
-            count_rows(&place, ring.number, &mut found)?;
+            let uses = count.attempt(&place.name, || count_rows(&place, ring))?;
+            count.found.extend(uses.unwrap_or_default());
         }
     }
-    for (index, name) in places::indexes()? {
-        let Some(uses) = index::dek_uses(index)?.filter(|uses| uses.ring == ring.number) else { continue };
-        let mut push = |version, kind, uses| {
-            found.push(Use { version: Some(version), kind, object: name.clone(), column: None, uses: Some(uses) });
-        };
+    for (index, name) in count.attempt("sealed indexes", places::indexes)?.unwrap_or_default() {
+        let uses = count.attempt(&name, || index::dek_uses(index))?.flatten();
+        let Some(uses) = uses.filter(|uses| uses.ring == ring) else { continue };
         if uses.dek_version != 0 {
-            push(uses.dek_version, Kind::Index, 1);
+            count.found.push(Use::new(uses.dek_version, Kind::Index, &name, 1));
         }
         for (version, waiting) in uses.waiting.into_iter().filter(|(version, _)| *version != 0) {
-            push(version, Kind::Waiting, waiting);
+            count.found.push(Use::new(version, Kind::Waiting, &name, waiting));
         }
     }
+    let expressions = count.attempt("stored expressions", || places::expressions(ring))?.unwrap_or_default();
+    let expressions =
+        expressions.iter().map(|(object, version, uses)| Use::new(*version, Kind::Expression, object, *uses));
+    count.found.extend(expressions);
+    Ok(count.found)
+}
+
+/// Whose newest copy is of which version.
+pub fn users(ring: &RingInfo) -> Result<Vec<Use>, SqlError> {
     let mut users: BTreeMap<u32, u64> = BTreeMap::new();
     for user in registry::users(ring.number)? {
         let newest = *user.versions().last().expect("a user has one at least");
@@ -183,37 +229,46 @@ pub fn uses(ring: &RingInfo) -> Result<Vec<Use>, SqlError> {
     }
     let object = registry::all()?.into_iter().find(|collection| collection.ring == ring.number);
     let object = object.map_or_else(|| ring.name.clone(), |collection| collection.name);
-    found.extend(users.into_iter().map(|(version, uses)| Use {
-        version: Some(version),
-        kind: Kind::User,
-        object: object.clone(),
-        column: None,
-        uses: Some(uses),
-    }));
+    let mut found: Vec<Use> =
+        users.into_iter().map(|(version, uses)| Use::new(version, Kind::User, &object, uses)).collect();
     for (role, newest) in keys::newest_of_users(ring.number)? {
-        found.push(Use { version: Some(newest), kind: Kind::User, object: role, column: None, uses: Some(1) });
+        found.push(Use::new(newest, Kind::User, &role, 1));
     }
-    found.extend(places::expressions(ring.number)?.into_iter().map(|(object, version, uses)| Use {
-        version: Some(version),
-        kind: Kind::Expression,
-        object,
-        column: None,
-        uses: Some(uses),
-    }));
     Ok(found)
 }
 
-/// Reads every row of a table.
-fn count_rows(place: &Place, ring: u32, found: &mut Vec<Use>) -> Result<(), SqlError> {
-    let unknown = || Use { version: None, kind: Kind::Unknown, object: place.name.clone(), column: None, uses: None };
-    if place.is_anothers {
-        found.push(unknown());
-        return Ok(());
+struct Count {
+    found: Vec<Use>,
+    attempts: Attempts,
+}
+
+impl Count {
+    /// What `f` says, or a row that says that it can't be told.
+    fn attempt<T>(&mut self, object: &str, f: impl FnOnce() -> Result<T, SqlError>) -> Result<Option<T>, SqlError> {
+        Ok(match self.attempts.run(f)? {
+            Ok(told) => Some(told),
+            Err(Failed::Locked) => {
+                self.found.push(Use::unknown(object, "locked by another session"));
+                None
+            }
+            Err(Failed::Error(message)) => {
+                warning!("{object} could not be counted: {message}");
+                self.found.push(Use::unknown(object, "cannot be read"));
+                None
+            }
+        })
     }
-    let Some(heap) = Heap::open(place.relation, pg_sys::AccessShareLock) else { return Ok(()) };
+}
+
+/// Reads every row of a table.
+fn count_rows(place: &Place, ring: u32) -> Result<Vec<Use>, SqlError> {
+    let mut found = Vec::new();
+    if place.is_anothers {
+        return Ok(vec![Use::unknown(&place.name, "another session's temporary table")]);
+    }
+    let Some(heap) = Heap::open(place.relation, pg_sys::AccessShareLock) else { return Ok(found) };
     if !heap.is_heap() {
-        found.push(unknown());
-        return Ok(());
+        return Ok(vec![Use::unknown(&place.name, "of another access method")]);
     }
     let mut counts: Vec<BTreeMap<u32, u64>> = vec![BTreeMap::new(); place.columns.len()];
     let scratch = Scratch::new();
@@ -248,12 +303,9 @@ fn count_rows(place: &Place, ring: u32, found: &mut Vec<Use>) -> Result<(), SqlE
     for (column, counts) in place.columns.iter().zip(counts) {
         let kind = if matches!(column.holds, Holds::Items { .. }) { Kind::Item } else { Kind::Value };
         found.extend(counts.into_iter().map(|(version, uses)| Use {
-            version: Some(version),
-            kind,
-            object: place.name.clone(),
             column: Some(column.name.clone()),
-            uses: Some(uses),
+            ..Use::new(version, kind, &place.name, uses)
         }));
     }
-    Ok(())
+    Ok(found)
 }

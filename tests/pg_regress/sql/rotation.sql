@@ -176,6 +176,27 @@ SELECT sealvec.unlock('o_vault', :kek);
 CALL sealvec.reseal('o_forged');
 SELECT version, uses FROM sealvec.dek_usage('o_vault') WHERE object = 'public.o_forged' AND version = 2;
 
+-- Whoever waits for others does nothing besides. By force a version goes at once, and what needed it is told.
+BEGIN;
+SELECT sealvec.retire_wait('o_vault');
+ROLLBACK;
+SELECT sealvec.retire_wait('o_vault');
+CALL sealvec.retire_dek('o_vault', 2, :kek);
+CALL sealvec.retire_dek('o_vault', 3, :kek, force => true);
+CALL sealvec.retire_dek('o_vault', 2, force => true);
+CALL sealvec.retire_dek('o_vault', 2, :wrong, force => true);
+SET ROLE o_stranger;
+CALL sealvec.retire_dek('o_vault', 2, :kek, force => true);
+RESET ROLE;
+DROP TABLE o_secret;
+CREATE TABLE o_secret (v sealvec(2, o_vault));
+SELECT sealvec.unlock('o_vault', :kek);
+INSERT INTO o_secret VALUES ('[1,2]'), ('[3,4]');
+CALL sealvec.retire_dek('o_vault', 2, :kek, force => true);
+SELECT sealvec.unlock('o_vault', :kek);
+SELECT sealvec.open(v) FROM o_secret;
+SELECT DISTINCT version, kind, object FROM sealvec.dek_usage('o_vault');
+
 -- Shredded: nothing opens any more, in no session.
 SELECT * FROM sealvec.shred('o_vault');
 SELECT * FROM sealvec.shred('o_vault', 'o_ring');

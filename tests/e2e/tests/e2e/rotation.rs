@@ -354,6 +354,105 @@ fn shred_closes_the_ring_everywhere_at_once() {
     cluster.log_is_clean();
 }
 
+/// Anybody may name a ring in a column, and lock that table or have it damaged.
+#[test]
+fn strangers_neither_stop_nor_hang_the_end_of_a_key() {
+    const AT_ONCE: Duration = Duration::from_secs(3);
+    let mut cluster = Cluster::start("strangers", &["autovacuum=off"]);
+    let vectors = data::vectors().cut(300, 64);
+    let mut client = cluster.client();
+    fill(&mut client, &vectors, 300);
+    let wide = format!("[{}]", ["0.5"; 1_000].join(","));
+    run(
+        &mut client,
+        "CREATE ROLE stranger; CREATE SCHEMA s AUTHORIZATION stranger; SET ROLE stranger; \
+         CREATE TABLE s.locked (v sealvec(64, notes)); CREATE TABLE s.wide (v sealvec(1000, notes)); \
+         CREATE TABLE s.damaged (v sealvec(64, notes)); \
+         RESET ROLE; DO $$ BEGIN PERFORM sealvec.create_key_ring('mine'); PERFORM sealvec.rekey('mine'); END $$; \
+         SELECT sealvec.set_ring_owner('mine', 'stranger')",
+    );
+    run(&mut client, "ALTER TABLE s.wide ALTER v SET STORAGE EXTERNAL");
+    run(&mut client, &format!("INSERT INTO s.wide SELECT '{wide}' FROM generate_series(1, 3)"));
+    run(&mut client, "INSERT INTO s.damaged SELECT embedding FROM docs WHERE id < 5");
+    run(&mut client, REKEY);
+    run(&mut client, "CALL sealvec.reseal('docs')");
+    run(&mut client, "CALL sealvec.reseal('s.wide')");
+    run(&mut client, "REINDEX INDEX CONCURRENTLY docs_l2");
+    let file = cluster.file(&mut client, "s.damaged");
+    drop(client);
+    cluster.stop();
+    sealvec_e2e::page::flip(&file, 13, 7); // more is used of the page than a page has
+    cluster.start_again();
+
+    let (mut client, mut other, mut third) = (cluster.client(), cluster.client(), cluster.client());
+    run(&mut other, "SET ROLE stranger; BEGIN; LOCK TABLE s.locked");
+    // A lock that is met where a value lies out of line.
+    run(&mut third, "BEGIN; LOCK TABLE s.wide IN ACCESS SHARE MODE");
+    let toast: String = one(
+        &mut client,
+        "SELECT indexrelid::regclass::text FROM pg_index JOIN pg_class c ON indrelid = reltoastrelid WHERE c.oid = 's.wide'::regclass",
+    );
+    run(&mut third, &format!("REINDEX INDEX {toast}"));
+    let quick = |client: &mut Client, sql: &str| {
+        let begun = Instant::now();
+        let result = client.query(sql, &[]);
+        assert!(begun.elapsed() < AT_ONCE, "{sql}: {:?}", begun.elapsed());
+        result
+    };
+    let told = "SELECT object FROM sealvec.dek_usage('notes') WHERE kind = 'not countable' ORDER BY 1";
+    let unknown: Vec<String> = quick(&mut client, told).unwrap().iter().map(|row| row.get(0)).collect();
+    assert_eq!(unknown, ["s.damaged", "s.locked", "s.wide"]);
+    let refused = quick(&mut client, "CALL sealvec.retire_dek('notes', 1)").expect_err("nobody can tell");
+    let refused = refused.as_db_error().expect("of the server");
+    assert_eq!(refused.code().code(), "55006");
+    let detail = refused.detail().unwrap_or_default();
+    assert!(detail.contains("s.locked (locked by another session)"), "{detail}");
+    assert!(detail.contains("s.damaged (cannot be read)"), "{detail}");
+    assert!(refused.hint().is_some_and(|hint| hint.contains("force => true")), "{refused:?}");
+    assert_eq!(one::<Option<i32>>(&mut client, "SELECT retiring FROM sealvec.key_rings WHERE name = 'notes'"), None);
+
+    // Who waits is in nobody's way, with his own ring or in a transaction that he leaves open.
+    run(&mut client, "SET ROLE stranger");
+    assert_eq!(code(&mut client, "BEGIN; SELECT sealvec.retire_wait('mine')"), "25001");
+    run(&mut client, "ROLLBACK; RESET ROLE");
+    let (waiter, waiting) = start(&cluster, "CALL sealvec.retire_dek('mine', 1)");
+    waits_for_lock(&mut client, waiter);
+    run(&mut client, "DO $$ BEGIN PERFORM sealvec.create_key_ring('third'); PERFORM sealvec.rekey('third'); END $$");
+    let (pid, retiring) = start(&cluster, "CALL sealvec.retire_dek('third', 1)");
+    waits_for_lock(&mut client, pid);
+    thread::sleep(Duration::from_millis(1_500)); // longer than a deadlock takes to be found
+    assert!(!waiting.is_finished() && !retiring.is_finished());
+    for session in [&mut other, &mut third] {
+        run(session, "COMMIT");
+    }
+    for ended in [waiting, retiring] {
+        ended.join().expect("no panic").unwrap_or_else(|said| panic!("{said}"));
+    }
+
+    // By force, beside the lock: what is given up is told, everything else stays.
+    run(&mut other, "BEGIN; LOCK TABLE s.locked");
+    quick(&mut client, "CALL sealvec.retire_dek('notes', 1, force => true)").expect("nobody is asked");
+    loaded(&mut client, &vectors, 300);
+    assert_eq!(code(&mut client, "CALL sealvec.retire_dek('notes', 1)"), "42704");
+    assert_eq!(code(&mut client, "CALL sealvec.retire_dek('notes', 2, force => true)"), "55000");
+
+    let rows =
+        quick(&mut client, "SELECT kind, object, uses FROM sealvec.shred('notes', confirm => 'notes') ORDER BY 1, 2");
+    let told: Vec<(String, String, Option<i64>)> =
+        rows.expect("it goes").iter().map(|row| (row.get(0), row.get(1), row.get(2))).collect();
+    let expected = [
+        ("index", "public.docs_l2", Some(1)),
+        ("not countable", "s.damaged", None),
+        ("not countable", "s.locked", None),
+        ("value", "public.docs", Some(300)),
+        ("value", "s.wide", Some(3)),
+    ];
+    assert_eq!(told, expected.map(|(kind, object, uses)| (kind.to_owned(), object.to_owned(), uses)));
+    assert_eq!(code(&mut client, "SELECT sealvec.open(embedding) FROM docs"), "42704");
+    run(&mut other, "COMMIT");
+    cluster.log_is_clean();
+}
+
 #[test]
 fn a_subscriber_follows_with_the_ring_imported_anew() {
     let cluster = Cluster::start("rotate-logical", &["wal_level=logical", "max_wal_senders=4", "autovacuum=off"]);
