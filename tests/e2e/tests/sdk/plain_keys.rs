@@ -43,8 +43,22 @@ fn a_plain_key_is_refused_where_it_can_be_overheard() {
     let error = error_of(&mut far, &create("over TCP"));
     assert_eq!(error.message(), "no plain key is taken over a network connection without TLS");
     assert_eq!(error.code().code(), "55000");
+    // Nor is a token told that way, that would do the same.
+    run(&mut near, "SELECT sealvec.create_key_ring('tokens'); CREATE ROLE member");
+    let token = "SELECT user_token FROM sealvec.grant_user('tokens', 'member', '{read}', token => true)";
+    let error = error_of(&mut far, token);
+    assert_eq!(error.message(), "no token is given out over a network connection without TLS");
+    assert_eq!(error.code().code(), "55000");
+    let public = format!(
+        "SELECT user_token IS NULL FROM sealvec.grant_user('tokens', 'member', '{{read}}', '\\x09{}')",
+        "00".repeat(31)
+    );
+    assert!(one::<bool>(&mut far, &public), "a public key and its wrap are for everybody's ears");
+    assert!(one::<String>(&mut near, token).starts_with("cdbk_"));
     run(&mut far, "SET sealvec.allow_plain_key = on");
     taken(&mut far);
+    assert!(one::<String>(&mut far, token).starts_with("cdbk_"));
+    run(&mut near, "SELECT sealvec.drop_key_ring('tokens')");
     // Only a superuser allows it.
     run(&mut near, "CREATE ROLE plain LOGIN");
     let mut plain = config.user("plain").connect(NoTls).expect("a session over TCP");
