@@ -12,7 +12,6 @@ use std::collections::BTreeSet;
 use std::ptr;
 
 use pgrx::PgSqlErrorCode::*;
-use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
 use pgrx::{IntoDatum, pg_sys};
 
@@ -28,6 +27,7 @@ use crate::datatype::reseal::{self as values, Resealed, does_not_open};
 use crate::error::{OrRaise, SqlError};
 use crate::keys::table::prevent_read_only;
 use crate::keys::{self, Right};
+use crate::tell::{notice, tell};
 
 /// Most rows of a batch that may be asked for.
 const BATCH_MAX: i32 = 1_000_000;
@@ -295,14 +295,13 @@ impl Job {
         let table = name_of(self.table);
         notice!("resealed {} of table {table}", rows(self.resealed));
         let Some((place, block, item)) = self.unopened.first() else { return };
-        ErrorReport::new(
+        let left = SqlError::new(
             ERRCODE_DATA_CORRUPTED,
             format!("{} of table {table} left as before: a value does not open", rows(self.unopened.len() as i64)),
-            "sealvec",
         )
-        .set_detail(format!("The first is ({block},{item}) of {}.", self.places[*place].name))
-        .set_hint("Who may INSERT can store what was never sealed. Correct or delete such rows by ctid; as long as they are there, the data key that they name is in use.")
-        .report(PgLogLevel::WARNING);
+        .detail(format!("The first is ({block},{item}) of {}.", self.places[*place].name))
+        .hint("Who may INSERT can store what was never sealed. Correct or delete such rows by ctid; as long as they are there, the data key that they name is in use.");
+        tell(PgLogLevel::WARNING, &left);
     }
 }
 

@@ -18,7 +18,6 @@ use std::collections::BTreeSet;
 
 use pgrx::PgSqlErrorCode::*;
 use pgrx::pg_sys;
-use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
 
 use super::reseal::in_transaction;
@@ -28,6 +27,7 @@ use crate::collections::call::required;
 use crate::error::{OrRaise, SqlError};
 use crate::keys::table::prevent_read_only;
 use crate::keys::{self, RingInfo};
+use crate::tell::{notice, tell};
 
 /// `retire_mark(ring, version, kek)`: the first step.
 #[pg_extern(sql = false)]
@@ -138,9 +138,9 @@ fn sealvec_retire_force(ring: Option<&str>, version: Option<i32>, kek: Option<&[
         match lost.is_empty() {
             true => notice!("{message}; nothing was sealed under it"),
             false => {
-                ErrorReport::new(ERRCODE_WARNING, format!("{message}; what it sealed can no longer be read"), "sealvec")
-                    .set_detail(format!("{}.", usage::told(&lost.iter().collect::<Vec<_>>())))
-                    .report(PgLogLevel::WARNING)
+                let told = SqlError::new(ERRCODE_WARNING, format!("{message}; what it sealed can no longer be read"))
+                    .detail(format!("{}.", usage::told(&lost.iter().collect::<Vec<_>>())));
+                tell(PgLogLevel::WARNING, &told);
             }
         }
         Ok(())

@@ -1,7 +1,6 @@
 //! `shred`: a ring's envelopes destroyed, and with them everything that is sealed under it.
 
 use pgrx::PgSqlErrorCode::*;
-use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
 use pgrx::{IntoDatum, pg_sys};
 
@@ -12,6 +11,7 @@ use crate::collections::registry;
 use crate::collections::rows::Rows;
 use crate::error::{OrRaise, SqlError};
 use crate::keys;
+use crate::tell::tell;
 
 /// `shred(ring, confirm)`: what became unreadable.
 #[pg_extern(sql = false)]
@@ -60,7 +60,7 @@ fn warn(name: &str, lost: &[Use]) {
         true => String::new(),
         false => format!(" May hold more of it: {}.", usage::told(&unknown)),
     };
-    ErrorReport::new(
+    let told = SqlError::new(
         ERRCODE_WARNING,
         match objects {
             0 if unknown.is_empty() => format!("key ring \"{name}\" is shredded; nothing was sealed under it"),
@@ -68,9 +68,8 @@ fn warn(name: &str, lost: &[Use]) {
             1 => format!("key ring \"{name}\" is shredded; what it sealed in 1 object can no longer be read"),
             objects => format!("key ring \"{name}\" is shredded; what it sealed in {objects} objects can no longer be read"),
         },
-        "sealvec",
     )
-    .set_detail(format!("Its envelopes are still in the server's log of changes (WAL), in dead rows until VACUUM, on standbys until they follow, and in backups and exports.{rest}"))
-    .set_hint("To be sure of those, destroy the key that wraps them in its key service, or let them expire. VACUUM sealvec.key_ring.")
-    .report(PgLogLevel::WARNING);
+    .detail(format!("Its envelopes are still in the server's log of changes (WAL), in dead rows until VACUUM, on standbys until they follow, and in backups and exports.{rest}"))
+    .hint("To be sure of those, destroy the key that wraps them in its key service, or let them expire. VACUUM sealvec.key_ring.");
+    tell(PgLogLevel::WARNING, &told);
 }

@@ -22,6 +22,7 @@ use crate::datatype::reseal;
 use crate::error::{OrRaise, SqlError};
 use crate::index;
 use crate::keys::{self, RingInfo};
+use crate::tell::warning;
 
 /// What kind of place something sealed lies in.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]

@@ -61,7 +61,7 @@ pub fn check_telling() -> Result<(), SqlError> {
         ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
         "no token is given out over a network connection without TLS",
     )
-    .hint("Connect with TLS or over the Unix socket. Or let the user have a key that is not told: a public key (grant_user), or one that is shown sealed, as user_key (create_user)."))
+    .hint("Connect with TLS or over the Unix socket. Or let the user have a key that is not told: a public key (grant_user), or one that is shown sealed, as user_key (create_user). A superuser can allow it: sealvec.allow_plain_key."))
 }
 
 /// A constant is printed byte by byte there, whatever its type's output says. A custom plan makes a constant of a bound
