@@ -72,15 +72,21 @@ fn a_user_comes_and_goes_as_the_handbook_says() {
     // He opens the ring and reads; the loader's token came with a statement that this test ran, and is lost.
     let read = show.replace("'SELECT …'", "'SELECT count(sealvec.open(embedding)) FROM docs'");
     assert!(read.contains("count(sealvec.open"), "{read}");
-    let said = must(&mut bash_in(&cluster, directory.path(), &read));
+    let uuid: String = one(&mut owner, "SELECT uuid::text FROM sealvec.key_rings WHERE name = 'notes'");
+    let said = must(bash_in(&cluster, directory.path(), &read).env("RING_UUID", &uuid));
     assert!(said.lines().any(|line| line.trim() == "500"), "{said}");
     let write = show.replace("'SELECT …'", "\"INSERT INTO docs VALUES (0, '[1,2,3]')\"");
-    let refused = bash_in(&cluster, directory.path(), &write).output().expect("bash runs");
+    let refused = bash_in(&cluster, directory.path(), &write).env("RING_UUID", &uuid).output().expect("bash runs");
     let said = String::from_utf8_lossy(&refused.stderr).into_owned();
     assert!(
         !refused.status.success() && said.contains("permission denied for key ring"),
         "an analyst does not write: {said}"
     );
+    // A server that shows the wrap of another ring learns nothing.
+    let other = "5a5a5a5a-5a5a-5a5a-5a5a-5a5a5a5a5a5a";
+    let refused = bash_in(&cluster, directory.path(), &read).env("RING_UUID", other).output().expect("bash runs");
+    let said = String::from_utf8_lossy(&refused.stderr).into_owned();
+    assert!(!refused.status.success() && said.contains(&format!("a wrap of ring {uuid}")), "{said}");
 
     // Revoked, and what he could read is sealed anew.
     for statement in statements(&revoke) {
