@@ -5,6 +5,7 @@ Arguments: host, port, a key in hex.
 import asyncio
 import sys
 import time
+import uuid
 
 import psycopg
 import sealvec_client
@@ -75,7 +76,13 @@ def main(host, port, key):
                     raise AssertionError("another secret was taken")
                 except ValueError:
                     pass
-            wrap = sealvec_client.unlock(analyst, "vault", secret)
+            ((ring_uuid,),) = owner.execute("SELECT uuid FROM sealvec.key_rings WHERE name = 'vault'").fetchall()
+            try:
+                sealvec_client.unlock(analyst, "vault", secret, uuid.uuid4())
+                raise AssertionError("the wrap of another ring was opened")
+            except ValueError:
+                pass
+            wrap = sealvec_client.unlock(analyst, "vault", secret, ring_uuid)
             assert (wrap.role, wrap.permissions, wrap.dek_version) == ("analyst", ("read",), 1)
             assert analyst.execute("SELECT sealvec.open(embedding) FROM seen").fetchall() == [([1.0, 2.0],)]
             try:
@@ -96,11 +103,16 @@ def main(host, port, key):
                 raise AssertionError("a revoked user unlocked")
             except PermissionError:
                 pass
-        # And one with a token.
-        (token,) = keys.execute(
-            "SELECT user_token FROM sealvec.grant_user('vault', 'analyst', '{read}', token => true, kek => %s)",
-            [keys.ring("vault", key[::-1])],
-        ).fetchone()
+        # And one with a token. This connection has no TLS.
+        token = "SELECT user_token FROM sealvec.grant_user('vault', 'analyst', '{read}', token => true, kek => %s)"
+        try:
+            keys.execute(token, [keys.ring("vault", key[::-1])])
+            raise AssertionError("a token was told where others listen")
+        except psycopg.errors.ObjectNotInPrerequisiteState:
+            pass
+        owner.execute("SET sealvec.allow_plain_key = on")
+        (token,) = keys.execute(token, [keys.ring("vault", key[::-1])]).fetchone()
+        owner.execute("RESET sealvec.allow_plain_key")
         with psycopg.connect(**{**where, "user": "analyst"}, autocommit=True) as analyst:
             his = sealvec_client.Sealer(analyst)
             his.execute("SELECT sealvec.unlock('vault', user_token => %s)", [his.ring_token("vault", token)])
