@@ -31,6 +31,12 @@ pub enum Failed {
     Error(String),
 }
 
+/// What ended an attempt.
+enum Ended {
+    Ours(SqlError),
+    Caught(Box<CaughtError>),
+}
+
 impl Attempts {
     /// None yet.
     pub fn new() -> Self {
@@ -60,13 +66,8 @@ impl Attempts {
                 false,
             );
         }
-        let result = PgTryBuilder::new(AssertUnwindSafe(|| f().map_err(|error| (error.sqlstate, error.message))))
-            .catch_others(|caught| match caught {
-                CaughtError::PostgresError(report) | CaughtError::ErrorReport(report) => {
-                    Err((report.sql_error_code(), report.message().to_owned().into()))
-                }
-                bug @ CaughtError::RustPanic { .. } => bug.rethrow(),
-            })
+        let result = PgTryBuilder::new(AssertUnwindSafe(|| f().map_err(Ended::Ours)))
+            .catch_others(|caught| Err(Ended::Caught(caught.into())))
             .execute();
         // SAFETY: the subtransaction begun above is the current one: `f` ends those that it begins.
         unsafe {
@@ -77,15 +78,26 @@ impl Attempts {
             pg_sys::MemoryContextSwitchTo(context);
             pg_sys::CurrentResourceOwner = owner;
         }
-        match result {
-            Ok(value) => Ok(Ok(value)),
+        let (state, message) = match result {
+            Ok(value) => return Ok(Ok(value)),
+            Err(Ended::Ours(error)) => (error.sqlstate, error.message.into_owned()),
+            Err(Ended::Caught(caught)) => match *caught {
+                CaughtError::PostgresError(report) | CaughtError::ErrorReport(report) => {
+                    (report.sql_error_code(), report.message().to_owned())
+                }
+                bug @ CaughtError::RustPanic { .. } => bug.rethrow(),
+            },
+        };
+        match state {
             // Whoever holds it may wait for the ring in turn.
-            Err((ERRCODE_LOCK_NOT_AVAILABLE | ERRCODE_T_R_DEADLOCK_DETECTED, _)) => {
+            ERRCODE_LOCK_NOT_AVAILABLE | ERRCODE_T_R_DEADLOCK_DETECTED => {
                 self.lock_wait_ms = LOCK_WAIT_MIN_MS;
                 Ok(Err(Failed::Locked))
             }
-            Err((state, message)) if ends_the_statement(state) => Err(SqlError::new(state, message)),
-            Err((_, message)) => Ok(Err(Failed::Error(message.into_owned()))),
+            ERRCODE_QUERY_CANCELED | ERRCODE_ADMIN_SHUTDOWN | ERRCODE_T_R_SERIALIZATION_FAILURE => {
+                Err(SqlError::new(state, message))
+            }
+            _ => Ok(Err(Failed::Error(message))),
         }
     }
 
@@ -95,8 +107,4 @@ impl Attempts {
         let wait = own.map_or(self.lock_wait_ms, |own| own.min(self.lock_wait_ms));
         CString::new(wait.to_string()).expect("digits")
     }
-}
-
-fn ends_the_statement(state: PgSqlErrorCode) -> bool {
-    matches!(state, ERRCODE_QUERY_CANCELED | ERRCODE_ADMIN_SHUTDOWN | ERRCODE_T_R_SERIALIZATION_FAILURE)
 }
