@@ -56,7 +56,9 @@ SELECT sealvec.create_key_ring('k_ring', decode(repeat('61', 32), 'hex'), 'k_aws
 SELECT sealvec.create_index('k_index', 2, kms_name => 'k_aws');
 SELECT count(*) FROM sealvec.key_rings WHERE name LIKE 'k\_%';
 SHOW sealvec.kms_timeout;
+\set VERBOSITY sqlstate
 SET sealvec.kms_timeout = 0;
+\set VERBOSITY default
 SET sealvec.agent_socket = '/tmp/mine';
 
 -- What uses a slot keeps it.
