@@ -210,14 +210,16 @@ fn converse(slot: &str, request: Request) -> Result<Answer, SqlError> {
     }
     let time_max = guc::kms_timeout();
     let until = Instant::now() + time_max;
-    let wait = |error: Failure| match error {
+    let wait = |error: Failure| {
+        match error {
         Failure::Sql(error) => error,
         Failure::TooLate => SqlError::new(ERRCODE_IO_ERROR, format!("key service \"{slot}\" is unavailable"))
             .detail(format!("The key agent did not answer within {} ms.", time_max.as_millis()))
             .hint("Nothing is lost. sealvec.kms_timeout is how long a session waits."),
         Failure::Io(error) => SqlError::new(ERRCODE_IO_ERROR, format!("key service \"{slot}\" is unavailable"))
             .detail(format!("The key agent on \"{}\" cannot be reached: {error}.", path.to_string_lossy()))
-            .hint("Nothing is lost. Start the key agent, or correct sealvec.agent_socket in postgresql.conf."),
+            .hint("Nothing is lost. Start the key agent, or correct sealvec.agent_socket in postgresql.conf. An agent of another user than the server's needs --agent-allow-user and the server's user."),
+    }
     };
     let stream = Stream::connect(&path, until).map_err(wait)?;
     stream.check_peer(&path)?;

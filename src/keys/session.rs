@@ -177,8 +177,21 @@ pub fn unlock(ring: &Ring) -> Result<(), SqlError> {
     let kek = unwrap_kek(ring)?;
     let open = ring.record.open(&kek).map_err(|error| naming(ring, error))?;
     keep(ring, &open.into(), By::Itself)?;
-    // A local ring asks for its rights whenever it opens, and never waited in between.
-    if is_local(ring) { Ok(()) } else { settle_kept() }
+    if is_local(ring) {
+        return Ok(()); // nobody waited since its rights were asked for
+    }
+    // The key service may have taken seconds, in which the grant was taken back, or the ring locked everywhere.
+    settle_kept()?;
+    check_grant(ring, None)?;
+    watch::allowed();
+    let user = current_user();
+    SESSION.with_borrow_mut(|session| match session.rings.get_mut(&ring.info.number) {
+        Some(held) => {
+            (held.opener, held.allowed) = (user, user);
+            Ok(())
+        }
+        None => Err(locked(&ring.info, Locked::Meanwhile)),
+    })
 }
 
 /// Looks at the rings that are open now, the one just kept among them. Who was allowed it, and its row, were read a while
@@ -258,6 +271,8 @@ enum Locked {
     ForUsers,
     /// By hand.
     ByHand,
+    /// In another session, while this one waited for its key.
+    Meanwhile,
 }
 
 fn locked(info: &RingInfo, why: Locked) -> SqlError {
@@ -274,6 +289,9 @@ fn locked(info: &RingInfo, why: Locked) -> SqlError {
         Locked::ByHand => error
             .detail("It was locked in this session.")
             .hint(format!("Open it again: SELECT sealvec.unlock('{name}').")),
+        Locked::Meanwhile => error
+            .detail("It was locked or changed in another session while this one asked for its key.")
+            .hint("Try again."),
     }
 }
 

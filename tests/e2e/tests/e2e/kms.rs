@@ -6,7 +6,7 @@ use postgres::{Client, NoTls};
 use sealvec_e2e::cluster::is_root;
 use sealvec_e2e::kms::moto::REGION;
 use sealvec_e2e::kms::{AWS_SECRET, Fault, FaultProxy, KeyAgent, Moto, Vault, aws_credentials};
-use sealvec_e2e::{Cluster, Sidecar, data, error_of, nearest, one, run};
+use sealvec_e2e::{Cluster, Sidecar, data, error_of, eventually, nearest, one, run};
 use serde_json::json;
 
 /// moto, a proxy in front of it, an agent and a cluster that knows the agent; slot `aws` on a key of moto's.
@@ -62,6 +62,32 @@ fn search(client: &mut Client) -> Result<i64, postgres::Error> {
 
 fn state(client: &mut Client) -> String {
     one(client, "SELECT state FROM sealvec.key_rings WHERE name = 'vault'")
+}
+
+/// The key service takes its time, in which the grant is taken back: nobody is told of that twice.
+#[test]
+fn a_grant_that_goes_while_the_key_service_is_asked_opens_nothing() {
+    let setting = Setting::new("kms-revoked");
+    setting.fill(100);
+    let mut admin = setting.cluster.client();
+    run(&mut admin, "CREATE ROLE app LOGIN; GRANT SELECT ON docs TO app; SELECT sealvec.grant_ring('vault', 'app')");
+    let read = "SELECT count(sealvec.open(embedding)) FROM docs";
+    let mut app = setting.cluster.connect_as("app", "e2e");
+    assert_eq!(one::<i64>(&mut app, read), 100, "it opens by itself");
+    for (statement, code) in [
+        ("SELECT sealvec.lock('vault', everywhere => true)", "55000"),
+        ("SELECT sealvec.revoke_ring('vault', 'app')", "42501"),
+    ] {
+        let mut app = setting.cluster.connect_as("app", "e2e");
+        setting.asked();
+        setting.proxy.set(Some(Fault::Slow(Duration::from_millis(1_500))));
+        let reads = std::thread::spawn(move || error_of(&mut app, read));
+        eventually("the service is asked", 10, || (setting.asked() > 0).then_some(()));
+        run(&mut admin, statement);
+        let error = reads.join().expect("it ended");
+        setting.proxy.set(None);
+        assert_eq!(error.code().code(), code, "{statement}: {error:?}");
+    }
 }
 
 #[test]
