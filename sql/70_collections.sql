@@ -195,7 +195,7 @@ COMMENT ON FUNCTION sealvec.num_vectors IS 'how many items a collection holds';
 CREATE FUNCTION sealvec.create_user(name text, permissions text[], user_id bytea DEFAULT NULL, user_key sealvec.kek DEFAULT NULL,
     index_key sealvec.kek DEFAULT NULL, OUT id bytea, OUT token text) RETURNS SETOF record ROWS 1
     AS 'MODULE_PATHNAME', 'sealvec_create_user_wrapper' LANGUAGE c VOLATILE PARALLEL UNSAFE;
-COMMENT ON FUNCTION sealvec.create_user IS 'give a user of his own key the keys of a collection, to read, to write or both; the token is shown once';
+COMMENT ON FUNCTION sealvec.create_user IS 'give a user of his own key the keys of a collection, to read, to write or both; the token is shown once, and not over a network without TLS';
 
 CREATE FUNCTION sealvec.list_users(name text, index_key sealvec.kek DEFAULT NULL, OUT id bytea, OUT permissions text[])
     RETURNS SETOF record

@@ -13,6 +13,7 @@ pub mod datatype;
 pub mod error;
 pub mod guc;
 pub mod index;
+mod interrupts;
 pub mod keys;
 mod rotation;
 mod shared;

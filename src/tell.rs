@@ -13,6 +13,7 @@ use pgrx::pg_sys::ffi::pg_guard_ffi_boundary;
 use pgrx::prelude::*;
 
 use crate::error::SqlError;
+use crate::interrupts::Undisturbed;
 
 unsafe extern "C-unwind" {
     fn errstart(level: c_int, domain: *const c_char) -> bool;
@@ -99,24 +100,6 @@ fn send(report: Report) {
 
 fn c_string(text: &str) -> CString {
     CString::new(text.replace('\0', " ")).expect("no NUL is left in it")
-}
-
-/// While it lives, no cancel and no termination is answered; they are afterwards.
-struct Undisturbed;
-
-impl Undisturbed {
-    fn start() -> Self {
-        // SAFETY: what HOLD_INTERRUPTS does; this thread alone changes it.
-        unsafe { pg_sys::InterruptHoldoffCount += 1 };
-        Self
-    }
-}
-
-impl Drop for Undisturbed {
-    fn drop(&mut self) {
-        // SAFETY: what RESUME_INTERRUPTS does. An ERROR sets the count to 0.
-        unsafe { pg_sys::InterruptHoldoffCount = pg_sys::InterruptHoldoffCount.saturating_sub(1) };
-    }
 }
 
 /// `notice!("…")`: as pgrx's, which must not be used here.

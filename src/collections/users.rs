@@ -31,10 +31,10 @@ fn sealvec_create_user(
         let permissions = read_permissions(&required(permissions, "permissions")?)?;
         let opened = owned_and_locked(name, index_key)?; // or a user might outlive an index that goes meanwhile
         let ring = opened.collection.ring;
-        let is_drawn = user_key.is_none();
-        if is_drawn {
-            transport::check_telling()?;
-        }
+        let may_tell = match user_key {
+            Some(_) => transport::check_telling().is_ok(), // he has it, and a listener is not to hear what came sealed
+            None => transport::check_telling().map(|()| true)?,
+        };
         let token = UserToken::new(
             user_id.map_or_else(|| Ok(UserId::random()?), read_user_id)?,
             user_key.map_or_else(
@@ -53,8 +53,8 @@ fn sealvec_create_user(
         audit::note(format!("user {}: {}", audit::hex(token.user().as_bytes()), permitted.join(", ")));
         // SAFETY: the call of this very function, which returns a set.
         let mut rows = unsafe { Rows::new(call)? };
-        // Who showed a key has it, perhaps sealed; a server that asks for tags of its own makes its tokens itself.
-        let text = is_drawn.then(|| token.encode(&ServerKey::public()));
+        // For SQL alone: a server that asks for tags of its own makes its tokens itself.
+        let text = may_tell.then(|| token.encode(&ServerKey::public()));
         let text = text.as_ref().map(|text| text.as_str());
         rows.push(|| [token.user().as_bytes().as_slice().into_datum(), text.into_datum()])?;
         Ok(None)

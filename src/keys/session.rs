@@ -24,6 +24,7 @@ use crate::audit;
 use crate::clock::{coarse_ms, now_ms};
 use crate::error::SqlError;
 use crate::guc;
+use crate::interrupts::Undisturbed;
 
 /// How often a session that uses keys listens to what others change, in the middle of a statement.
 const HEAR_MS: u64 = 500;
@@ -656,24 +657,6 @@ fn set_alarm() -> Result<(), SqlError> {
         true => Some(due_ms.unwrap_or(u64::MAX).min(now_ms() / LOOK_AGAIN_MS * LOOK_AGAIN_MS + LOOK_AGAIN_MS)),
         false => due_ms,
     })
-}
-
-/// While it lives, no cancel and no termination is answered; they are afterwards.
-struct Undisturbed;
-
-impl Undisturbed {
-    fn start() -> Self {
-        // SAFETY: what HOLD_INTERRUPTS does; this thread alone changes it.
-        unsafe { pg_sys::InterruptHoldoffCount += 1 };
-        Self
-    }
-}
-
-impl Drop for Undisturbed {
-    fn drop(&mut self) {
-        // SAFETY: what RESUME_INTERRUPTS does. An ERROR sets the count to 0.
-        unsafe { pg_sys::InterruptHoldoffCount = pg_sys::InterruptHoldoffCount.saturating_sub(1) };
-    }
 }
 
 /// Closes everything if a callback asked for it.

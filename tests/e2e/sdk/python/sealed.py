@@ -18,10 +18,18 @@ def main(host, port, key):
         keys = sealvec_client.Sealer(connection)
         keys.execute("SELECT sealvec.create_key_ring('vault', %s)", [keys.ring("vault", key)])
         keys.execute("SELECT sealvec.create_index('docs', 2, index_key => %(key)s)", {"key": keys.index("docs", key)})
-        (token,) = keys.execute(
-            "SELECT token FROM sealvec.create_user('docs', '{read}', user_key => %s, index_key => %s)",
-            [keys.new_user("docs", b"\x61" * 32), keys.index("docs", key)],
-        ).fetchone()
+        # Over TCP without TLS a listener would hear the token that came sealed: it is told where he can't, or is allowed to.
+        tokens = []
+        for setting in ("off", "on"):
+            connection.execute(f"SET sealvec.allow_plain_key = {setting}")
+            made = keys.execute(
+                "SELECT token FROM sealvec.create_user('docs', '{read}', user_key => %s, index_key => %s)",
+                [keys.new_user("docs", b"\x61" * 32), keys.index("docs", key)],
+            )
+            tokens.append(made.fetchone()[0])
+        assert tokens[0] is None, "a token is told where it can be overheard"
+        token = tokens[1]
+        connection.execute("RESET sealvec.allow_plain_key")
         for binary in (False, True):
             (count,) = keys.execute(
                 "SELECT sealvec.num_vectors('docs', user_token => %s)", [keys.token("docs", token)], binary=binary

@@ -82,10 +82,12 @@ fn every_argument_of_an_index_takes_a_sealed_key() {
              SELECT sealvec.upsert('docs', '[{{\"id\": \"a\", \"vector\": [1, 2]}}]', index_key => '{index_key}')"
         ),
     );
+    run(&mut client, "SET sealvec.allow_plain_key = on"); // a token is told over no TCP without TLS
     let token: String = one(
         &mut client,
         &format!("SELECT token FROM sealvec.create_user('docs', '{{read}}', {user}, '{user_key}', '{index_key}')"),
     );
+    run(&mut client, "RESET sealvec.allow_plain_key");
     let count = |credential: &str| format!("SELECT sealvec.num_vectors('docs', {credential})");
     assert_eq!(one::<i64>(&mut client, &count(&format!("index_key => '{his}', user_id => {user}"))), 1);
     let user_token = sealed(&cluster, &token, &["--index", "docs", "--as", "user_token"]);
