@@ -94,11 +94,11 @@ def main(host, port, path):
         found = cursor.execute("SELECT id FROM sealvec.query_metadata('bound', %b, index_key => %b)", (filters, key)).fetchall()
         assert found and all(name in ids for (name,) in found)
         assert len(cursor.execute("SELECT * FROM sealvec.list_ids('bound', %b)", (key,)).fetchall()) == len(ids) + 1
-        cursor.execute("SET sealvec.allow_plain_key = on")  # a token is told over no TCP without TLS
+        cursor.execute("SET sealvec.allow_plain_key = on", ())  # a token is told over no TCP without TLS
         user_id, token = cursor.execute(
             "SELECT id, token FROM sealvec.create_user('bound', '{read}', index_key => %b)", (key,)
         ).fetchone()
-        cursor.execute("RESET sealvec.allow_plain_key")
+        cursor.execute("RESET sealvec.allow_plain_key", ())
         shown_token = cursor.keys.token("bound", token)
         cursor.execute("SELECT * FROM sealvec.get('bound', %b, user_token => %b)", (ids[:1], shown_token))
         assert len(cursor.fetchall()) == 1
