@@ -212,7 +212,7 @@ pub fn rekey(ring: &mut Ring, kek: &Kek) -> Result<(u32, Vec<String>), SqlError>
     let newest = ring.record.current_version();
     let version = ring.record.add_dek(kek).map_err(|error| session::naming(ring, error))?;
     catalog::replace(&ring.record, ring.kms.as_deref())?;
-    let mut left_behind = wrap_anew(ring, kek, newest)?;
+    let left_behind = wrap_anew(ring, kek, newest)?;
     let of_collection = ring_user::count_of_collection(ring.info.number)?;
     if !left_behind.with_token.is_empty() {
         notice!(
@@ -226,9 +226,9 @@ pub fn rekey(ring: &mut Ring, kek: &Kek) -> Result<(u32, Vec<String>), SqlError>
             "{of_collection} of the index's users read nothing that is written from now on, and write nothing, until sealvec.create_user() makes them anew"
         );
     }
-    left_behind.with_token.append(&mut left_behind.not_vouched_for);
-    left_behind.with_token.sort();
-    Ok((version, left_behind.with_token))
+    let mut roles = [left_behind.with_token, left_behind.not_vouched_for].concat();
+    roles.sort();
+    Ok((version, roles))
 }
 
 /// Roles of users whose copies stay as they are.

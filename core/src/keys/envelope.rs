@@ -272,6 +272,18 @@ impl<'a> Reader<'a> {
         Ok(field.try_into().expect("take gave N bytes"))
     }
 
+    /// Magic, format version and the byte behind it, which it returns.
+    pub(super) fn front(&mut self, magic: &[u8; 4], known: u8) -> Result<u8> {
+        if self.array()? != *magic {
+            return Err(Error::Malformed { what: self.what });
+        }
+        let [version, next] = self.array()?;
+        match version == known {
+            true => Ok(next),
+            false => Err(Error::Version { what: self.what, found: version.into(), known: known.into() }),
+        }
+    }
+
     pub(super) fn text(&mut self, len: usize) -> Result<String> {
         let field = self.take(len)?;
         Ok(std::str::from_utf8(field).map_err(|_| Error::Malformed { what: self.what })?.to_owned())

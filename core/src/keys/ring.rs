@@ -290,13 +290,7 @@ impl RingRecord {
     /// [`open`](Self::open), which has the key.
     pub fn decode(bytes: &[u8]) -> Result<Self> {
         let mut reader = Reader { rest: bytes, what: WHAT };
-        if reader.array()? != *MAGIC {
-            return Err(MALFORMED);
-        }
-        let [version, has_kek] = reader.array()?;
-        if version != VERSION {
-            return Err(Error::Version { what: WHAT, found: version.into(), known: VERSION.into() });
-        }
+        let has_kek = reader.front(MAGIC, VERSION)?;
         let deks_len = usize::from(u16::from_le_bytes(reader.array()?));
         let uuid = Uuid::from_bytes(reader.array()?);
         if has_kek > 1 || !(1..=DEK_VERSIONS_MAX).contains(&deks_len) || uuid.number() == 0 {

@@ -336,14 +336,7 @@ impl UserRecord {
     /// writes. The code is checked by [`open`](Self::open), which has the key.
     pub fn decode(bytes: &[u8]) -> Result<Self> {
         let mut reader = Reader { rest: bytes, what: WHAT };
-        if reader.array()? != *MAGIC {
-            return Err(MALFORMED);
-        }
-        let [version, permissions] = reader.array()?;
-        if version != VERSION {
-            return Err(Error::Version { what: WHAT, found: version.into(), known: VERSION.into() });
-        }
-        let permissions = Permissions::from_bits(permissions).ok_or(MALFORMED)?;
+        let permissions = Permissions::from_bits(reader.front(MAGIC, VERSION)?).ok_or(MALFORMED)?;
         let count = usize::from(u16::from_le_bytes(reader.array()?));
         if !(1..=DEK_VERSIONS_MAX).contains(&count) {
             return Err(MALFORMED);

@@ -189,14 +189,7 @@ impl UserWrap {
     /// [`Error::Version`] for another format version, [`Error::Malformed`] for anything else that no build writes.
     pub fn decode(bytes: &[u8]) -> Result<Self> {
         let mut reader = Reader { rest: bytes, what: WHAT };
-        if reader.array()? != *MAGIC {
-            return Err(MALFORMED);
-        }
-        let [version, permissions] = reader.array()?;
-        if version != VERSION {
-            return Err(Error::Version { what: WHAT, found: version.into(), known: VERSION.into() });
-        }
-        let permissions = Permissions::from_bits(permissions).ok_or(MALFORMED)?;
+        let permissions = Permissions::from_bits(reader.front(MAGIC, VERSION)?).ok_or(MALFORMED)?;
         let role_len = usize::from(u16::from_le_bytes(reader.array()?));
         let (ring, user) = (Uuid::from_bytes(reader.array()?), UserId::from_bytes(reader.array()?));
         let dek_version = u32::from_le_bytes(reader.array()?);

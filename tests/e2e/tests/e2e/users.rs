@@ -278,6 +278,7 @@ fn an_unlock_beside_a_revoke_opens_nothing() {
     vault.cluster.log_is_clean();
 }
 
+/// Two things refuse it, each by itself: the scan, and the distance that the executor computes for each row.
 #[test]
 fn a_scan_that_a_reader_began_does_not_go_on_by_a_writers_key() {
     let vault = Vault::start("users-scan");
