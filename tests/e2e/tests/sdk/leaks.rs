@@ -11,6 +11,8 @@ use sealvec_e2e::xtask::{must, output, root};
 use sealvec_e2e::{Cluster, Http, Matrix, Sidecar, data, eventually, one, run};
 use serde_json::{Value, json};
 
+use super::LOGS_EVERYTHING;
+
 const ROWS: usize = 60;
 const CONTROL: usize = 10;
 const KEYS: [&str; 4] = [
@@ -110,20 +112,7 @@ impl Session {
 fn plaintext_of_collections_is_nowhere() {
     let cluster = Cluster::start(
         "sdk-leaks",
-        &[
-            "wal_level=logical",
-            "log_statement=all",
-            "log_min_duration_statement=0",
-            "log_parameter_max_length=-1",
-            "log_parameter_max_length_on_error=-1",
-            "log_error_verbosity=verbose",
-            "auto_explain.log_min_duration=0",
-            "auto_explain.log_verbose=on",
-            "auto_explain.log_analyze=on",
-            "auto_explain.log_nested_statements=on",
-            "autovacuum=off",
-            "max_wal_size=2GB",
-        ],
+        &[&LOGS_EVERYTHING[..], &["wal_level=logical", "autovacuum=off", "max_wal_size=2GB"]].concat(),
     );
     let mut sidecar = Sidecar::start(&cluster, "leaks", &["--log-level", "trace"]);
     let mut client = cluster.client();

@@ -11,6 +11,8 @@ use sealvec_e2e::text::Text;
 use sealvec_e2e::xtask::{output, version};
 use sealvec_e2e::{Cluster, one, run};
 
+use super::LOGS_EVERYTHING;
+
 /// A way in, and where a plain key that takes it ends.
 struct Way {
     name: &'static str,
@@ -137,24 +139,14 @@ fn bytes(hex: &str) -> Vec<u8> {
     (0..hex.len()).step_by(2).map(|at| u8::from_str_radix(&hex[at..at + 2], 16).expect("hex")).collect()
 }
 
-/// Everything is logged that can be.
-const EVERYTHING: &[&str] = &[
-    "log_statement=all",
-    "log_min_duration_statement=0",
-    "log_parameter_max_length=-1",
-    "log_parameter_max_length_on_error=-1",
-    "log_error_verbosity=verbose",
-    "auto_explain.log_min_duration=0",
-    "auto_explain.log_verbose=on",
-    "auto_explain.log_analyze=on",
-    "auto_explain.log_nested_statements=on",
-    "pgaudit.log=all",
-    "pgaudit.log_parameter=on",
-];
+/// By pgaudit, too.
+fn log_settings() -> Vec<&'static str> {
+    [&LOGS_EVERYTHING[..], &["pgaudit.log=all", "pgaudit.log_parameter=on"]].concat()
+}
 
 #[test]
 fn a_sealed_key_is_in_no_log_plan_or_view() {
-    let mut cluster = Cluster::start("sealed-logs", EVERYTHING);
+    let mut cluster = Cluster::start("sealed-logs", &log_settings());
     let loaded = load(&mut cluster);
     let mut client = cluster.client();
     if loaded.contains(&"pg_stat_statements") {
@@ -237,7 +229,7 @@ fn a_sealed_key_is_in_no_log_plan_or_view() {
 /// opens is found nowhere either. A token is, wherever it is shown: it is made by the server.
 #[test]
 fn a_users_key_is_in_no_log_plan_or_view() {
-    let mut cluster = Cluster::start("sealed-user", EVERYTHING);
+    let mut cluster = Cluster::start("sealed-user", &log_settings());
     let loaded = load(&mut cluster);
     let mut client = cluster.client();
     if loaded.contains(&"pg_stat_statements") {
