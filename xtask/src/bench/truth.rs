@@ -1,57 +1,19 @@
 //! Exact answers, and recall against them.
 
 use std::path::Path;
-use std::thread;
 
 use anyhow::{Result, ensure};
-use clap::ValueEnum;
 
 use crate::data::Matrix;
+use crate::data::nearest::nearest;
 use crate::data::npy::Npy;
+
+pub use crate::data::nearest::Metric;
 
 /// Neighbours asked for in every query.
 pub const K: usize = 10;
 /// Rows this near to the exact k-th distance count as found: the data holds near-identical descriptions.
 const TOLERANCE: f64 = 1e-6;
-
-#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum Metric {
-    L2,
-    Cosine,
-}
-
-impl Metric {
-    pub fn name(self) -> &'static str {
-        match self {
-            Metric::L2 => "l2",
-            Metric::Cosine => "cosine",
-        }
-    }
-
-    pub fn operator(self) -> &'static str {
-        match self {
-            Metric::L2 => "<->",
-            Metric::Cosine => "<=>",
-        }
-    }
-
-    /// Squared L2, or one minus the cosine.
-    fn distance(self, a: &[f32], b: &[f32]) -> f64 {
-        let pairs = || a.iter().zip(b).map(|(&x, &y)| (f64::from(x), f64::from(y)));
-        match self {
-            Metric::L2 => pairs().map(|(x, y)| (x - y) * (x - y)).sum(),
-            Metric::Cosine => {
-                let (mut dot, mut xx, mut yy) = (0.0, 0.0, 0.0);
-                pairs().for_each(|(x, y)| {
-                    dot += x * y;
-                    xx += x * x;
-                    yy += y * y;
-                });
-                1.0 - dot / (xx * yy).sqrt()
-            }
-        }
-    }
-}
 
 /// For each query, the exact distance of its k-th neighbour.
 pub struct Truth {
@@ -86,20 +48,15 @@ impl Truth {
 
     /// By comparing every query with every vector, for a part of a data set.
     pub fn compute(metric: Metric, vectors: &Matrix, queries: &Matrix) -> Self {
-        let threads = thread::available_parallelism().map_or(1, usize::from);
-        let share = queries.rows().div_ceil(threads).max(1);
-        let limits = thread::scope(|scope| {
-            let workers: Vec<_> = (0..queries.rows())
-                .step_by(share)
-                .map(|first| {
-                    let last = (first + share).min(queries.rows());
-                    scope.spawn(move || {
-                        (first..last).map(|query| kth(metric, vectors, queries.row(query))).collect::<Vec<_>>()
-                    })
-                })
-                .collect();
-            workers.into_iter().flat_map(|worker| worker.join().expect("arithmetic does not panic")).collect()
-        });
+        let [answers] = nearest([metric], vectors, queries, K);
+        let limits = answers
+            .iter()
+            .zip(queries.iter())
+            .map(|(rows, query)| {
+                let last = *rows.last().expect("a set has rows");
+                metric.distance(query, vectors.row(last as usize))
+            })
+            .collect();
         Self { metric, limits }
     }
 
@@ -111,38 +68,6 @@ impl Truth {
         let near =
             |row: &&i32| self.metric.distance(asked, vectors.row(**row as usize)) <= self.limits[query] + TOLERANCE;
         distinct.iter().filter(near).count().min(K)
-    }
-}
-
-fn kth(metric: Metric, vectors: &Matrix, query: &[f32]) -> f64 {
-    // float32 picks candidates, float64 orders them: a float32 sum of 384 squares is right to 1e-6 or so.
-    let mut rough: Vec<(f32, usize)> =
-        vectors.iter().enumerate().map(|(row, vector)| (rough(metric, query, vector), row)).collect();
-    let keep = (4 * K).min(rough.len());
-    rough.select_nth_unstable_by(keep - 1, |a, b| a.0.total_cmp(&b.0));
-    let mut exact: Vec<f64> = rough[..keep].iter().map(|&(_, row)| metric.distance(query, vectors.row(row))).collect();
-    exact.sort_by(f64::total_cmp);
-    exact[K.min(exact.len()) - 1]
-}
-
-fn rough(metric: Metric, a: &[f32], b: &[f32]) -> f32 {
-    // Sixteen sums in place of one let the compiler use vector registers.
-    let mut sums = [[0f32; 16]; 2];
-    for (x, y) in a.chunks(16).zip(b.chunks(16)) {
-        for (lane, (x, y)) in x.iter().zip(y).enumerate() {
-            match metric {
-                Metric::L2 => sums[0][lane] += (x - y) * (x - y),
-                Metric::Cosine => {
-                    sums[0][lane] += x * y;
-                    sums[1][lane] += y * y;
-                }
-            }
-        }
-    }
-    let [first, second] = sums.map(|lanes| lanes.iter().sum::<f32>());
-    match metric {
-        Metric::L2 => first,
-        Metric::Cosine => -first / second.max(f32::MIN_POSITIVE).sqrt(),
     }
 }
 

@@ -1,6 +1,8 @@
 //! Data sets: embeddings of Debian package descriptions with exact answers.
 
+pub mod derive;
 pub mod make;
+pub mod nearest;
 pub mod npy;
 
 use std::fs;

@@ -68,12 +68,8 @@ impl Npy {
 
 /// Writes float16 rows; every value must be a float16 already (nothing is rounded).
 pub fn write_f16(path: &Path, dims: usize, rows: &[&[f32]]) -> Result<()> {
-    let shape = format!("{{'descr': '<f2', 'fortran_order': False, 'shape': ({}, {dims}), }}", rows.len());
-    let padding = (64 - (10 + shape.len() + 1) % 64) % 64;
-    let header = format!("{shape}{}\n", " ".repeat(padding));
-    let mut file = b"\x93NUMPY\x01\x00".to_vec();
-    file.extend(u16::try_from(header.len())?.to_le_bytes());
-    file.extend(header.as_bytes());
+    let mut file = head("<f2", &[rows.len(), dims])?;
+    file.reserve(2 * dims * rows.len());
     for row in rows {
         ensure!(row.len() == dims, "expected rows of {dims}, found one of {}", row.len());
         for &value in *row {
@@ -83,6 +79,28 @@ pub fn write_f16(path: &Path, dims: usize, rows: &[&[f32]]) -> Result<()> {
         }
     }
     fs::write(path, file).with_context(|| format!("could not write {}", path.display()))
+}
+
+/// Writes unsigned integers.
+pub fn write_u32(path: &Path, shape: &[usize], values: &[u32]) -> Result<()> {
+    let wanted: usize = shape.iter().product();
+    ensure!(wanted == values.len(), "expected {wanted} values, found {}", values.len());
+    let mut file = head("<u4", shape)?;
+    file.extend(values.iter().flat_map(|value| value.to_le_bytes()));
+    fs::write(path, file).with_context(|| format!("could not write {}", path.display()))
+}
+
+/// Magic, version and header, padded so that elements begin at a multiple of 64.
+fn head(kind: &str, shape: &[usize]) -> Result<Vec<u8>> {
+    let lengths: Vec<String> = shape.iter().map(usize::to_string).collect();
+    let lengths = lengths.join(", ") + if shape.len() == 1 { "," } else { "" }; // a tuple of one in Python
+    let shape = format!("{{'descr': '{kind}', 'fortran_order': False, 'shape': ({lengths}), }}");
+    let padding = (64 - (10 + shape.len() + 1) % 64) % 64;
+    let header = format!("{shape}{}\n", " ".repeat(padding));
+    let mut file = b"\x93NUMPY\x01\x00".to_vec();
+    file.extend(u16::try_from(header.len())?.to_le_bytes());
+    file.extend(header.as_bytes());
+    Ok(file)
 }
 
 fn between<'a>(text: &'a str, before: &str, after: &str) -> Option<&'a str> {
@@ -102,6 +120,17 @@ mod tests {
         fs::remove_file(&path).unwrap();
         assert_eq!(read.shape, [2, 3]);
         assert_eq!(read.floats().unwrap(), [1.0, -0.5, 0.25, 0.0, 2.0, 4.0]);
+    }
+
+    #[test]
+    fn integers_that_were_written_are_read() {
+        let path = std::env::temp_dir().join(format!("sealvec-npy-u32-{}", std::process::id()));
+        write_u32(&path, &[2, 1, 2], &[1, 0, 70_000, u32::MAX]).unwrap();
+        let read = Npy::read(&path).unwrap();
+        fs::remove_file(&path).unwrap();
+        assert_eq!(read.shape, [2, 1, 2]);
+        assert_eq!(read.integers().unwrap(), [1, 0, 70_000, u32::MAX.into()]);
+        assert!(write_u32(&path, &[3], &[1]).is_err());
     }
 
     #[test]
