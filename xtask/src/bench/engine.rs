@@ -5,39 +5,45 @@ use super::truth::{K, Metric};
 /// OID of real[].
 const REAL_ARRAY: u32 = 1021;
 const REAL: u32 = 700;
+/// OID of int4.
+pub const INT4: u32 = 23;
 
-#[derive(Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Engine {
     /// sealed_ivf over a sealvec column
     Sealed,
-    /// pgvector's ivfflat, 250 lists
-    Ivfflat,
-    /// pgvector's hnsw, m 16, ef_construction 64
-    Hnsw,
+    /// pgvector's ivfflat
+    Ivfflat { lists: u32 },
+    /// pgvector's hnsw
+    Hnsw { m: u32, ef_construction: u32 },
 }
 
 impl Engine {
-    pub fn name(self) -> &'static str {
+    pub fn name(self) -> String {
         match self {
-            Engine::Sealed => "sealed_ivf",
-            Engine::Ivfflat => "ivfflat",
-            Engine::Hnsw => "hnsw",
+            Engine::Sealed => String::from("sealed_ivf"),
+            Engine::Ivfflat { .. } => String::from("ivfflat"),
+            Engine::Hnsw { m, ef_construction } => format!("hnsw {m}/{ef_construction}"),
         }
     }
 
+    pub fn is_hnsw(self) -> bool {
+        matches!(self, Engine::Hnsw { .. })
+    }
+
     /// The table that holds the vectors for it: each has its own, so that the planner has one index to choose from.
-    pub fn table(self) -> &'static str {
+    pub fn table(self) -> String {
         match self {
-            Engine::Sealed => "sealed",
-            Engine::Ivfflat => "plain_ivfflat",
-            Engine::Hnsw => "plain_hnsw",
+            Engine::Sealed => String::from("sealed"),
+            Engine::Ivfflat { .. } => String::from("plain_ivfflat"),
+            Engine::Hnsw { m, ef_construction } => format!("plain_hnsw_{m}_{ef_construction}"),
         }
     }
 
     pub fn column(self, dims: usize) -> String {
         match self {
             Engine::Sealed => format!("sealvec({dims}, bench)"),
-            Engine::Ivfflat | Engine::Hnsw => format!("vector({dims})"),
+            Engine::Ivfflat { .. } | Engine::Hnsw { .. } => format!("vector({dims})"),
         }
     }
 
@@ -47,48 +53,36 @@ impl Engine {
             Engine::Sealed => {
                 format!("sealed_ivf (embedding sealvec_{metric}_ops) WITH (storage_precision = '{precision}')")
             }
-            Engine::Ivfflat => {
-                format!("ivfflat (embedding vector_{metric}_ops) WITH (lists = 250)")
-            }
-            Engine::Hnsw => {
-                format!("hnsw (embedding vector_{metric}_ops) WITH (m = 16, ef_construction = 64)")
+            Engine::Ivfflat { lists } => format!("ivfflat (embedding vector_{metric}_ops) WITH (lists = {lists})"),
+            Engine::Hnsw { m, ef_construction } => {
+                format!("hnsw (embedding vector_{metric}_ops) WITH (m = {m}, ef_construction = {ef_construction})")
             }
         };
         format!("CREATE INDEX {index} ON {table} USING {definition}")
     }
 
     pub fn query(self, table: &str, metric: Metric) -> String {
-        format!("SELECT id FROM {table} ORDER BY embedding {} $1 LIMIT {K}", metric.operator())
+        self.filtered_query(table, metric, "")
+    }
+
+    /// With a WHERE clause, or nothing, before ORDER BY.
+    pub fn filtered_query(self, table: &str, metric: Metric, filter: &str) -> String {
+        format!("SELECT id FROM {table} {filter} ORDER BY embedding {} $1 LIMIT {K}", metric.operator())
     }
 
     /// Type of the query's parameter: what a client of each extension would bind in binary.
     pub fn parameter_type(self, vector_oid: u32) -> u32 {
         match self {
             Engine::Sealed => REAL_ARRAY, // floats become a sealvec by the implicit cast; its own binary form is sealed
-            Engine::Ivfflat | Engine::Hnsw => vector_oid,
+            Engine::Ivfflat { .. } | Engine::Hnsw { .. } => vector_oid,
         }
     }
 
     pub fn parameter(self, vector: &[f32]) -> Vec<u8> {
-        let dims = vector.len() as u32;
-        let mut bytes = Vec::with_capacity(20 + 8 * vector.len());
         match self {
-            Engine::Sealed => {
-                for word in [1, 0, REAL, dims, 1] {
-                    bytes.extend(word.to_be_bytes()); // dimensions, no nulls, element type, length, lower bound
-                }
-                for x in vector {
-                    bytes.extend(4_u32.to_be_bytes());
-                    bytes.extend(x.to_be_bytes());
-                }
-            }
-            Engine::Ivfflat | Engine::Hnsw => {
-                bytes.extend((dims as u16).to_be_bytes());
-                bytes.extend([0; 2]);
-                bytes.extend(vector.iter().flat_map(|x| x.to_be_bytes()));
-            }
+            Engine::Sealed => array(vector),
+            Engine::Ivfflat { .. } | Engine::Hnsw { .. } => pgvector(vector),
         }
-        bytes
     }
 
     /// Settings to try, each as (name, SQL). The first of `sealed_ivf` is what a user gets who sets nothing.
@@ -99,10 +93,10 @@ impl Engine {
         match self {
             Engine::Sealed => {
                 let mut all = vec![(
-                    String::from("nothing set"),
+                    String::from(NOTHING_SET),
                     vec![String::from("RESET sealvec.probes"), String::from("RESET sealvec.target_recall")],
                 )];
-                for target in ["0.90", "0.97", "0.98", "0.99", "0.995"] {
+                for target in ["0.90", "0.93", "0.97", "0.98", "0.99", "0.995"] {
                     all.push((
                         format!("target {target}"),
                         vec![String::from("RESET sealvec.probes"), format!("SET sealvec.target_recall = {target}")],
@@ -111,20 +105,45 @@ impl Engine {
                 all.extend(sweep(
                     "probes",
                     "sealvec.probes",
-                    &[1, 4, 8, 12, 16, 20, 24, 28, 32, 40, 48, 56, 64, 80, 96, 128, 192, 256],
+                    &[1, 4, 8, 12, 16, 20, 24, 28, 32, 40, 48, 56, 64, 80, 96, 128, 192, 256, 384, 512, 768, 1024],
                 ));
                 all
             }
-            Engine::Ivfflat => sweep(
+            Engine::Ivfflat { .. } => sweep(
                 "probes",
                 "ivfflat.probes",
                 &[4, 8, 12, 14, 16, 18, 20, 24, 28, 32, 36, 40, 48, 56, 64, 80, 96, 128],
             ),
-            Engine::Hnsw => sweep(
+            Engine::Hnsw { .. } => sweep(
                 "ef_search",
                 "hnsw.ef_search",
-                &[10, 20, 30, 40, 50, 60, 80, 100, 120, 160, 200, 260, 320, 400, 600, 800],
+                &[10, 15, 20, 25, 30, 35, 40, 50, 60, 70, 80, 100, 120, 160, 200, 260, 320, 400, 600, 800, 1000],
             ),
         }
     }
+}
+
+/// Name of the setting that sets nothing.
+pub const NOTHING_SET: &str = "nothing set";
+
+/// A vector as real[] in binary.
+fn array(vector: &[f32]) -> Vec<u8> {
+    let mut bytes = Vec::with_capacity(20 + 8 * vector.len());
+    for word in [1, 0, REAL, vector.len() as u32, 1] {
+        bytes.extend(word.to_be_bytes()); // dimensions, no nulls, element type, length, lower bound
+    }
+    for x in vector {
+        bytes.extend(4_u32.to_be_bytes());
+        bytes.extend(x.to_be_bytes());
+    }
+    bytes
+}
+
+/// A vector in pgvector's binary form, which sealvec's receive function takes as well.
+pub fn pgvector(vector: &[f32]) -> Vec<u8> {
+    let mut bytes = Vec::with_capacity(4 + 4 * vector.len());
+    bytes.extend((vector.len() as u16).to_be_bytes());
+    bytes.extend([0; 2]);
+    bytes.extend(vector.iter().flat_map(|x| x.to_be_bytes()));
+    bytes
 }

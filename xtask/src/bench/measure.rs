@@ -2,13 +2,18 @@
 
 use std::fs;
 use std::process::{Command, Stdio};
-use std::time::Instant;
+use std::sync::mpsc::{RecvTimeoutError, channel};
+use std::thread;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use postgres::Client;
+use postgres::binary_copy::BinaryCopyInWriter;
+use postgres::types::Type;
 use serde::Serialize;
 
 use super::engine::Engine;
+use super::goals::Goals;
 use super::truth::{Metric, Truth};
 use crate::data::Matrix;
 use crate::pg::Cluster;
@@ -24,29 +29,68 @@ pub struct Ground<'a> {
     pub precision: &'a str,
     pub seconds: f64,
     pub vector_oid: u32,
+    pub goals: Goals,
 }
 
 pub const DATABASE: &str = "bench";
 
 #[derive(Serialize)]
 pub struct Build {
-    pub engine: &'static str,
+    pub engine: String,
     pub seconds: f64,
     pub index_bytes: i64,
+    /// Most resident memory, shared buffers that it touched included.
     pub peak_kb: u64,
+    /// Most of its own.
     pub private_kb: u64,
+    pub maintenance_work_mem: String,
 }
 
-pub fn build(ground: &Ground, engine: Engine, index: &str, table: &str) -> Result<Build> {
+pub fn build(ground: &Ground, engine: Engine, index: &str, table: &str, memory_limit: &str) -> Result<Build> {
     let mut client = ground.cluster.connect(DATABASE)?;
     let sql = engine.create_index(index, table, ground.metric, ground.precision);
     let pid: i32 = client.query_one("SELECT pg_backend_pid()", &[])?.get(0);
+    client.batch_execute(&format!("SET maintenance_work_mem = '{memory_limit}'"))?;
     hurry(pid as u32);
-    let begun = Instant::now();
+    let (begun, watch) = (Instant::now(), Watch::begin(pid as u32));
     step(&sql, || client.batch_execute(&sql).with_context(|| format!("in: {sql}")))?;
     let seconds = begun.elapsed().as_secs_f64();
-    let (peak_kb, private_kb) = memory(pid as u32)?;
-    Ok(Build { engine: engine.name(), seconds, index_bytes: relation_bytes(&mut client, index)?, peak_kb, private_kb })
+    let private_kb = watch.end();
+    let (peak_kb, _) = memory(pid as u32)?;
+    client.batch_execute("CHECKPOINT")?;
+    Ok(Build {
+        engine: engine.name(),
+        seconds,
+        index_bytes: relation_bytes(&mut client, index)?,
+        peak_kb,
+        private_kb,
+        maintenance_work_mem: memory_limit.to_owned(),
+    })
+}
+
+/// Looks at a process's own memory fifty times a second: the kernel keeps a peak only of all that it touched.
+struct Watch {
+    stop: std::sync::mpsc::Sender<()>,
+    watcher: thread::JoinHandle<u64>,
+}
+
+impl Watch {
+    fn begin(pid: u32) -> Self {
+        let (stop, stopped) = channel();
+        let watcher = thread::spawn(move || {
+            let mut peak = 0;
+            while let Err(RecvTimeoutError::Timeout) = stopped.recv_timeout(Duration::from_millis(20)) {
+                peak = memory(pid).map_or(peak, |(_, private)| peak.max(private));
+            }
+            memory(pid).map_or(peak, |(_, private)| peak.max(private))
+        });
+        Self { stop, watcher }
+    }
+
+    fn end(self) -> u64 {
+        drop(self.stop);
+        self.watcher.join().expect("reading a file does not panic")
+    }
 }
 
 pub fn relation_bytes(client: &mut Client, relation: &str) -> Result<i64> {
@@ -69,7 +113,7 @@ pub fn check_plan(ground: &Ground, engine: Engine, table: &str, index: &str) -> 
 
 #[derive(Serialize)]
 pub struct Wal {
-    pub engine: &'static str,
+    pub engine: String,
     pub rows: usize,
     pub index_bytes_per_row: f64,
     pub table_bytes_per_row: f64,
@@ -84,7 +128,8 @@ pub fn wal(ground: &Ground, engine: Engine, rows: usize) -> Result<Wal> {
     let mut client = ground.cluster.connect(DATABASE)?;
     let rows = rows.min(ground.vectors.rows() / 2);
     let column = engine.column(ground.vectors.dims);
-    client.batch_execute("DROP TABLE IF EXISTS wal_bare, wal_indexed")?;
+    client.batch_execute("DROP TABLE IF EXISTS wal_bare, wal_indexed, staging")?;
+    stage(&mut client, ground.vectors, 2 * rows)?;
     for table in ["wal_bare", "wal_indexed"] {
         client.batch_execute(&format!("CREATE TABLE {table} (id int PRIMARY KEY, embedding {column})"))?;
         client.execute(&format!("INSERT INTO {table} SELECT id, v FROM staging WHERE id < $1"), &[&(rows as i32)])?;
@@ -109,13 +154,27 @@ pub fn wal(ground: &Ground, engine: Engine, rows: usize) -> Result<Wal> {
         seconds = begun.elapsed().as_secs_f64();
         *spent = lsn(&mut client)? - before;
     }
-    client.batch_execute("DROP TABLE wal_bare, wal_indexed")?;
+    client.batch_execute("DROP TABLE wal_bare, wal_indexed, staging")?;
     Ok(Wal {
         engine: engine.name(),
         rows,
         index_bytes_per_row: (spent[1] - spent[0]) as f64 / rows as f64,
         table_bytes_per_row: spent[0] as f64 / rows as f64,
         inserts_per_second: rows as f64 / seconds,
+    })
+}
+
+/// Vectors as arrays, for INSERT … SELECT into either type.
+pub fn stage(client: &mut Client, vectors: &Matrix, rows: usize) -> Result<()> {
+    client.batch_execute("CREATE UNLOGGED TABLE staging (id int PRIMARY KEY, v real[])")?;
+    step(&format!("staging {rows} vectors"), || {
+        let sink = client.copy_in("COPY staging FROM STDIN (FORMAT binary)")?;
+        let mut writer = BinaryCopyInWriter::new(sink, &[Type::INT4, Type::FLOAT4_ARRAY]);
+        for (id, vector) in vectors.iter().take(rows).enumerate() {
+            writer.write(&[&(id as i32), &vector])?;
+        }
+        writer.finish()?;
+        Ok(())
     })
 }
 

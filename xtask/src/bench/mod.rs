@@ -1,10 +1,23 @@
 //! `cargo xtask bench`: recall, speed, size, memory and WAL of the index, alone or beside pgvector on the same server.
 
+mod bare;
+mod compare;
 mod engine;
+mod figure;
+mod filter;
+mod first;
+mod goals;
+mod growth;
+mod insert;
+mod limit;
+mod load;
 mod measure;
+mod profile;
 mod report;
 mod rest;
+mod set;
 mod sweep;
+mod times;
 mod truth;
 mod wire;
 
@@ -12,40 +25,59 @@ use std::path::PathBuf;
 use std::time::Instant;
 
 use anyhow::{Context, Result, ensure};
-use clap::{Args, ValueEnum};
-use postgres::binary_copy::BinaryCopyInWriter;
-use postgres::types::Type;
+use clap::{Args, Parser, ValueEnum};
 
-use crate::data::Matrix;
+use crate::data::derive;
 use crate::pg::{self, Cluster, How, Profile, Which};
 use crate::run::step;
 use crate::sidecar;
+use crate::tree;
+use compare::Earlier;
 use engine::Engine;
+use goals::Goals;
 use measure::{DATABASE, Ground};
-use truth::{Metric, Truth};
+use report::Results;
+use set::Set;
+use truth::Metric;
 
 /// Measure recall, speed, size, memory and WAL of the index, alone or beside pgvector.
 ///
 /// Loads the vectors of a data set into a private cluster built in release, makes the index, and asks every query of the
 /// set with one client, a prepared statement and binary values over the Unix socket: with nothing set, and over a sweep
-/// of settings. Also fills an index that was made on an empty table and compares it with the fresh one.
+/// of settings. Then inserts, COPY, exact scans, filters, fresh backends, WAL, an index that was made empty, and a
+/// profile. Ends with a table of what was measured and what is wanted.
 #[derive(Args)]
 pub struct Bench {
-    /// Directory with vectors_f16.npy, queries_f16.npy and gt.npy (tests/data/deb_10k is one).
+    /// Directory with vectors_f16.npy, queries_f16.npy and gt.npy; tests/data/deb_10k if not given.
     #[arg(long, value_name = "DIR")]
-    data: PathBuf,
+    data: Option<PathBuf>,
+    /// Measure so many rows derived from those of --data: made once, kept under target/bench-data.
+    #[arg(long, value_name = "N", conflicts_with = "rows")]
+    derive: Option<usize>,
     /// Distance to order by.
     #[arg(long, value_enum, default_value_t = Metric::L2)]
     metric: Metric,
     /// Measure pgvector's ivfflat and hnsw on the same server in the same run (Postgres 16 from the wheel).
     #[arg(long, value_enum, value_name = "RIVAL")]
     vs: Option<Rival>,
+    /// Values of m and ef_construction to build hnsw with, each M/EF; the best of all counts at each recall.
+    #[arg(long, value_name = "M/EF,…", value_delimiter = ',', value_parser = hnsw)]
+    hnsw: Vec<Engine>,
+    /// Measure only these; everything if not given. Builds and sizes are always measured.
+    #[arg(long, value_enum, value_name = "PART,…", value_delimiter = ',')]
+    only: Vec<Part>,
     /// Measure an encrypted index through the sidecar over HTTP instead, with nothing set.
-    #[arg(long, conflicts_with_all = ["vs", "json"])]
+    #[arg(long, conflicts_with_all = ["vs", "json", "compare", "derive"])]
     rest: bool,
     /// Also write everything measured to this file.
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
+    /// Tell what fell by more than 5 % since the run that wrote this file. Alone, it runs what that run ran.
+    #[arg(long, value_name = "OLD.json")]
+    compare: Option<PathBuf>,
+    /// With --compare: measure nothing, compare the two files.
+    #[arg(long, value_name = "NEW.json", requires = "compare")]
+    with: Option<PathBuf>,
     /// Use only the first rows; exact answers are then computed here.
     #[arg(long, value_name = "N")]
     rows: Option<usize>,
@@ -58,6 +90,9 @@ pub struct Bench {
     /// Rows inserted one by one to measure WAL (a tenth of it for hnsw).
     #[arg(long, default_value_t = 20_000, value_name = "N")]
     wal_rows: usize,
+    /// Rows inserted in batches, and half as many one by one (a tenth of it for hnsw).
+    #[arg(long, default_value_t = 20_000, value_name = "N")]
+    insert_rows: usize,
     /// Major version of Postgres; 16 with --vs pgvector.
     #[arg(long, value_name = "VERSION", value_parser = clap::value_parser!(u32).range(15..=18))]
     pg: Option<u32>,
@@ -68,80 +103,243 @@ pub struct Bench {
 
 /// The sealed index that was made on an empty table.
 const FILLED: &str = "sealed_ivf, filled";
+/// A set of more rows than this gets no index that is filled row by row, and no ivfflat.
+const ROWS_OF_ALL: usize = 200_000;
 
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum Rival {
     Pgvector,
 }
 
+/// What can be measured by itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Part {
+    /// Queries a second over a sweep of settings, and the best settings in turns
+    Speed,
+    /// An index made on an empty table and then filled (up to 200,000 rows)
+    Filled,
+    /// Where a query's time goes, by perf, and the physical limit
+    Profile,
+    /// First query of a fresh backend
+    First,
+    /// The set's filters in WHERE
+    Filter,
+    /// COPY without an index, and exact scans
+    Bare,
+    /// p50 beside that of the base of a derived set
+    Growth,
+    /// WAL of inserted rows
+    Wal,
+    /// Inserts in batches and one by one
+    Insert,
+}
+
+/// The command line by itself, as an earlier run wrote it down.
+#[derive(Parser)]
+struct Again {
+    #[command(flatten)]
+    bench: Bench,
+}
+
 impl Bench {
     pub fn run(self) -> Result<()> {
+        if self.rest {
+            return self.over_http();
+        }
+        let mut arguments = arguments(std::env::args().skip(2));
+        let Some(path) = &self.compare else { return self.measure(arguments).map(drop) };
+        let old = Earlier::read(path)?;
+        if let Some(path) = &self.with {
+            let new = Earlier::read(path)?;
+            return compare::tell(&old, &new.figures, &new.machine);
+        }
+        let mut bench = self;
+        if arguments.is_empty() {
+            arguments.clone_from(&old.arguments);
+            let again = Again::try_parse_from(std::iter::once(&String::from("bench")).chain(&arguments));
+            let again = again.context("the earlier run's arguments are not known any more")?.bench;
+            bench = Bench { json: bench.json, no_build: bench.no_build, ..again };
+        }
+        let results = bench.measure(arguments)?;
+        compare::tell(&old, &results.figures, &report::machine())
+    }
+
+    fn measure(&self, arguments: Vec<String>) -> Result<Results> {
         let begun = Instant::now();
-        let mut vectors = Matrix::read(&self.data.join("vectors_f16.npy"))?;
-        let queries = Matrix::read(&self.data.join("queries_f16.npy"))?;
-        ensure!(vectors.dims == queries.dims, "vectors have {} dimensions, queries {}", vectors.dims, queries.dims);
-        let truth = match self.rows {
-            Some(rows) if rows < vectors.rows() => {
-                ensure!(rows >= 100, "expected 100 rows or more, not {rows}");
-                vectors.values.truncate(rows * vectors.dims);
-                step("computing exact answers", || Ok(Truth::compute(self.metric, &vectors, &queries)))?
-            }
-            _ => Truth::read(&self.data.join("gt.npy"), self.metric, &vectors, &queries)?,
+        let base = self.directory();
+        let directory = match self.derive {
+            Some(rows) => derive::directory(&base, rows)?,
+            None => base.clone(),
         };
+        let set = Set::read(&directory, self.metric, self.rows)?;
+        let derived_from = self.derive.map(|_| Set::read(&base, self.metric, None)).transpose()?;
 
         let cluster = self.cluster()?;
-        let vector_oid = if self.rest { 0 } else { self.load(&cluster, &vectors)? };
-        let ground = Ground {
-            cluster: &cluster,
-            vectors: &vectors,
-            queries: &queries,
-            truth: &truth,
-            metric: self.metric,
-            precision: &self.precision,
-            seconds: self.seconds,
-            vector_oid,
-        };
-        if self.rest {
-            cluster.connect("postgres")?.batch_execute(&format!("CREATE DATABASE {DATABASE}"))?;
-            cluster.connect(DATABASE)?.batch_execute("CREATE EXTENSION sealvec")?;
-            let rest = rest::measure(&ground, &sidecar::program(self.version(), Profile::Release)?)?;
-            cluster.stop("fast")?;
-            rest.print(&report::machine());
-            return Ok(());
-        }
-        let mut results = report::Results::new(&self, &ground)?;
-
-        results.builds.push(measure::build(&ground, Engine::Sealed, "sealed_index", "sealed")?);
-        measure::check_plan(&ground, Engine::Sealed, "sealed", "sealed_index")?;
-        results.sweeps.push(sweep::sweep(&ground, Engine::Sealed, "sealed_ivf", "sealed", 0.999)?);
-        results.filled = Some(self.fill_empty(&ground)?);
-        results.sweeps.push(sweep::sweep(&ground, Engine::Sealed, FILLED, "filled", 0.999)?);
-        for &rival in self.rivals() {
-            let (table, index) = (rival.table(), format!("{}_index", rival.name()));
-            results.builds.push(measure::build(&ground, rival, &index, table)?);
-            measure::check_plan(&ground, rival, table, &index)?;
-            results.sweeps.push(sweep::sweep(&ground, rival, rival.name(), table, 0.991)?);
-        }
-        results.heats = sweep::heats(&ground, &results.sweeps.iter().collect::<Vec<_>>())?;
-        results.wal.push(measure::wal(&ground, Engine::Sealed, self.wal_rows)?);
-        for &rival in self.rivals() {
-            let rows = if rival == Engine::Hnsw { self.wal_rows / 10 } else { self.wal_rows };
-            results.wal.push(measure::wal(&ground, rival, rows)?);
-        }
+        let vector_oid = load::database(&cluster, self.vs.is_some())?;
+        let ground = self.ground(&cluster, &set, vector_oid);
+        let mut results = Results::new(self, &ground, &set, derived_from.as_ref(), arguments)?;
+        self.compare_engines(&ground, &mut results)?;
+        self.look_at_sealed(&ground, &set, derived_from.as_ref(), &mut results)?;
+        self.write_rows(&ground, derived_from.as_ref().unwrap_or(&set), &mut results)?;
         cluster.stop("fast")?;
         results.minutes = begun.elapsed().as_secs_f64() / 60.0;
-        results.print();
+        results.finish(&ground);
+        results.print(&ground);
         if let Some(path) = &self.json {
             std::fs::write(path, serde_json::to_string_pretty(&results)? + "\n")
                 .with_context(|| format!("could not write {}", path.display()))?;
         }
+        Ok(results)
+    }
+
+    fn directory(&self) -> PathBuf {
+        self.data.clone().unwrap_or_else(|| tree::root().join("tests/data/deb_10k"))
+    }
+
+    fn over_http(&self) -> Result<()> {
+        let set = Set::read(&self.directory(), self.metric, self.rows)?;
+        let cluster = self.cluster()?;
+        cluster.connect("postgres")?.batch_execute(&format!("CREATE DATABASE {DATABASE}"))?;
+        cluster.connect(DATABASE)?.batch_execute("CREATE EXTENSION sealvec")?;
+        let ground = self.ground(&cluster, &set, 0);
+        let rest = rest::measure(&ground, &sidecar::program(self.version(), Profile::Release)?)?;
+        cluster.stop("fast")?;
+        rest.print(&report::machine());
         Ok(())
     }
 
-    fn rivals(&self) -> &'static [Engine] {
-        match self.vs {
-            Some(Rival::Pgvector) => &[Engine::Ivfflat, Engine::Hnsw],
-            None => &[],
+    /// Builds and queries of every method.
+    fn compare_engines(&self, ground: &Ground, results: &mut Results) -> Result<()> {
+        let mut sealed = vec![(String::from("sealed_ivf"), Engine::Sealed, Engine::Sealed.table())];
+        load::table(ground.cluster, Engine::Sealed, "sealed", ground.vectors)?;
+        let memory = self.memory(Engine::Sealed);
+        results.builds.push(measure::build(ground, Engine::Sealed, "sealed_index", "sealed", memory)?);
+        measure::check_plan(ground, Engine::Sealed, "sealed", "sealed_index")?;
+        if self.wants(Part::Filled) && ground.vectors.rows() <= ROWS_OF_ALL {
+            results.filled = Some(fill_empty(ground)?);
+            sealed.push((String::from(FILLED), Engine::Sealed, String::from("filled")));
+        }
+        let sweeps = self.wants(Part::Speed) || self.wants(Part::Profile) || self.wants(Part::Growth);
+        for (name, engine, table) in sealed.iter().filter(|_| sweeps) {
+            results.sweeps.push(sweep::sweep(ground, *engine, name, table, 0.999)?);
+        }
+        for rival in self.rivals() {
+            let (table, index) = (rival.table(), format!("{}_index", rival.table()));
+            load::table(ground.cluster, rival, &table, ground.vectors)?;
+            results.builds.push(measure::build(ground, rival, &index, &table, self.memory(rival))?);
+            measure::check_plan(ground, rival, &table, &index)?;
+            if self.wants(Part::Speed) {
+                results.sweeps.push(sweep::sweep(ground, rival, &rival.name(), &table, 0.991)?);
+            }
+        }
+        if self.wants(Part::Speed) {
+            results.heats = sweep::heats(ground, &results.sweeps.iter().collect::<Vec<_>>())?;
+        }
+        Ok(())
+    }
+
+    /// What is asked of the sealed index beside its peers' queries.
+    fn look_at_sealed(
+        &self,
+        ground: &Ground,
+        set: &Set,
+        derived_from: Option<&Set>,
+        results: &mut Results,
+    ) -> Result<()> {
+        if let Some(sweep) = results.sweeps.first()
+            && self.wants(Part::Profile)
+        {
+            results.profile = profile::measure(ground, sweep)?;
+            results.limits = limit::limits(ground, sweep, "sealed_index")?;
+        }
+        if self.wants(Part::First) {
+            for engine in [Engine::Sealed].into_iter().chain(self.first_hnsw()) {
+                results.first.push(first::measure(ground, engine)?);
+            }
+        }
+        if self.wants(Part::Filter) {
+            results.filters = filter::measure(ground, &set.directory)?;
+        }
+        if let (Some(base), Some(sweep), true) = (derived_from, results.sweeps.first(), self.wants(Part::Growth)) {
+            let base = Ground { goals: ground.goals, ..self.ground(ground.cluster, base, ground.vector_oid) };
+            results.growth = Some(growth::measure(ground, sweep, &base)?);
+        }
+        Ok(())
+    }
+
+    /// What changes tables; the main ones last of all.
+    fn write_rows(&self, ground: &Ground, base: &Set, results: &mut Results) -> Result<()> {
+        if self.wants(Part::Bare) {
+            results.copies = Some(bare::copy(ground, self.first_hnsw())?);
+            results.scans = Some(bare::scan(ground, self.first_hnsw())?);
+        }
+        let few = |engine: Engine, rows: usize| if engine.is_hnsw() { rows.div_ceil(10) } else { rows };
+        if self.wants(Part::Wal) {
+            let rivals = self.rivals();
+            let once = rivals.iter().filter(|rival| !rival.is_hnsw() || Some(**rival) == self.first_hnsw());
+            for engine in [Engine::Sealed].iter().chain(once) {
+                results.wal.push(measure::wal(ground, *engine, few(*engine, self.wal_rows))?);
+            }
+        }
+        if self.wants(Part::Insert) {
+            for engine in [Engine::Sealed].into_iter().chain(self.first_hnsw()) {
+                results.inserts.push(insert::measure(ground, engine, &base.vectors, few(engine, self.insert_rows))?);
+            }
+        }
+        Ok(())
+    }
+
+    fn ground<'a>(&'a self, cluster: &'a Cluster, set: &'a Set, vector_oid: u32) -> Ground<'a> {
+        Ground {
+            cluster,
+            vectors: &set.vectors,
+            queries: &set.queries,
+            truth: &set.truth,
+            metric: self.metric,
+            precision: &self.precision,
+            seconds: self.seconds,
+            vector_oid,
+            goals: Goals::of(set.vectors.rows(), self.derive.is_some()),
+        }
+    }
+
+    fn wants(&self, part: Part) -> bool {
+        self.only.is_empty() || self.only.contains(&part)
+    }
+
+    fn large(&self) -> bool {
+        self.derive.is_some_and(|rows| rows > ROWS_OF_ALL)
+    }
+
+    fn rivals(&self) -> Vec<Engine> {
+        if self.vs != Some(Rival::Pgvector) {
+            return Vec::new();
+        }
+        let usual: &[(u32, u32)] =
+            if self.large() { &[(16, 64), (24, 128)] } else { &[(16, 64), (16, 128), (24, 200), (32, 200)] };
+        let mut rivals = Vec::new();
+        if !self.large() {
+            rivals.push(Engine::Ivfflat { lists: 250 });
+        }
+        if self.hnsw.is_empty() {
+            rivals.extend(usual.iter().map(|&(m, ef_construction)| Engine::Hnsw { m, ef_construction }));
+        } else {
+            rivals.extend(&self.hnsw);
+        }
+        rivals
+    }
+
+    /// The hnsw that is measured where one setting must do: pgvector's defaults, unless told otherwise.
+    fn first_hnsw(&self) -> Option<Engine> {
+        self.rivals().into_iter().find(|rival| rival.is_hnsw())
+    }
+
+    /// maintenance_work_mem of a build: what the issue grants the sealed index, and what hnsw needs to stay in memory.
+    fn memory(&self, engine: Engine) -> &'static str {
+        match engine {
+            Engine::Sealed if self.derive.is_some() => "256MB",
+            Engine::Hnsw { .. } if self.large() => "4GB",
+            _ => "1GB",
         }
     }
 
@@ -150,10 +348,11 @@ impl Bench {
     }
 
     fn cluster(&self) -> Result<Cluster> {
+        // Every index and table of deb_62k fits, and every index of a million rows: the sweep times the index, not the disk.
+        let buffers = if self.large() { "6GB" } else { "3GB" };
         let settings = [
-            ("shared_buffers", "2GB"), // every index and table of deb_62k fits: the sweep times the index, not the disk
-            ("maintenance_work_mem", "1GB"), // hnsw spills below that
-            ("max_wal_size", "16GB"),  // no checkpoint within a measurement
+            ("shared_buffers", buffers),
+            ("max_wal_size", "6GB"), // no checkpoint within a measurement
             ("checkpoint_timeout", "1h"),
             ("autovacuum", "off"), // nothing else on the second core
         ];
@@ -168,62 +367,71 @@ impl Bench {
             },
         )
     }
+}
 
-    /// Makes the tables; returns the OID of pgvector's type, or 0 without it.
-    fn load(&self, cluster: &Cluster, vectors: &Matrix) -> Result<u32> {
-        cluster.connect("postgres")?.batch_execute(&format!("CREATE DATABASE {DATABASE}"))?;
-        let mut client = cluster.connect(DATABASE)?;
-        client.batch_execute("CREATE EXTENSION sealvec; SELECT sealvec.create_key_ring('bench')")?;
-        client.batch_execute("CREATE TABLE staging (id int PRIMARY KEY, v real[])")?;
-        step(&format!("loading {} vectors of {} dimensions", vectors.rows(), vectors.dims), || {
-            let sink = client.copy_in("COPY staging FROM STDIN (FORMAT binary)")?;
-            let mut writer = BinaryCopyInWriter::new(sink, &[Type::INT4, Type::FLOAT4_ARRAY]);
-            for (id, vector) in vectors.iter().enumerate() {
-                writer.write(&[&(id as i32), &vector])?;
-            }
-            writer.finish()?;
-            Ok(())
-        })?;
-        let mut vector_oid = 0;
-        if self.vs.is_some() {
-            client
-                .batch_execute("CREATE EXTENSION vector")
-                .context("pgvector is not in this server; use --pg 16 or 18")?;
-            vector_oid = client.query_one("SELECT 'vector'::regtype::oid", &[])?.get(0);
+/// An index made on an empty table and then filled.
+fn fill_empty(ground: &Ground) -> Result<report::Filled> {
+    let mut client = ground.cluster.connect(DATABASE)?;
+    let column = Engine::Sealed.column(ground.vectors.dims);
+    client.batch_execute(&format!("CREATE TABLE filled (id int PRIMARY KEY, embedding {column})"))?;
+    client.batch_execute(&Engine::Sealed.create_index("filled_index", "filled", ground.metric, ground.precision))?;
+    measure::stage(&mut client, ground.vectors, ground.vectors.rows())?;
+    let begun = Instant::now();
+    step("filling an index that was made empty", || {
+        client.batch_execute("INSERT INTO filled SELECT id, v FROM staging ORDER BY id").map_err(Into::into)
+    })?;
+    let seconds = begun.elapsed().as_secs_f64();
+    client.batch_execute("DROP TABLE staging")?;
+    client.batch_execute("VACUUM ANALYZE filled")?;
+    let index_bytes = measure::relation_bytes(&mut client, "filled_index")?;
+    measure::check_plan(ground, Engine::Sealed, "filled", "filled_index")?;
+    Ok(report::Filled { seconds, index_bytes })
+}
+
+fn hnsw(text: &str) -> Result<Engine> {
+    let (m, ef) = text.split_once('/').with_context(|| format!("expected M/EF_CONSTRUCTION, not {text:?}"))?;
+    let (m, ef_construction) = (m.parse()?, ef.parse()?);
+    ensure!(ef_construction >= 2 * m, "pgvector wants ef_construction of at least 2 x m, not {text}");
+    Ok(Engine::Hnsw { m, ef_construction })
+}
+
+/// The command line without what does not change the measurement.
+fn arguments(all: impl Iterator<Item = String>) -> Vec<String> {
+    let mut kept = Vec::new();
+    let mut skip = false;
+    for argument in all {
+        let name = argument.split('=').next().unwrap_or_default();
+        if skip {
+            skip = false;
+        } else if ["--json", "--compare", "--with"].contains(&name) {
+            skip = !argument.contains('=');
+        } else if argument != "--no-build" {
+            kept.push(argument);
         }
-        for &engine in [Engine::Sealed].iter().chain(self.rivals()) {
-            let table = engine.table();
-            step(&format!("filling table {table}"), || {
-                client.batch_execute(&format!(
-                    "CREATE TABLE {table} (id int PRIMARY KEY, embedding {})",
-                    engine.column(vectors.dims)
-                ))?;
-                client.batch_execute(&format!("INSERT INTO {table} SELECT id, v FROM staging ORDER BY id"))?;
-                client.batch_execute(&format!("VACUUM ANALYZE {table}")).map_err(Into::into)
-            })?;
-        }
-        Ok(vector_oid)
+    }
+    kept
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn arguments_are_kept_that_change_what_is_measured() {
+        let line = "--data deb --json out.json --compare=old.json --no-build --vs pgvector --with new.json";
+        assert_eq!(arguments(line.split(' ').map(String::from)), ["--data", "deb", "--vs", "pgvector"]);
+        assert!(arguments("--compare old.json".split(' ').map(String::from)).is_empty());
     }
 
-    /// An index made on an empty table and then filled.
-    fn fill_empty(&self, ground: &Ground) -> Result<report::Filled> {
-        let mut client = ground.cluster.connect(DATABASE)?;
-        let column = Engine::Sealed.column(ground.vectors.dims);
-        client.batch_execute(&format!("CREATE TABLE filled (id int PRIMARY KEY, embedding {column})"))?;
-        client.batch_execute(&Engine::Sealed.create_index(
-            "filled_index",
-            "filled",
-            ground.metric,
-            ground.precision,
-        ))?;
-        let begun = Instant::now();
-        step("filling an index that was made empty", || {
-            client.batch_execute("INSERT INTO filled SELECT id, v FROM staging ORDER BY id").map_err(Into::into)
-        })?;
-        let seconds = begun.elapsed().as_secs_f64();
-        client.batch_execute("VACUUM ANALYZE filled")?;
-        let index_bytes = measure::relation_bytes(&mut client, "filled_index")?;
-        measure::check_plan(ground, Engine::Sealed, "filled", "filled_index")?;
-        Ok(report::Filled { seconds, index_bytes })
+    #[test]
+    fn what_was_kept_can_be_run_again() {
+        let kept = ["bench", "--data", "deb", "--vs", "pgvector", "--hnsw", "16/64,32/200", "--only", "speed,first"];
+        let bench = Again::try_parse_from(kept).unwrap().bench;
+        assert_eq!(
+            bench.hnsw,
+            [Engine::Hnsw { m: 16, ef_construction: 64 }, Engine::Hnsw { m: 32, ef_construction: 200 }]
+        );
+        assert_eq!(bench.only, [Part::Speed, Part::First]);
+        assert!(Again::try_parse_from(["bench", "--hnsw", "16/20"]).is_err());
     }
 }

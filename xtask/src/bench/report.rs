@@ -5,25 +5,49 @@ use std::fs;
 use anyhow::Result;
 use serde::Serialize;
 
+use super::bare::{Copies, Scans};
+use super::engine::NOTHING_SET;
+use super::figure::{Figure, table};
+use super::filter::Filtered;
+use super::first::First;
+use super::growth::Growth;
+use super::insert::Inserts;
+use super::limit::Limit;
 use super::measure::{Build, Ground, Wal};
+use super::profile::Profile;
+use super::set::Set;
 use super::sweep::{Heat, Sweep, Timing};
-use super::{Bench, FILLED};
+use super::{Bench, FILLED, filter, first, insert, limit};
 
 #[derive(Serialize)]
 pub struct Results {
     machine: String,
     server: String,
+    /// The command line, for a later run to compare with this one.
+    arguments: Vec<String>,
     data: String,
+    /// For a derived set: what from, and how its local intrinsic dimension compares.
+    derived: Option<String>,
     rows: usize,
     dims: usize,
     queries: usize,
     metric: &'static str,
     precision: String,
+    /// The table: what is compared with what is wanted, and with an earlier run.
+    pub figures: Vec<Figure>,
     pub builds: Vec<Build>,
     pub sweeps: Vec<Sweep>,
     pub filled: Option<Filled>,
-    pub wal: Vec<Wal>,
     pub heats: Vec<Heat>,
+    pub profile: Option<Profile>,
+    pub limits: Vec<Limit>,
+    pub first: Vec<First>,
+    pub filters: Vec<Filtered>,
+    pub growth: Option<Growth>,
+    pub copies: Option<Copies>,
+    pub scans: Option<Scans>,
+    pub wal: Vec<Wal>,
+    pub inserts: Vec<Inserts>,
     pub minutes: f64,
 }
 
@@ -34,31 +58,158 @@ pub struct Filled {
 }
 
 impl Results {
-    pub fn new(bench: &Bench, ground: &Ground) -> Result<Self> {
+    pub fn new(
+        bench: &Bench,
+        ground: &Ground,
+        set: &Set,
+        derived_from: Option<&Set>,
+        arguments: Vec<String>,
+    ) -> Result<Self> {
         let server = ground.cluster.connect("postgres")?.query_one("SHOW server_version", &[])?.get(0);
+        let derived = derived_from
+            .map(|base| -> Result<String> {
+                Ok(format!(
+                    "derived from {} ({} rows) by interpolation between near rows and noise, seeded; \
+                     local intrinsic dimension {:.1}, that of the base {:.1}",
+                    base.name(),
+                    base.vectors.rows(),
+                    set.intrinsic_dimension()?,
+                    base.intrinsic_dimension()?
+                ))
+            })
+            .transpose()?;
         Ok(Self {
             machine: machine(),
             server,
-            data: bench.data.file_name().map_or_else(String::new, |name| name.to_string_lossy().into_owned()),
+            arguments,
+            data: set.name(),
+            derived,
             rows: ground.vectors.rows(),
             dims: ground.vectors.dims,
             queries: ground.queries.rows(),
-            metric: ground.metric.name(),
+            metric: bench.metric.name(),
             precision: ground.precision.to_owned(),
+            figures: Vec::new(),
             builds: Vec::new(),
             sweeps: Vec::new(),
             filled: None,
-            wal: Vec::new(),
             heats: Vec::new(),
+            profile: None,
+            limits: Vec::new(),
+            first: Vec::new(),
+            filters: Vec::new(),
+            growth: None,
+            copies: None,
+            scans: None,
+            wal: Vec::new(),
+            inserts: Vec::new(),
             minutes: 0.0,
         })
     }
 
-    pub fn print(&self) {
+    /// Draws up the table.
+    pub fn finish(&mut self, ground: &Ground) {
+        let mut figures = self.speed(ground);
+        figures.extend(self.sizes(ground));
+        figures.extend(insert::figures(&self.inserts));
+        figures.extend(self.growth.iter().flat_map(Growth::figures));
+        figures.extend(filter::figures(&self.filters));
+        figures.extend(first::figures(ground, &self.first));
+        figures.extend(self.copies.iter().flat_map(Copies::figures));
+        figures.extend(self.scans.iter().flat_map(Scans::figures));
+        figures.extend(self.wal.iter().filter(|wal| wal.engine == "sealed_ivf").map(|wal| {
+            Figure::lower("index WAL of a row inserted", wal.index_bytes_per_row, "B")
+                .note(format!("{} rows", wal.rows))
+        }));
+        figures.extend(limit::figures(&self.limits));
+        figures.extend(self.profile.iter().flat_map(Profile::figures));
+        self.figures = figures;
+    }
+
+    /// Queries a second at each level, and how many times hnsw's at its best setting.
+    fn speed(&self, ground: &Ground) -> Vec<Figure> {
+        let mut figures = Vec::new();
+        for (heat, level) in self.heats.iter().zip(&ground.goals.levels) {
+            let entry = |number: usize| heat.entries[number].as_ref();
+            let hnsw = (0..self.sweeps.len()).filter(|&number| self.sweeps[number].engine.is_hnsw());
+            let best = hnsw
+                .filter_map(|number| Some((&self.sweeps[number].name, entry(number)?)))
+                .max_by(|a, b| a.1.timing.qps.total_cmp(&b.1.timing.qps));
+            // A level that is not reached is a figure too, and the worst.
+            let (qps, cpu, setting) = entry(0).map_or((0.0, f64::INFINITY, "not reached"), |entry| {
+                (entry.timing.qps, entry.timing.cpu_us, &entry.setting)
+            });
+            let at = format!("recall@10 ≥ {}", level.recall);
+            figures.push(Figure::higher(format!("QPS at {at}"), qps, "").note(setting));
+            if let Some((name, hnsw)) = best {
+                let note = format!(
+                    "{name}, {}: {:.0} QPS; by CPU time {:.2} x",
+                    hnsw.setting,
+                    hnsw.timing.qps,
+                    hnsw.timing.cpu_us / cpu
+                );
+                figures.push(
+                    Figure::higher(format!("QPS / hnsw at {at}"), qps / hnsw.timing.qps, "x")
+                        .wanted(level.times_hnsw)
+                        .note(note),
+                );
+            }
+        }
+        let points = self.sweeps.first().map_or(&[][..], |sweep| &sweep.points);
+        if let Some(plain) = points.iter().find(|point| point.setting == NOTHING_SET) {
+            figures.push(Figure::higher("recall with nothing set", plain.recall, "").wanted(0.95));
+            let reaching = points.iter().filter(|point| point.recall >= 0.95);
+            if let Some(best) = reaching.max_by(|a, b| a.timing.qps.total_cmp(&b.timing.qps)) {
+                figures.push(
+                    Figure::higher(
+                        "QPS with nothing set / best at recall 0.95",
+                        plain.timing.qps / best.timing.qps,
+                        "x",
+                    )
+                    .wanted(0.8)
+                    .note(format!("{}, both from the sweep", best.setting)),
+                );
+            }
+        }
+        figures
+    }
+
+    /// Build time, bytes and memory.
+    fn sizes(&self, ground: &Ground) -> Vec<Figure> {
+        let Some(sealed) = self.builds.first() else { return Vec::new() };
+        let limit = |figure: Figure, limit: Option<f64>| limit.into_iter().fold(figure, Figure::wanted);
+        let goals = &ground.goals;
+        let others = |unit: &str, value: fn(&Build) -> f64| {
+            let rest = self.builds.iter().skip(1);
+            rest.map(|build| format!("{} {:.1} {unit}", build.engine, value(build))).collect::<Vec<_>>().join(", ")
+        };
+        let mib = |build: &Build| build.index_bytes as f64 / (1 << 20) as f64;
+        let mut figures = vec![
+            limit(Figure::lower("build", sealed.seconds, "s"), goals.build_seconds)
+                .note(others("s", |build| build.seconds)),
+        ];
+        if let Some(ivfflat) = self.builds.iter().find(|build| build.engine == "ivfflat") {
+            figures.push(Figure::lower("build / ivfflat", sealed.seconds / ivfflat.seconds, "x").wanted(2.0));
+        }
+        figures.push(limit(Figure::lower("index size", mib(sealed), "MiB"), goals.index_mib).note(others("MiB", mib)));
+        let (own, all) = (sealed.private_kb as f64 / 1024.0, sealed.peak_kb as f64 / 1024.0);
+        let note = format!("maintenance_work_mem {}", sealed.maintenance_work_mem);
+        let resident = Figure::lower("build, peak resident memory", all, "MiB").note("shared buffers included");
+        figures.extend([
+            Figure::lower("build, peak of its own memory", own, "MiB").note(note),
+            if self.derived.is_some() { resident.wanted(1024.0) } else { resident },
+        ]);
+        figures
+    }
+
+    pub fn print(&self, ground: &Ground) {
         println!(
             "{} rows of {} dimensions ({}), {} queries, {}, sealed index in {}",
             self.rows, self.dims, self.data, self.queries, self.metric, self.precision
         );
+        if let Some(derived) = &self.derived {
+            println!("{derived}");
+        }
         println!("Postgres {}; {}; {:.1} minutes", self.server, self.machine, self.minutes);
 
         for sweep in &self.sweeps {
@@ -116,6 +267,30 @@ impl Results {
             );
         }
 
+        insert::print(&self.inserts);
+        filter::print(&self.filters);
+        first::print(&self.first);
+        limit::print(&self.limits);
+        if let Some(profile) = &self.profile {
+            profile.print();
+        }
+        self.print_heats();
+        println!("\n{}", table(&self.figures));
+        if let Some(derived) = &self.derived {
+            println!("{} rows {derived}", self.rows);
+        }
+        let wanted = self.figures.iter().filter_map(Figure::met);
+        let (met, all) = wanted.fold((0, 0), |(met, all), is| (met + usize::from(is), all + 1));
+        println!(
+            "{met} of {all} met{}",
+            if ground.goals.build_seconds.is_none() { "; of another set than the issue's" } else { "" }
+        );
+    }
+
+    fn print_heats(&self) {
+        if self.heats.is_empty() {
+            return;
+        }
         println!("\nbest QPS at recall@10 of at least (best of turns in one go; µs of CPU a query)");
         println!("  {:24} {}", "", columns(self.heats.iter().map(|heat| format!("{:.2}", heat.level))));
         for (number, sweep) in self.sweeps.iter().enumerate() {
@@ -137,17 +312,6 @@ impl Results {
                 format!("sealed_ivf / {}", sweep.name)
             };
             println!("  {label:24} {}", columns(cells));
-        }
-        let sealed = self.builds.iter().find(|build| build.engine == "sealed_ivf");
-        for rival in self.builds.iter().filter(|build| build.engine != "sealed_ivf") {
-            if let Some(sealed) = sealed {
-                println!(
-                    "  sealed_ivf / {}: {:.2} x index bytes, {:.2} x build time",
-                    rival.engine,
-                    sealed.index_bytes as f64 / rival.index_bytes as f64,
-                    sealed.seconds / rival.seconds
-                );
-            }
         }
     }
 }

@@ -8,12 +8,11 @@ use serde::Serialize;
 
 use super::engine::Engine;
 use super::measure::{DATABASE, Ground, hurry, memory};
+use super::times::Latencies;
 use super::truth::K;
 use super::wire::Wire;
 use crate::run::step;
 
-/// Recall levels at which methods are compared, each at its best setting.
-pub const LEVELS: [f64; 3] = [0.95, 0.98, 0.99];
 /// Turns that each method gets at each level, and how long one lasts.
 const TURNS: usize = 8;
 const TURN_SECONDS: f64 = 0.4;
@@ -48,14 +47,14 @@ pub struct Point {
     #[serde(flatten)]
     pub timing: Timing,
     #[serde(skip)]
-    commands: Vec<String>,
+    pub commands: Vec<String>,
 }
 
 #[derive(Serialize)]
 pub struct Sweep {
     pub name: String,
     #[serde(skip)]
-    engine: Engine,
+    pub engine: Engine,
     pub table: String,
     pub points: Vec<Point>,
     /// Peak resident memory of the backend that answered, with the shared buffers it touched; and what of its memory
@@ -66,32 +65,32 @@ pub struct Sweep {
 
 impl Sweep {
     /// The cheapest setting whose recall reaches `level`.
-    fn best(&self, level: f64) -> Option<&Point> {
+    pub fn best(&self, level: f64) -> Option<&Point> {
         let reaching = self.points.iter().filter(|point| point.recall >= level);
         reaching.min_by(|a, b| a.timing.cpu_us.total_cmp(&b.timing.cpu_us))
     }
 }
 
 /// A connection with the query prepared.
-struct Session<'a> {
+pub struct Session<'a> {
     ground: &'a Ground<'a>,
-    wire: Wire,
+    pub wire: Wire,
     parameters: Vec<Vec<u8>>,
     rows: Vec<i32>,
 }
 
 impl<'a> Session<'a> {
-    fn open(ground: &'a Ground, engine: Engine, table: &str) -> Result<Self> {
+    pub fn open(ground: &'a Ground, engine: Engine, table: &str) -> Result<Self> {
         let mut wire = Wire::connect(&ground.cluster.socket(), ground.cluster.port()?, DATABASE)?;
         hurry(wire.pid);
         // One plan for all: planning each of some thousand equal queries again would add as much as it measures.
         wire.execute("SET plan_cache_mode = force_generic_plan")?;
-        wire.prepare(&engine.query(table, ground.metric), engine.parameter_type(ground.vector_oid))?;
+        wire.prepare(&engine.query(table, ground.metric), &[engine.parameter_type(ground.vector_oid)])?;
         let parameters = ground.queries.iter().map(|query| engine.parameter(query)).collect();
         Ok(Self { ground, wire, parameters, rows: Vec::new() })
     }
 
-    fn set(&mut self, commands: &[String]) -> Result<()> {
+    pub fn set(&mut self, commands: &[String]) -> Result<()> {
         commands.iter().try_for_each(|command| self.wire.execute(command))
     }
 
@@ -107,7 +106,7 @@ impl<'a> Session<'a> {
     }
 
     /// Asks all queries over and over for `seconds`.
-    fn time(&mut self, seconds: f64) -> Result<Timing> {
+    pub fn time(&mut self, seconds: f64) -> Result<Timing> {
         let mut times = Vec::new();
         let cpu_before = cpu_seconds(self.wire.pid)?;
         let begun = Instant::now();
@@ -122,12 +121,11 @@ impl<'a> Session<'a> {
         }
         let elapsed = begun.elapsed().as_secs_f64();
         let cpu = cpu_seconds(self.wire.pid)? - cpu_before;
-        times.sort_unstable();
-        let at = |part: f64| times[((times.len() - 1) as f64 * part) as usize].as_secs_f64() * 1e6;
+        let latencies = Latencies::of(&times);
         Ok(Timing {
             qps: times.len() as f64 / elapsed,
-            p50_us: at(0.50),
-            p99_us: at(0.99),
+            p50_us: latencies.p50_ms * 1e3,
+            p99_us: latencies.p99_ms * 1e3,
             cpu_us: cpu / times.len() as f64 * 1e6,
         })
     }
@@ -174,8 +172,8 @@ pub struct Entry {
 pub fn heats(ground: &Ground, sweeps: &[&Sweep]) -> Result<Vec<Heat>> {
     let mut sessions: Vec<Session> =
         sweeps.iter().map(|sweep| Session::open(ground, sweep.engine, &sweep.table)).collect::<Result<_>>()?;
-    LEVELS
-        .into_iter()
+    let levels = ground.goals.levels.iter().map(|level| level.recall);
+    levels
         .map(|level| step(&format!("taking turns at recall {level}"), || heat(sweeps, &mut sessions, level)))
         .collect()
 }

@@ -1,0 +1,157 @@
+//! Tables without an index: COPY into them, and the exact scan that answers a query.
+
+use std::time::{Duration, Instant};
+
+use anyhow::{Result, ensure};
+use serde::Serialize;
+
+use super::engine::Engine;
+use super::figure::Figure;
+use super::load::Form;
+use super::measure::{DATABASE, Ground, hurry};
+use super::times::Latencies;
+use super::wire::Wire;
+use crate::run::step;
+
+/// Rows copied, at most.
+const ROWS: usize = 100_000;
+/// Times that each table is filled in each form; the fastest counts, because a slower one tells about other programs.
+const ROUNDS: usize = 3;
+/// Queries of the exact scan.
+const SCANS: usize = 15;
+
+#[derive(Serialize)]
+pub struct Copies {
+    pub rows: usize,
+    /// Rows a second into a sealed column.
+    pub sealed: Rates,
+    /// The same into pgvector's.
+    pub plain: Option<Rates>,
+}
+
+#[derive(Serialize, Default)]
+pub struct Rates {
+    pub binary: f64,
+    pub text: f64,
+}
+
+#[derive(Serialize)]
+pub struct Scans {
+    pub rows: usize,
+    pub sealed: Latencies,
+    pub plain: Option<Latencies>,
+}
+
+/// The tables, sealed first. No primary key: what it costs is the same for both.
+fn tables(rival: Option<Engine>) -> Vec<(Engine, String)> {
+    [Some(Engine::Sealed), rival]
+        .into_iter()
+        .flatten()
+        .map(|engine| (engine, format!("bare_{}", if engine == Engine::Sealed { "sealed" } else { "plain" })))
+        .collect()
+}
+
+/// Copies the same rows into both kinds of table in turns; leaves the tables full.
+pub fn copy(ground: &Ground, rival: Option<Engine>) -> Result<Copies> {
+    let rows = ground.vectors.rows().min(ROWS);
+    let tables = tables(rival);
+    let mut client = ground.cluster.connect(DATABASE)?;
+    for (engine, table) in &tables {
+        let column = engine.column(ground.vectors.dims);
+        client.batch_execute(&format!("CREATE TABLE {table} (id int, embedding {column})"))?;
+    }
+    let mut best: Vec<Rates> = tables.iter().map(|_| Rates::default()).collect();
+    for form in [Form::Text, Form::Binary] {
+        let pieces: Vec<Vec<u8>> = form.pieces(ground.vectors, 0..rows).collect();
+        let name = if form == Form::Binary { "binary" } else { "text" };
+        step(&format!("COPY of {rows} rows, {name}, {ROUNDS} times"), || {
+            for _ in 0..ROUNDS {
+                for ((_, table), best) in tables.iter().zip(&mut best) {
+                    client.batch_execute(&format!("TRUNCATE {table}"))?;
+                    client.batch_execute("CHECKPOINT")?;
+                    let mut wire = Wire::connect(&ground.cluster.socket(), ground.cluster.port()?, DATABASE)?;
+                    hurry(wire.pid);
+                    wire.execute("SELECT")?; // the backend is up
+                    let begun = Instant::now();
+                    wire.copy(&form.command(table), &pieces)?;
+                    let rate = rows as f64 / begun.elapsed().as_secs_f64();
+                    let best = if form == Form::Binary { &mut best.binary } else { &mut best.text };
+                    *best = best.max(rate);
+                }
+            }
+            Ok(())
+        })?;
+    }
+    let mut best = best.into_iter();
+    Ok(Copies { rows, sealed: best.next().expect("the sealed table comes first"), plain: best.next() })
+}
+
+/// Asks the tables that [`copy`] left. One process scans, for both: the sealed type is bound to it, and one client's
+/// query is what is compared.
+pub fn scan(ground: &Ground, rival: Option<Engine>) -> Result<Scans> {
+    let mut latencies = Vec::new();
+    for (engine, table) in tables(rival) {
+        let mut client = ground.cluster.connect(DATABASE)?;
+        client.batch_execute(&format!("VACUUM ANALYZE {table}"))?;
+        let mut wire = Wire::connect(&ground.cluster.socket(), ground.cluster.port()?, DATABASE)?;
+        hurry(wire.pid);
+        wire.execute("SET max_parallel_workers_per_gather = 0")?;
+        wire.prepare(&engine.query(&table, ground.metric), &[engine.parameter_type(ground.vector_oid)])?;
+        let mut answer = Vec::new();
+        let times: Vec<Duration> = step(&format!("exact scan of {table}"), || {
+            // The first warms the buffers and is not counted.
+            let mut times = Vec::new();
+            for query in ground.queries.iter().take(SCANS + 1) {
+                let begun = Instant::now();
+                wire.query(&engine.parameter(query), &mut answer)?;
+                times.push(begun.elapsed());
+                ensure!(answer.len() == super::truth::K, "expected a full answer, got {} rows", answer.len());
+            }
+            Ok(times.split_off(1))
+        })?;
+        latencies.push(Latencies::of(&times));
+    }
+    let mut latencies = latencies.into_iter();
+    Ok(Scans {
+        rows: ground.vectors.rows().min(ROWS),
+        sealed: latencies.next().expect("the sealed table comes first"),
+        plain: latencies.next(),
+    })
+}
+
+impl Copies {
+    pub fn figures(&self) -> Vec<Figure> {
+        let about = |rate: f64| format!("{} rows; pgvector {rate:.0} rows/s", self.rows);
+        let mut figures = vec![
+            Figure::higher("COPY binary into a sealed column", self.sealed.binary, "rows/s").wanted(100_000.0),
+            Figure::higher("COPY text into a sealed column", self.sealed.text, "rows/s"),
+        ];
+        if let Some(plain) = &self.plain {
+            figures.extend([
+                Figure::higher("COPY binary / pgvector", self.sealed.binary / plain.binary, "x")
+                    .wanted(0.7)
+                    .note(about(plain.binary)),
+                Figure::higher("COPY text / pgvector", self.sealed.text / plain.text, "x")
+                    .wanted(0.8)
+                    .note(about(plain.text)),
+            ]);
+        }
+        figures
+    }
+}
+
+impl Scans {
+    pub fn figures(&self) -> Vec<Figure> {
+        let mut figures = vec![
+            Figure::lower("exact scan, no index", self.sealed.p50_ms, "ms").note(format!("{} rows, p50", self.rows)),
+        ];
+        if let Some(plain) = &self.plain {
+            figures.push(
+                Figure::lower("exact scan / pgvector", self.sealed.p50_ms / plain.p50_ms, "x")
+                    .wanted(2.0)
+                    .note(format!("pgvector {:.1} ms", plain.p50_ms)),
+            );
+        }
+        figures
+    }
+}
