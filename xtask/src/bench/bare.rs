@@ -5,11 +5,12 @@ use std::time::{Duration, Instant};
 use anyhow::{Result, ensure};
 use serde::Serialize;
 
-use super::engine::Engine;
+use super::engine::{Engine, REAL_ARRAY, array, parameter};
 use super::figure::Figure;
 use super::load::Form;
 use super::measure::{DATABASE, Ground, hurry};
 use super::times::Latencies;
+use super::truth::K;
 use super::wire::Wire;
 use crate::run::step;
 
@@ -39,6 +40,8 @@ pub struct Rates {
 pub struct Scans {
     pub rows: usize,
     pub sealed: Latencies,
+    /// With the query bound as real[], which the server casts.
+    pub sealed_array: Latencies,
     pub plain: Option<Latencies>,
 }
 
@@ -89,34 +92,46 @@ pub fn copy(ground: &Ground, rival: Option<Engine>) -> Result<Copies> {
 /// Asks the tables that [`copy`] left. One process scans, for both: the sealed type is bound to it, and one client's
 /// query is what is compared.
 pub fn scan(ground: &Ground, rival: Option<Engine>) -> Result<Scans> {
-    let mut latencies = Vec::new();
-    for (engine, table) in tables(rival) {
-        let mut client = ground.cluster.connect(DATABASE)?;
-        client.batch_execute(&format!("VACUUM ANALYZE {table}"))?;
-        let mut wire = Wire::connect(&ground.cluster.socket(), ground.cluster.port()?, DATABASE)?;
-        hurry(wire.pid);
-        wire.execute("SET max_parallel_workers_per_gather = 0")?;
-        wire.prepare(&engine.query(&table, ground.metric), &[engine.parameter_type(ground.vector_oid)])?;
-        let mut answer = Vec::new();
-        let times: Vec<Duration> = step(&format!("exact scan of {table}"), || {
-            // The first warms the buffers and is not counted.
-            let mut times = Vec::new();
-            for query in ground.queries.iter().take(SCANS + 1) {
-                let begun = Instant::now();
-                wire.query(&engine.parameter(query), &mut answer)?;
-                times.push(begun.elapsed());
-                ensure!(answer.len() == super::truth::K, "expected a full answer, got {} rows", answer.len());
-            }
-            Ok(times.split_off(1))
-        })?;
-        latencies.push(Latencies::of(&times));
+    let tables = tables(rival);
+    for (_, table) in &tables {
+        ground.cluster.connect(DATABASE)?.batch_execute(&format!("VACUUM ANALYZE {table}"))?;
     }
-    let mut latencies = latencies.into_iter();
+    let (_, sealed) = &tables[0];
+    let plain = tables
+        .get(1)
+        .map(|(engine, table)| scan_one(ground, *engine, table, engine.parameter_type(ground.types), parameter));
     Ok(Scans {
         rows: ground.vectors.rows().min(ROWS),
-        sealed: latencies.next().expect("the sealed table comes first"),
-        plain: latencies.next(),
+        sealed: scan_one(ground, Engine::Sealed, sealed, ground.types.sealvec, parameter)?,
+        sealed_array: scan_one(ground, Engine::Sealed, sealed, REAL_ARRAY, array)?,
+        plain: plain.transpose()?,
     })
+}
+
+fn scan_one(
+    ground: &Ground,
+    engine: Engine,
+    table: &str,
+    parameter_type: u32,
+    bind: fn(&[f32]) -> Vec<u8>,
+) -> Result<Latencies> {
+    let mut wire = Wire::connect(&ground.cluster.socket(), ground.cluster.port()?, DATABASE)?;
+    hurry(wire.pid);
+    wire.execute("SET max_parallel_workers_per_gather = 0")?;
+    wire.prepare(&engine.query(table, ground.metric), &[parameter_type])?;
+    let mut answer = Vec::new();
+    let times: Vec<Duration> = step(&format!("exact scan of {table}"), || {
+        let mut times = Vec::new();
+        for query in ground.queries.iter().take(SCANS + 1) {
+            let parameter = bind(query);
+            let begun = Instant::now();
+            wire.query(&parameter, &mut answer)?;
+            times.push(begun.elapsed());
+            ensure!(answer.len() == K, "expected a full answer, got {} rows", answer.len());
+        }
+        Ok(times.split_off(1)) // the first warmed the buffers
+    })?;
+    Ok(Latencies::of(&times))
 }
 
 impl Copies {
@@ -144,6 +159,7 @@ impl Scans {
     pub fn figures(&self) -> Vec<Figure> {
         let mut figures = vec![
             Figure::lower("exact scan, no index", self.sealed.p50_ms, "ms").note(format!("{} rows, p50", self.rows)),
+            Figure::lower("exact scan, query bound as real[]", self.sealed_array.p50_ms, "ms"),
         ];
         if let Some(plain) = &self.plain {
             figures.push(

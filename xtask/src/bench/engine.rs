@@ -3,10 +3,17 @@
 use super::truth::{K, Metric};
 
 /// OID of real[].
-const REAL_ARRAY: u32 = 1021;
+pub const REAL_ARRAY: u32 = 1021;
 const REAL: u32 = 700;
 /// OID of int4.
 pub const INT4: u32 = 23;
+
+/// OIDs of the two extensions' types; 0 without the extension.
+#[derive(Clone, Copy, Default)]
+pub struct Types {
+    pub sealvec: u32,
+    pub vector: u32,
+}
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Engine {
@@ -70,18 +77,11 @@ impl Engine {
         format!("SELECT id FROM {table} {filter} ORDER BY embedding {} $1 LIMIT {K}", metric.operator())
     }
 
-    /// Type of the query's parameter: what a client of each extension would bind in binary.
-    pub fn parameter_type(self, vector_oid: u32) -> u32 {
+    /// Type of a vector as a parameter: the extension's own, as a driver with an adapter for it binds.
+    pub fn parameter_type(self, types: Types) -> u32 {
         match self {
-            Engine::Sealed => REAL_ARRAY, // floats become a sealvec by the implicit cast; its own binary form is sealed
-            Engine::Ivfflat { .. } | Engine::Hnsw { .. } => vector_oid,
-        }
-    }
-
-    pub fn parameter(self, vector: &[f32]) -> Vec<u8> {
-        match self {
-            Engine::Sealed => array(vector),
-            Engine::Ivfflat { .. } | Engine::Hnsw { .. } => pgvector(vector),
+            Engine::Sealed => types.sealvec,
+            Engine::Ivfflat { .. } | Engine::Hnsw { .. } => types.vector,
         }
     }
 
@@ -126,8 +126,8 @@ impl Engine {
 /// Name of the setting that sets nothing.
 pub const NOTHING_SET: &str = "nothing set";
 
-/// A vector as real[] in binary.
-fn array(vector: &[f32]) -> Vec<u8> {
+/// A vector as real[] in binary, which the server casts to sealvec.
+pub fn array(vector: &[f32]) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(20 + 8 * vector.len());
     for word in [1, 0, REAL, vector.len() as u32, 1] {
         bytes.extend(word.to_be_bytes()); // dimensions, no nulls, element type, length, lower bound
@@ -140,7 +140,7 @@ fn array(vector: &[f32]) -> Vec<u8> {
 }
 
 /// A vector in pgvector's binary form, which sealvec's receive function takes as well.
-pub fn pgvector(vector: &[f32]) -> Vec<u8> {
+pub fn parameter(vector: &[f32]) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(4 + 4 * vector.len());
     bytes.extend((vector.len() as u16).to_be_bytes());
     bytes.extend([0; 2]);

@@ -8,7 +8,7 @@ use anyhow::{Context, Result, bail, ensure};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::engine::Engine;
+use super::engine::{Engine, parameter};
 use super::figure::Figure;
 use super::measure::{DATABASE, Ground, hurry};
 use super::times::Latencies;
@@ -157,13 +157,13 @@ fn one(ground: &Ground, filter: &Filter, passing: &[bool], queries: &Matrix) -> 
     let mut wire = Wire::connect(&ground.cluster.socket(), ground.cluster.port()?, DATABASE)?;
     hurry(wire.pid);
     wire.execute("SET plan_cache_mode = force_generic_plan")?;
-    wire.prepare(&sql, &[engine.parameter_type(ground.vector_oid)])?;
+    wire.prepare(&sql, &[engine.parameter_type(ground.types)])?;
     let (mut found, mut full, mut rows) = (0, 0, Vec::new());
     let mut times: Vec<Duration> = Vec::new();
     let wanted = matches.min(K);
-    wire.query(&engine.parameter(queries.row(0)), &mut rows)?; // opens the directory
+    wire.query(&parameter(queries.row(0)), &mut rows)?; // opens the directory
     for (number, query) in queries.iter().enumerate() {
-        let parameter = engine.parameter(query);
+        let parameter = parameter(query);
         let begun = Instant::now();
         wire.query(&parameter, &mut rows)?;
         times.push(begun.elapsed());
@@ -186,8 +186,8 @@ fn one(ground: &Ground, filter: &Filter, passing: &[bool], queries: &Matrix) -> 
 fn plan(ground: &Ground, sql: &str) -> Result<&'static str> {
     let mut client = ground.cluster.connect(DATABASE)?;
     client.batch_execute("SET plan_cache_mode = force_generic_plan")?;
-    client.batch_execute(&format!("PREPARE search (real[]) AS {sql}"))?;
-    let lines = client.query("EXPLAIN EXECUTE search ('{1}')", &[])?;
+    client.batch_execute(&format!("PREPARE search (sealvec) AS {sql}"))?;
+    let lines = client.query("EXPLAIN EXECUTE search ('[1]')", &[])?;
     let uses = |what: &str| lines.iter().any(|line| line.get::<_, &str>(0).contains(what));
     Ok(if uses(INDEX) {
         "index"

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Result, ensure};
 use serde::Serialize;
 
-use super::engine::Engine;
+use super::engine::{Engine, parameter};
 use super::figure::Figure;
 use super::measure::{DATABASE, Ground};
 use super::times::Latencies;
@@ -28,10 +28,10 @@ pub struct First {
 pub fn measure(ground: &Ground, engine: Engine) -> Result<First> {
     let (mut connects, mut firsts, mut seconds) = (Vec::new(), Vec::new(), Vec::new());
     let sql = engine.query(&engine.table(), ground.metric);
-    let types = [engine.parameter_type(ground.vector_oid)];
+    let types = [engine.parameter_type(ground.types)];
     step(&format!("{}: {CONNECTIONS} fresh backends", engine.name()), || {
         for number in 0..CONNECTIONS {
-            let parameter = engine.parameter(ground.queries.row(number % ground.queries.rows()));
+            let parameter = parameter(ground.queries.row(number % ground.queries.rows()));
             let mut rows = Vec::new();
             let begun = Instant::now();
             let mut wire = Wire::connect(&ground.cluster.socket(), ground.cluster.port()?, DATABASE)?;

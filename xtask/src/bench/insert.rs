@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use anyhow::Result;
 use serde::Serialize;
 
-use super::engine::{Engine, INT4};
+use super::engine::{Engine, INT4, parameter};
 use super::figure::Figure;
 use super::measure::{DATABASE, Ground, hurry};
 use super::times::Latencies;
@@ -35,13 +35,13 @@ pub fn measure(ground: &Ground, engine: Engine, base: &Matrix, rows: usize) -> R
     let (batched, single) = (batches * BATCH, (rows / 2).max(1));
     let maker = Maker::new(base)?;
     let made = maker.rows(FIRST, batched + single);
-    let parameters: Vec<Vec<u8>> = made.iter().map(|vector| engine.parameter(vector)).collect();
+    let parameters: Vec<Vec<u8>> = made.iter().map(parameter).collect();
     let mut wire = Wire::connect(&ground.cluster.socket(), ground.cluster.port()?, DATABASE)?;
     hurry(wire.pid);
     let table = engine.table();
     wire.prepare(
         &format!("INSERT INTO {table} (id, embedding) VALUES ($1, $2)"),
-        &[INT4, engine.parameter_type(ground.vector_oid)],
+        &[INT4, engine.parameter_type(ground.types)],
     )?;
     let row = |number: usize| (FIRST_ID + number as i32, &parameters[number][..]);
 

@@ -5,7 +5,7 @@ use std::ops::Range;
 
 use anyhow::{Context, Result};
 
-use super::engine::{Engine, pgvector};
+use super::engine::{Engine, Types, parameter};
 use super::measure::DATABASE;
 use super::wire::Wire;
 use crate::data::Matrix;
@@ -52,7 +52,7 @@ impl Form {
     fn row(self, id: i32, vector: &[f32], piece: &mut Vec<u8>) {
         match self {
             Form::Binary => {
-                let bytes = pgvector(vector);
+                let bytes = parameter(vector);
                 piece.extend(2_u16.to_be_bytes()); // columns
                 piece.extend(4_u32.to_be_bytes());
                 piece.extend(id.to_be_bytes());
@@ -71,16 +71,20 @@ impl Form {
     }
 }
 
-/// Makes the bench's database with both extensions; returns the OID of pgvector's type, or 0 without it.
-pub fn database(cluster: &Cluster, with_pgvector: bool) -> Result<u32> {
+/// Makes the bench's database, with both extensions or ours alone.
+pub fn database(cluster: &Cluster, with_pgvector: bool) -> Result<Types> {
     cluster.connect("postgres")?.batch_execute(&format!("CREATE DATABASE {DATABASE}"))?;
     let mut client = cluster.connect(DATABASE)?;
     client.batch_execute("CREATE EXTENSION sealvec; SELECT sealvec.create_key_ring('bench')")?;
+    let mut oid =
+        |name: &str| -> Result<u32> { Ok(client.query_one("SELECT $1::text::regtype::oid", &[&name])?.get(0)) };
+    let sealvec = oid("sealvec")?;
     if !with_pgvector {
-        return Ok(0);
+        return Ok(Types { sealvec, vector: 0 });
     }
     client.batch_execute("CREATE EXTENSION vector").context("pgvector is not in this server; use --pg 16 or 18")?;
-    Ok(client.query_one("SELECT 'vector'::regtype::oid", &[])?.get(0))
+    let vector = client.query_one("SELECT 'vector'::regtype::oid", &[])?.get(0);
+    Ok(Types { sealvec, vector })
 }
 
 /// A table `(id, embedding)` of this engine with every vector, vacuumed; no index but the primary key.

@@ -12,7 +12,7 @@ use postgres::binary_copy::BinaryCopyInWriter;
 use postgres::types::Type;
 use serde::Serialize;
 
-use super::engine::Engine;
+use super::engine::{Engine, Types};
 use super::goals::Goals;
 use super::truth::{Metric, Truth};
 use crate::data::Matrix;
@@ -28,7 +28,7 @@ pub struct Ground<'a> {
     pub metric: Metric,
     pub precision: &'a str,
     pub seconds: f64,
-    pub vector_oid: u32,
+    pub types: Types,
     pub goals: Goals,
 }
 

@@ -1,6 +1,7 @@
 //! `cargo xtask bench`: recall, speed, size, memory and WAL of the index, alone or beside pgvector on the same server.
 
 mod bare;
+mod binding;
 mod compare;
 mod engine;
 mod figure;
@@ -33,7 +34,7 @@ use crate::run::step;
 use crate::sidecar;
 use crate::tree;
 use compare::Earlier;
-use engine::Engine;
+use engine::{Engine, Types};
 use goals::Goals;
 use measure::{DATABASE, Ground};
 use report::Results;
@@ -175,8 +176,8 @@ impl Bench {
         let derived_from = self.derive.map(|_| Set::read(&base, self.metric, None)).transpose()?;
 
         let cluster = self.cluster()?;
-        let vector_oid = load::database(&cluster, self.vs.is_some())?;
-        let ground = self.ground(&cluster, &set, vector_oid);
+        let types = load::database(&cluster, self.vs.is_some())?;
+        let ground = self.ground(&cluster, &set, types);
         let mut results = Results::new(self, &ground, &set, derived_from.as_ref(), arguments)?;
         self.compare_engines(&ground, &mut results)?;
         self.look_at_sealed(&ground, &set, derived_from.as_ref(), &mut results)?;
@@ -201,7 +202,7 @@ impl Bench {
         let cluster = self.cluster()?;
         cluster.connect("postgres")?.batch_execute(&format!("CREATE DATABASE {DATABASE}"))?;
         cluster.connect(DATABASE)?.batch_execute("CREATE EXTENSION sealvec")?;
-        let ground = self.ground(&cluster, &set, 0);
+        let ground = self.ground(&cluster, &set, Types::default());
         let rest = rest::measure(&ground, &sidecar::program(self.version(), Profile::Release)?)?;
         cluster.stop("fast")?;
         rest.print(&report::machine());
@@ -234,6 +235,7 @@ impl Bench {
         }
         if self.wants(Part::Speed) {
             results.heats = sweep::heats(ground, &results.sweeps.iter().collect::<Vec<_>>())?;
+            results.bindings = Some(binding::measure(ground)?);
         }
         Ok(())
     }
@@ -260,8 +262,9 @@ impl Bench {
         if self.wants(Part::Filter) {
             results.filters = filter::measure(ground, &set.directory)?;
         }
-        if let (Some(base), Some(sweep), true) = (derived_from, results.sweeps.first(), self.wants(Part::Growth)) {
-            let base = Ground { goals: ground.goals, ..self.ground(ground.cluster, base, ground.vector_oid) };
+        let grown = derived_from.filter(|base| base.vectors.rows() < ground.vectors.rows());
+        if let (Some(base), Some(sweep), true) = (grown, results.sweeps.first(), self.wants(Part::Growth)) {
+            let base = Ground { goals: ground.goals, ..self.ground(ground.cluster, base, ground.types) };
             results.growth = Some(growth::measure(ground, sweep, &base)?);
         }
         Ok(())
@@ -289,7 +292,7 @@ impl Bench {
         Ok(())
     }
 
-    fn ground<'a>(&'a self, cluster: &'a Cluster, set: &'a Set, vector_oid: u32) -> Ground<'a> {
+    fn ground<'a>(&'a self, cluster: &'a Cluster, set: &'a Set, types: Types) -> Ground<'a> {
         Ground {
             cluster,
             vectors: &set.vectors,
@@ -298,7 +301,7 @@ impl Bench {
             metric: self.metric,
             precision: &self.precision,
             seconds: self.seconds,
-            vector_oid,
+            types,
             goals: Goals::of(set.vectors.rows(), self.derive.is_some()),
         }
     }

@@ -6,6 +6,7 @@ use anyhow::Result;
 use serde::Serialize;
 
 use super::bare::{Copies, Scans};
+use super::binding::Bindings;
 use super::engine::NOTHING_SET;
 use super::figure::{Figure, table};
 use super::filter::Filtered;
@@ -39,6 +40,7 @@ pub struct Results {
     pub sweeps: Vec<Sweep>,
     pub filled: Option<Filled>,
     pub heats: Vec<Heat>,
+    pub bindings: Option<Bindings>,
     pub profile: Option<Profile>,
     pub limits: Vec<Limit>,
     pub first: Vec<First>,
@@ -94,6 +96,7 @@ impl Results {
             sweeps: Vec::new(),
             filled: None,
             heats: Vec::new(),
+            bindings: None,
             profile: None,
             limits: Vec::new(),
             first: Vec::new(),
@@ -121,6 +124,7 @@ impl Results {
             Figure::lower("index WAL of a row inserted", wal.index_bytes_per_row, "B")
                 .note(format!("{} rows", wal.rows))
         }));
+        figures.extend(self.bindings.iter().flat_map(Bindings::figures));
         figures.extend(limit::figures(&self.limits));
         figures.extend(self.profile.iter().flat_map(Profile::figures));
         self.figures = figures;
@@ -292,7 +296,7 @@ impl Results {
             return;
         }
         println!("\nbest QPS at recall@10 of at least (best of turns in one go; µs of CPU a query)");
-        println!("  {:24} {}", "", columns(self.heats.iter().map(|heat| format!("{:.2}", heat.level))));
+        println!("  {:24} {}", "", columns(self.heats.iter().map(|heat| heat.level.to_string())));
         for (number, sweep) in self.sweeps.iter().enumerate() {
             let cells = self.heats.iter().map(|heat| match &heat.entries[number] {
                 Some(entry) => format!("{:.0}, {:.0} µs ({})", entry.timing.qps, entry.timing.cpu_us, entry.setting),

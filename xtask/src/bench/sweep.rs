@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, ensure};
 use serde::Serialize;
 
-use super::engine::Engine;
+use super::engine::{Engine, parameter};
 use super::measure::{DATABASE, Ground, hurry, memory};
 use super::times::Latencies;
 use super::truth::K;
@@ -29,7 +29,7 @@ pub struct Timing {
 
 impl Timing {
     /// Each figure of the better turn: a turn that another program cut into tells about that program.
-    fn bettered_by(&self, other: &Timing) -> Timing {
+    pub fn bettered_by(&self, other: &Timing) -> Timing {
         Timing {
             qps: self.qps.max(other.qps),
             p50_us: self.p50_us.min(other.p50_us),
@@ -81,12 +81,23 @@ pub struct Session<'a> {
 
 impl<'a> Session<'a> {
     pub fn open(ground: &'a Ground, engine: Engine, table: &str) -> Result<Self> {
+        Self::bound(ground, engine, table, engine.parameter_type(ground.types), parameter)
+    }
+
+    /// With the query's vector bound as another type.
+    pub fn bound(
+        ground: &'a Ground,
+        engine: Engine,
+        table: &str,
+        parameter_type: u32,
+        bind: fn(&[f32]) -> Vec<u8>,
+    ) -> Result<Self> {
         let mut wire = Wire::connect(&ground.cluster.socket(), ground.cluster.port()?, DATABASE)?;
         hurry(wire.pid);
         // One plan for all: planning each of some thousand equal queries again would add as much as it measures.
         wire.execute("SET plan_cache_mode = force_generic_plan")?;
-        wire.prepare(&engine.query(table, ground.metric), &[engine.parameter_type(ground.vector_oid)])?;
-        let parameters = ground.queries.iter().map(|query| engine.parameter(query)).collect();
+        wire.prepare(&engine.query(table, ground.metric), &[parameter_type])?;
+        let parameters = ground.queries.iter().map(bind).collect();
         Ok(Self { ground, wire, parameters, rows: Vec::new() })
     }
 
