@@ -1,10 +1,12 @@
 //! `cargo xtask bench`: recall, speed, size, memory and WAL of the index, alone or beside pgvector on the same server.
 
+mod arguments;
 mod bare;
 mod binding;
 mod compare;
 mod engine;
 mod figure;
+mod filled;
 mod filter;
 mod first;
 mod goals;
@@ -25,14 +27,14 @@ mod wire;
 use std::path::PathBuf;
 use std::time::Instant;
 
-use anyhow::{Context, Result, ensure};
-use clap::{Args, Parser, ValueEnum};
+use anyhow::{Context, Result};
+use clap::{Args, ValueEnum};
 
 use crate::data::derive;
 use crate::pg::{self, Cluster, How, Profile, Which};
-use crate::run::step;
 use crate::sidecar;
 use crate::tree;
+use arguments::{again, arguments, hnsw};
 use compare::Earlier;
 use engine::{Engine, Types};
 use goals::Goals;
@@ -102,8 +104,6 @@ pub struct Bench {
     no_build: bool,
 }
 
-/// The sealed index that was made on an empty table.
-const FILLED: &str = "sealed_ivf, filled";
 /// A set of more rows than this gets no index that is filled row by row, and no ivfflat.
 const ROWS_OF_ALL: usize = 200_000;
 
@@ -135,13 +135,6 @@ enum Part {
     Insert,
 }
 
-/// The command line by itself, as an earlier run wrote it down.
-#[derive(Parser)]
-struct Again {
-    #[command(flatten)]
-    bench: Bench,
-}
-
 impl Bench {
     pub fn run(self) -> Result<()> {
         if self.rest {
@@ -157,9 +150,7 @@ impl Bench {
         let mut bench = self;
         if arguments.is_empty() {
             arguments.clone_from(&old.arguments);
-            let again = Again::try_parse_from(std::iter::once(&String::from("bench")).chain(&arguments));
-            let again = again.context("the earlier run's arguments are not known any more")?.bench;
-            bench = Bench { json: bench.json, no_build: bench.no_build, ..again };
+            bench = Bench { json: bench.json, no_build: bench.no_build, ..again(&arguments)? };
         }
         let results = bench.measure(arguments)?;
         compare::tell(&old, &results.figures, &report::machine())
@@ -211,14 +202,14 @@ impl Bench {
 
     /// Builds and queries of every method.
     fn compare_engines(&self, ground: &Ground, results: &mut Results) -> Result<()> {
-        let mut sealed = vec![(String::from("sealed_ivf"), Engine::Sealed, Engine::Sealed.table())];
+        let mut sealed = vec![("sealed_ivf", Engine::Sealed, "sealed")];
         load::table(ground.cluster, Engine::Sealed, "sealed", ground.vectors)?;
         let memory = self.memory(Engine::Sealed);
         results.builds.push(measure::build(ground, Engine::Sealed, "sealed_index", "sealed", memory)?);
         measure::check_plan(ground, Engine::Sealed, "sealed", "sealed_index")?;
         if self.wants(Part::Filled) && ground.vectors.rows() <= ROWS_OF_ALL {
-            results.filled = Some(fill_empty(ground)?);
-            sealed.push((String::from(FILLED), Engine::Sealed, String::from("filled")));
+            results.filled = Some(filled::measure(ground)?);
+            sealed.push((filled::NAME, Engine::Sealed, filled::TABLE));
         }
         let sweeps = self.wants(Part::Speed) || self.wants(Part::Profile) || self.wants(Part::Growth);
         for (name, engine, table) in sealed.iter().filter(|_| sweeps) {
@@ -369,72 +360,5 @@ impl Bench {
                 sidecar: self.rest,
             },
         )
-    }
-}
-
-/// An index made on an empty table and then filled.
-fn fill_empty(ground: &Ground) -> Result<report::Filled> {
-    let mut client = ground.cluster.connect(DATABASE)?;
-    let column = Engine::Sealed.column(ground.vectors.dims);
-    client.batch_execute(&format!("CREATE TABLE filled (id int PRIMARY KEY, embedding {column})"))?;
-    client.batch_execute(&Engine::Sealed.create_index("filled_index", "filled", ground.metric, ground.precision))?;
-    measure::stage(&mut client, ground.vectors, ground.vectors.rows())?;
-    let begun = Instant::now();
-    step("filling an index that was made empty", || {
-        client.batch_execute("INSERT INTO filled SELECT id, v FROM staging ORDER BY id").map_err(Into::into)
-    })?;
-    let seconds = begun.elapsed().as_secs_f64();
-    client.batch_execute("DROP TABLE staging")?;
-    client.batch_execute("VACUUM ANALYZE filled")?;
-    let index_bytes = measure::relation_bytes(&mut client, "filled_index")?;
-    measure::check_plan(ground, Engine::Sealed, "filled", "filled_index")?;
-    Ok(report::Filled { seconds, index_bytes })
-}
-
-fn hnsw(text: &str) -> Result<Engine> {
-    let (m, ef) = text.split_once('/').with_context(|| format!("expected M/EF_CONSTRUCTION, not {text:?}"))?;
-    let (m, ef_construction) = (m.parse()?, ef.parse()?);
-    ensure!(ef_construction >= 2 * m, "pgvector wants ef_construction of at least 2 x m, not {text}");
-    Ok(Engine::Hnsw { m, ef_construction })
-}
-
-/// The command line without what does not change the measurement.
-fn arguments(all: impl Iterator<Item = String>) -> Vec<String> {
-    let mut kept = Vec::new();
-    let mut skip = false;
-    for argument in all {
-        let name = argument.split('=').next().unwrap_or_default();
-        if skip {
-            skip = false;
-        } else if ["--json", "--compare", "--with"].contains(&name) {
-            skip = !argument.contains('=');
-        } else if argument != "--no-build" {
-            kept.push(argument);
-        }
-    }
-    kept
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn arguments_are_kept_that_change_what_is_measured() {
-        let line = "--data deb --json out.json --compare=old.json --no-build --vs pgvector --with new.json";
-        assert_eq!(arguments(line.split(' ').map(String::from)), ["--data", "deb", "--vs", "pgvector"]);
-        assert!(arguments("--compare old.json".split(' ').map(String::from)).is_empty());
-    }
-
-    #[test]
-    fn what_was_kept_can_be_run_again() {
-        let kept = ["bench", "--data", "deb", "--vs", "pgvector", "--hnsw", "16/64,32/200", "--only", "speed,first"];
-        let bench = Again::try_parse_from(kept).unwrap().bench;
-        assert_eq!(
-            bench.hnsw,
-            [Engine::Hnsw { m: 16, ef_construction: 64 }, Engine::Hnsw { m: 32, ef_construction: 200 }]
-        );
-        assert_eq!(bench.only, [Part::Speed, Part::First]);
-        assert!(Again::try_parse_from(["bench", "--hnsw", "16/20"]).is_err());
     }
 }

@@ -38,12 +38,14 @@ pub enum Stage {
     SlotMap,
     /// Sealing the query's vector, and distances that the executor computes again from the column's values.
     Values,
+    /// Getting and returning memory, page faults included.
+    Memory,
     /// Of the index, and nothing of these.
     Other,
 }
 
 impl Stage {
-    const ALL: [Stage; 9] = [
+    const ALL: [Stage; 10] = [
         Stage::Executor,
         Stage::Directory,
         Stage::Buffers,
@@ -52,6 +54,7 @@ impl Stage {
         Stage::Rerank,
         Stage::SlotMap,
         Stage::Values,
+        Stage::Memory,
         Stage::Other,
     ];
 
@@ -65,6 +68,7 @@ impl Stage {
             Stage::Rerank => "rerank",
             Stage::SlotMap => "slot map",
             Stage::Values => "values",
+            Stage::Memory => "memory",
             Stage::Other => "other",
         }
     }
@@ -73,7 +77,15 @@ impl Stage {
 /// Frames outside these belong to the executor.
 const INDEX: [&str; 3] = ["sealvec", "amgettuple", "amrescan"];
 /// What one function name tells. The frame nearest to the leaf that tells anything decides.
-const NAMES: [(&str, Stage); 29] = [
+const NAMES: [(&str, Stage); 37] = [
+    ("page_fault", Stage::Memory),
+    ("malloc", Stage::Memory),
+    ("realloc", Stage::Memory),
+    ("calloc", Stage::Memory),
+    ("_int_free", Stage::Memory),
+    ("cfree", Stage::Memory),
+    ("munmap", Stage::Memory),
+    ("brk", Stage::Memory),
     ("datatype::", Stage::Values),
     ("format::value", Stage::Values),
     ("ivf::slots", Stage::SlotMap),
@@ -314,6 +326,11 @@ mod tests {
             (&["sealvec_core::ivf::directory::current", NEXT], Stage::Directory),
             (&["palloc", "sealvec::index::scan::amgettuple", "IndexNext"], Stage::Other),
             (&[AES, "sealvec::datatype::distance::l2_wrapper", "ExecInterpExpr"], Stage::Values),
+            (
+                &["clear_page_erms", "asm_exc_page_fault", "sealvec_core::ivf::scan::Scan::score_list", NEXT],
+                Stage::Memory,
+            ),
+            (&["asm_exc_page_fault", "heap_getnext", "SeqNext"], Stage::Executor),
             (&[], Stage::Executor),
         ] {
             assert_eq!(stage(frames), wanted, "{frames:?}");

@@ -9,6 +9,7 @@ use super::bare::{Copies, Scans};
 use super::binding::Bindings;
 use super::engine::NOTHING_SET;
 use super::figure::{Figure, table};
+use super::filled::{self, Filled};
 use super::filter::Filtered;
 use super::first::First;
 use super::growth::Growth;
@@ -18,7 +19,7 @@ use super::measure::{Build, Ground, Wal};
 use super::profile::Profile;
 use super::set::Set;
 use super::sweep::{Heat, Sweep, Timing};
-use super::{Bench, FILLED, filter, first, insert, limit};
+use super::{Bench, filter, first, insert, limit};
 
 #[derive(Serialize)]
 pub struct Results {
@@ -51,12 +52,6 @@ pub struct Results {
     pub wal: Vec<Wal>,
     pub inserts: Vec<Inserts>,
     pub minutes: f64,
-}
-
-#[derive(Serialize)]
-pub struct Filled {
-    pub seconds: f64,
-    pub index_bytes: i64,
 }
 
 impl Results {
@@ -306,11 +301,11 @@ impl Results {
         }
         for (number, sweep) in self.sweeps.iter().enumerate().skip(1) {
             let cells = self.heats.iter().map(|heat| match (&heat.entries[0], &heat.entries[number]) {
-                (Some(ours), Some(other)) if sweep.name == FILLED => ratio(&other.timing, &ours.timing),
+                (Some(ours), Some(other)) if sweep.name == filled::NAME => ratio(&other.timing, &ours.timing),
                 (Some(ours), Some(other)) => ratio(&ours.timing, &other.timing),
                 _ => String::from("-"),
             });
-            let label = if sweep.name == FILLED {
+            let label = if sweep.name == filled::NAME {
                 String::from("filled / fresh")
             } else {
                 format!("sealed_ivf / {}", sweep.name)
