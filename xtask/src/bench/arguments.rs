@@ -37,7 +37,7 @@ pub fn arguments(all: impl Iterator<Item = String>) -> Vec<String> {
             skip = false;
         } else if ["--json", "--compare", "--with"].contains(&name) {
             skip = !argument.contains('=');
-        } else if argument != "--no-build" {
+        } else if !["--no-build", "--background"].contains(&name) {
             kept.push(argument);
         }
     }
@@ -51,7 +51,8 @@ mod tests {
 
     #[test]
     fn arguments_are_kept_that_change_what_is_measured() {
-        let line = "--data deb --json out.json --compare=old.json --no-build --vs pgvector --with new.json";
+        let line =
+            "--data deb --json out.json --compare=old.json --no-build --background --vs pgvector --with new.json";
         assert_eq!(arguments(line.split(' ').map(String::from)), ["--data", "deb", "--vs", "pgvector"]);
         assert!(arguments("--compare old.json".split(' ').map(String::from)).is_empty());
     }

@@ -8,7 +8,7 @@ use serde::Serialize;
 use super::engine::{Engine, REAL_ARRAY, array, parameter};
 use super::figure::Figure;
 use super::load::Form;
-use super::measure::{DATABASE, Ground, hurry};
+use super::measure::{DATABASE, Ground};
 use super::times::Latencies;
 use super::truth::K;
 use super::wire::Wire;
@@ -73,7 +73,7 @@ pub fn copy(ground: &Ground, rival: Option<Engine>) -> Result<Copies> {
                     client.batch_execute(&format!("TRUNCATE {table}"))?;
                     client.batch_execute("CHECKPOINT")?;
                     let mut wire = Wire::connect(&ground.cluster.socket(), ground.cluster.port()?, DATABASE)?;
-                    hurry(wire.pid);
+                    ground.hurry(wire.pid);
                     wire.execute("SELECT")?; // the backend is up
                     let begun = Instant::now();
                     wire.copy(&form.command(table), &pieces)?;
@@ -116,7 +116,7 @@ fn scan_one(
     bind: fn(&[f32]) -> Vec<u8>,
 ) -> Result<Latencies> {
     let mut wire = Wire::connect(&ground.cluster.socket(), ground.cluster.port()?, DATABASE)?;
-    hurry(wire.pid);
+    ground.hurry(wire.pid);
     wire.execute("SET max_parallel_workers_per_gather = 0")?;
     wire.prepare(&engine.query(table, ground.metric), &[parameter_type])?;
     let mut answer = Vec::new();

@@ -10,7 +10,7 @@ use serde_json::Value;
 
 use super::engine::{Engine, parameter};
 use super::figure::Figure;
-use super::measure::{DATABASE, Ground, hurry};
+use super::measure::{DATABASE, Ground};
 use super::times::Latencies;
 use super::truth::{K, Truth};
 use super::wire::Wire;
@@ -155,7 +155,7 @@ fn one(ground: &Ground, filter: &Filter, passing: &[bool], queries: &Matrix) -> 
     let engine = Engine::Sealed;
     let sql = engine.filtered_query(TABLE, ground.metric, &format!("WHERE {}", filter.condition()?));
     let mut wire = Wire::connect(&ground.cluster.socket(), ground.cluster.port()?, DATABASE)?;
-    hurry(wire.pid);
+    ground.hurry(wire.pid);
     wire.execute("SET plan_cache_mode = force_generic_plan")?;
     wire.prepare(&sql, &[engine.parameter_type(ground.types)])?;
     let (mut found, mut full, mut rows) = (0, 0, Vec::new());

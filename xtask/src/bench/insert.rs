@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use super::engine::{Engine, INT4, parameter};
 use super::figure::Figure;
-use super::measure::{DATABASE, Ground, hurry};
+use super::measure::{DATABASE, Ground};
 use super::times::Latencies;
 use super::wire::Wire;
 use crate::data::Matrix;
@@ -37,7 +37,7 @@ pub fn measure(ground: &Ground, engine: Engine, base: &Matrix, rows: usize) -> R
     let made = maker.rows(FIRST, batched + single);
     let parameters: Vec<Vec<u8>> = made.iter().map(parameter).collect();
     let mut wire = Wire::connect(&ground.cluster.socket(), ground.cluster.port()?, DATABASE)?;
-    hurry(wire.pid);
+    ground.hurry(wire.pid);
     let table = engine.table();
     wire.prepare(
         &format!("INSERT INTO {table} (id, embedding) VALUES ($1, $2)"),

@@ -19,6 +19,7 @@ const BESIDE_CODE: f64 = 12.0;
 pub struct Limit {
     pub level: f64,
     pub setting: String,
+    /// Coded rows that a query opens and scores.
     pub rows: f64,
     pub bytes_opened: f64,
     pub bytes_scored: f64,

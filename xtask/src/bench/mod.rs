@@ -25,9 +25,10 @@ mod truth;
 mod wire;
 
 use std::path::PathBuf;
+use std::process::Command;
 use std::time::Instant;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use clap::{Args, ValueEnum};
 
 use crate::data::derive;
@@ -99,11 +100,16 @@ pub struct Bench {
     /// Major version of Postgres; 16 with --vs pgvector.
     #[arg(long, value_name = "VERSION", value_parser = clap::value_parser!(u32).range(15..=18))]
     pg: Option<u32>,
+    /// Leave priorities as they are: other programs go on undisturbed, and figures are worse for it.
+    #[arg(long)]
+    background: bool,
     /// Use the extension as it was installed last.
     #[arg(long)]
     no_build: bool,
 }
 
+/// Bytes of a row of 384 dimensions in a table: two of them for each index and its table, and some more for hnsw.
+const ROW_BYTES: u64 = 1_600;
 /// A set of more rows than this gets no index that is filled row by row, and no ivfflat.
 const ROWS_OF_ALL: usize = 200_000;
 
@@ -150,7 +156,12 @@ impl Bench {
         let mut bench = self;
         if arguments.is_empty() {
             arguments.clone_from(&old.arguments);
-            bench = Bench { json: bench.json, no_build: bench.no_build, ..again(&arguments)? };
+            bench = Bench {
+                json: bench.json,
+                no_build: bench.no_build,
+                background: bench.background,
+                ..again(&arguments)?
+            };
         }
         let results = bench.measure(arguments)?;
         compare::tell(&old, &results.figures, &report::machine())
@@ -158,6 +169,7 @@ impl Bench {
 
     fn measure(&self, arguments: Vec<String>) -> Result<Results> {
         let begun = Instant::now();
+        self.check_room()?;
         let base = self.directory();
         let directory = match self.derive {
             Some(rows) => derive::directory(&base, rows)?,
@@ -174,6 +186,9 @@ impl Bench {
         self.look_at_sealed(&ground, &set, derived_from.as_ref(), &mut results)?;
         self.write_rows(&ground, derived_from.as_ref().unwrap_or(&set), &mut results)?;
         cluster.stop("fast")?;
+        if self.large() {
+            cluster.remove()?; // some 20 GB
+        }
         results.minutes = begun.elapsed().as_secs_f64() / 60.0;
         results.finish(&ground);
         results.print(&ground);
@@ -242,8 +257,8 @@ impl Bench {
         if let Some(sweep) = results.sweeps.first()
             && self.wants(Part::Profile)
         {
-            results.profile = profile::measure(ground, sweep)?;
             results.limits = limit::limits(ground, sweep, "sealed_index")?;
+            results.profile = profile::measure(ground, sweep, &results.limits)?;
         }
         if self.wants(Part::First) {
             for engine in [Engine::Sealed].into_iter().chain(self.first_hnsw()) {
@@ -294,6 +309,7 @@ impl Bench {
             seconds: self.seconds,
             types,
             goals: Goals::of(set.vectors.rows(), self.derive.is_some()),
+            background: self.background,
         }
     }
 
@@ -335,6 +351,24 @@ impl Bench {
             Engine::Hnsw { .. } if self.large() => "4GB",
             _ => "1GB",
         }
+    }
+
+    /// A full disk would stop every other program on it, so a large set asks before.
+    fn check_room(&self) -> Result<()> {
+        let Some(rows) = self.derive.filter(|_| self.large()) else { return Ok(()) };
+        let hnsw = self.rivals().len();
+        let wanted = rows as u64 * ROW_BYTES * (4 + 5 * hnsw as u64) / 2 + (7 << 30);
+        let home = tree::clusters()?;
+        let free = tree::output_of(Command::new("df").args(["--output=avail", "--block-size=1"]).arg(&home))?;
+        let free: u64 = free.lines().last().unwrap_or_default().trim().parse().context("df printed no number")?;
+        ensure!(
+            free >= wanted,
+            "expected {} GB free in {}, not {}; fewer --hnsw need less",
+            wanted >> 30,
+            home.display(),
+            free >> 30
+        );
+        Ok(())
     }
 
     fn version(&self) -> u32 {

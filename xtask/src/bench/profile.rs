@@ -8,6 +8,7 @@ use anyhow::{Context, Result, ensure};
 use serde::{Deserialize, Serialize};
 
 use super::figure::Figure;
+use super::limit::Limit;
 use super::measure::Ground;
 use super::sweep::{Point, Session, Sweep};
 use crate::pg::server::on_path;
@@ -17,6 +18,11 @@ use crate::tree;
 /// Seconds of sampling, and samples a second.
 const SECONDS: u64 = 5;
 const HERTZ: u64 = 1_999;
+
+/// What the issue aims at for a query at recall 0.98 of 384 dimensions: all of it in the index, and a row.
+const INDEX_US: f64 = 170.0;
+const OPEN_NS: f64 = 4.0;
+const SCORE_NS: f64 = 1.0;
 
 /// A part of a query, in the order of the work.
 #[derive(Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq)]
@@ -161,6 +167,8 @@ pub struct Profile {
     pub level: f64,
     pub setting: String,
     pub samples: usize,
+    /// Coded rows that a query opens, where they are known.
+    pub rows: Option<f64>,
     pub cpu_us: f64,
     pub stages: Vec<Share>,
     /// The functions with the most samples of their own.
@@ -181,16 +189,18 @@ pub struct Hot {
     pub share: f64,
 }
 
-/// Profiles the sweep's cheapest setting at the middle level (or with the highest recall, where none reaches it).
-/// Nothing, with a note, where perf is missing or may not run.
-pub fn measure(ground: &Ground, sweep: &Sweep) -> Result<Option<Profile>> {
+/// Profiles the cheapest fixed number of probes at the middle level, whose rows are known (or the setting with the
+/// highest recall, where none reaches it). Nothing, with a note, where perf is missing or may not run.
+pub fn measure(ground: &Ground, sweep: &Sweep, limits: &[Limit]) -> Result<Option<Profile>> {
     if !on_path("perf") {
         eprintln!("note: perf is not installed (Debian: linux-perf): no profile");
         return Ok(None);
     }
     let level = ground.goals.levels[1].recall;
     let highest = || sweep.points.iter().max_by(|a, b| a.recall.total_cmp(&b.recall));
-    let Some(point) = sweep.best(level).or_else(highest) else { return Ok(None) };
+    let known = limits.iter().find(|limit| limit.level == level);
+    let fixed = known.and_then(|limit| sweep.points.iter().find(|point| point.setting == limit.setting));
+    let Some(point) = fixed.or_else(highest) else { return Ok(None) };
     let mut session = Session::open(ground, sweep.engine, &sweep.table)?;
     session.set(&point.commands)?;
     session.time(0.2)?; // warm
@@ -219,12 +229,12 @@ pub fn measure(ground: &Ground, sweep: &Sweep) -> Result<Option<Profile>> {
         }
         let script = quiet(Command::new("perf").args(["script", "--fields", "ip,sym", "--input"]).arg(&file))?;
         fs::remove_file(&file)?;
-        Ok(fold(&script, level, point))
+        Ok(fold(&script, level, point, known.map(|limit| limit.rows)))
     })?;
     Ok(profile)
 }
 
-fn fold(script: &str, level: f64, point: &Point) -> Option<Profile> {
+fn fold(script: &str, level: f64, point: &Point, rows: Option<f64>) -> Option<Profile> {
     let stacks = stacks(script);
     let samples = stacks.len();
     if samples == 0 {
@@ -248,6 +258,7 @@ fn fold(script: &str, level: f64, point: &Point) -> Option<Profile> {
         level,
         setting: point.setting.clone(),
         samples,
+        rows,
         // As timed without perf, which slows the backend down.
         cpu_us: point.timing.cpu_us,
         stages: Stage::ALL
@@ -292,13 +303,23 @@ impl Profile {
 
     pub fn figures(&self) -> Vec<Figure> {
         let of_query = format!("{}, {} samples", self.setting, self.samples);
-        self.stages
+        let name = |what: &str| format!("a query at recall {}: {what}", self.level);
+        let mut figures: Vec<Figure> = self
+            .stages
             .iter()
-            .map(|share| {
-                Figure::lower(format!("a query at recall {}: {}", self.level, share.stage.name()), share.us, "µs")
-                    .note(&of_query)
-            })
-            .collect()
+            .map(|share| Figure::lower(name(share.stage.name()), share.us, "µs").note(&of_query))
+            .collect();
+        let us = |wanted: Stage| self.stages.iter().find(|share| share.stage == wanted).map_or(0.0, |share| share.us);
+        let inside = self.cpu_us - us(Stage::Executor) - us(Stage::Values);
+        figures.push(Figure::lower(name("the index in all"), inside, "µs").wanted(INDEX_US).note(&of_query));
+        if let Some(rows) = self.rows {
+            let note = format!("{rows:.0} rows");
+            figures.extend([
+                Figure::lower(name("open, a row"), 1e3 * us(Stage::Open) / rows, "ns").wanted(OPEN_NS).note(&note),
+                Figure::lower(name("score, a row"), 1e3 * us(Stage::Score) / rows, "ns").wanted(SCORE_NS).note(&note),
+            ]);
+        }
+        figures
     }
 }
 

@@ -195,8 +195,8 @@ impl Results {
         let note = format!("maintenance_work_mem {}", sealed.maintenance_work_mem);
         let resident = Figure::lower("build, peak resident memory", all, "MiB").note("shared buffers included");
         figures.extend([
-            Figure::lower("build, peak of its own memory", own, "MiB").note(note),
-            if self.derived.is_some() { resident.wanted(1024.0) } else { resident },
+            limit(Figure::lower("build, peak of its own memory", own, "MiB"), goals.build_own_mib).note(note),
+            limit(resident, goals.build_resident_mib),
         ]);
         figures
     }

@@ -7,7 +7,7 @@ use anyhow::{Context, Result, ensure};
 use serde::Serialize;
 
 use super::engine::{Engine, parameter};
-use super::measure::{DATABASE, Ground, hurry, memory};
+use super::measure::{DATABASE, Ground, memory};
 use super::times::Latencies;
 use super::truth::K;
 use super::wire::Wire;
@@ -93,7 +93,7 @@ impl<'a> Session<'a> {
         bind: fn(&[f32]) -> Vec<u8>,
     ) -> Result<Self> {
         let mut wire = Wire::connect(&ground.cluster.socket(), ground.cluster.port()?, DATABASE)?;
-        hurry(wire.pid);
+        ground.hurry(wire.pid);
         // One plan for all: planning each of some thousand equal queries again would add as much as it measures.
         wire.execute("SET plan_cache_mode = force_generic_plan")?;
         wire.prepare(&engine.query(table, ground.metric), &[parameter_type])?;
