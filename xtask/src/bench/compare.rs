@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use anyhow::{Context, Result, ensure};
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use super::figure::{Figure, number};
 
@@ -14,9 +14,41 @@ const NOISE: f64 = 0.05;
 #[derive(Deserialize)]
 pub struct Earlier {
     pub machine: String,
+    #[serde(flatten)]
+    pub subject: Subject,
     /// The command line, without --json and the like: what to run to measure the same again.
     pub arguments: Vec<String>,
     pub figures: Vec<Figure>,
+}
+
+/// What was measured: figures of two runs mean the same only if these are equal.
+#[derive(Serialize, Deserialize, Clone, Debug, PartialEq)]
+pub struct Subject {
+    pub data: String,
+    pub rows: usize,
+    pub dims: usize,
+    pub queries: usize,
+    pub metric: String,
+    pub precision: String,
+}
+
+impl Subject {
+    /// Refuses to compare runs on different things.
+    pub fn same_as(&self, new: &Subject) -> Result<()> {
+        ensure!(
+            self == new,
+            "expected a run on {} rows of {} ({}, {}), as the earlier one; this one was on {} rows of {} ({}, {})",
+            self.rows,
+            self.data,
+            self.metric,
+            self.precision,
+            new.rows,
+            new.data,
+            new.metric,
+            new.precision
+        );
+        Ok(())
+    }
 }
 
 impl Earlier {

@@ -147,10 +147,11 @@ impl Bench {
             return self.over_http();
         }
         let mut arguments = arguments(std::env::args().skip(2));
-        let Some(path) = &self.compare else { return self.measure(arguments).map(drop) };
+        let Some(path) = &self.compare else { return self.measure(arguments, None).map(drop) };
         let old = Earlier::read(path)?;
         if let Some(path) = &self.with {
             let new = Earlier::read(path)?;
+            old.subject.same_as(&new.subject)?;
             return compare::tell(&old, &new.figures, &new.machine);
         }
         let mut bench = self;
@@ -163,11 +164,11 @@ impl Bench {
                 ..again(&arguments)?
             };
         }
-        let results = bench.measure(arguments)?;
+        let results = bench.measure(arguments, Some(&old))?;
         compare::tell(&old, &results.figures, &report::machine())
     }
 
-    fn measure(&self, arguments: Vec<String>) -> Result<Results> {
+    fn measure(&self, arguments: Vec<String>, earlier: Option<&Earlier>) -> Result<Results> {
         let begun = Instant::now();
         self.check_room()?;
         let base = self.directory();
@@ -181,7 +182,10 @@ impl Bench {
         let cluster = self.cluster()?;
         let types = load::database(&cluster, self.vs.is_some())?;
         let ground = self.ground(&cluster, &set, types);
-        let mut results = Results::new(self, &ground, &set, derived_from.as_ref(), arguments)?;
+        if let Some(old) = earlier {
+            old.subject.same_as(&report::subject(&ground, &set))?; // before an hour of work
+        }
+        let mut results = Results::new(&ground, &set, derived_from.as_ref(), arguments)?;
         self.compare_engines(&ground, &mut results)?;
         self.look_at_sealed(&ground, &set, derived_from.as_ref(), &mut results)?;
         self.write_rows(&ground, derived_from.as_ref().unwrap_or(&set), &mut results)?;

@@ -7,6 +7,7 @@ use serde::Serialize;
 
 use super::bare::{Copies, Scans};
 use super::binding::Bindings;
+use super::compare::Subject;
 use super::engine::NOTHING_SET;
 use super::figure::{Figure, table};
 use super::filled::{self, Filled};
@@ -19,7 +20,7 @@ use super::measure::{Build, Ground, Wal};
 use super::profile::Profile;
 use super::set::Set;
 use super::sweep::{Heat, Sweep, Timing};
-use super::{Bench, filter, first, insert, limit};
+use super::{filter, first, insert, limit};
 
 #[derive(Serialize)]
 pub struct Results {
@@ -27,14 +28,10 @@ pub struct Results {
     server: String,
     /// The command line, for a later run to compare with this one.
     arguments: Vec<String>,
-    data: String,
+    #[serde(flatten)]
+    pub subject: Subject,
     /// For a derived set: what from, and how its local intrinsic dimension compares.
     derived: Option<String>,
-    rows: usize,
-    dims: usize,
-    queries: usize,
-    metric: &'static str,
-    precision: String,
     /// The table: what is compared with what is wanted, and with an earlier run.
     pub figures: Vec<Figure>,
     pub builds: Vec<Build>,
@@ -54,14 +51,20 @@ pub struct Results {
     pub minutes: f64,
 }
 
+/// What a run is about.
+pub fn subject(ground: &Ground, set: &Set) -> Subject {
+    Subject {
+        data: set.name(),
+        rows: ground.vectors.rows(),
+        dims: ground.vectors.dims,
+        queries: ground.queries.rows(),
+        metric: ground.metric.name().to_owned(),
+        precision: ground.precision.to_owned(),
+    }
+}
+
 impl Results {
-    pub fn new(
-        bench: &Bench,
-        ground: &Ground,
-        set: &Set,
-        derived_from: Option<&Set>,
-        arguments: Vec<String>,
-    ) -> Result<Self> {
+    pub fn new(ground: &Ground, set: &Set, derived_from: Option<&Set>, arguments: Vec<String>) -> Result<Self> {
         let server = ground.cluster.connect("postgres")?.query_one("SHOW server_version", &[])?.get(0);
         let derived = derived_from
             .map(|base| -> Result<String> {
@@ -79,13 +82,8 @@ impl Results {
             machine: machine(),
             server,
             arguments,
-            data: set.name(),
+            subject: subject(ground, set),
             derived,
-            rows: ground.vectors.rows(),
-            dims: ground.vectors.dims,
-            queries: ground.queries.rows(),
-            metric: bench.metric.name(),
-            precision: ground.precision.to_owned(),
             figures: Vec::new(),
             builds: Vec::new(),
             sweeps: Vec::new(),
@@ -202,9 +200,10 @@ impl Results {
     }
 
     pub fn print(&self, ground: &Ground) {
+        let subject = &self.subject;
         println!(
             "{} rows of {} dimensions ({}), {} queries, {}, sealed index in {}",
-            self.rows, self.dims, self.data, self.queries, self.metric, self.precision
+            subject.rows, subject.dims, subject.data, subject.queries, subject.metric, subject.precision
         );
         if let Some(derived) = &self.derived {
             println!("{derived}");
@@ -276,7 +275,7 @@ impl Results {
         self.print_heats();
         println!("\n{}", table(&self.figures));
         if let Some(derived) = &self.derived {
-            println!("{} rows {derived}", self.rows);
+            println!("{} rows {derived}", subject.rows);
         }
         let wanted = self.figures.iter().filter_map(Figure::met);
         let (met, all) = wanted.fold((0, 0), |(met, all), is| (met + usize::from(is), all + 1));
