@@ -66,6 +66,8 @@ mod tests {
             [Engine::Hnsw { m: 16, ef_construction: 64 }, Engine::Hnsw { m: 32, ef_construction: 200 }]
         );
         assert_eq!(bench.only, [Part::Speed, Part::First]);
-        assert!(again(&["--hnsw", "16/20"].map(String::from)).is_err());
+        for wrong in ["16/20", "16", "16/x"] {
+            assert!(again(&["--vs", "pgvector", "--hnsw", wrong].map(String::from)).is_err(), "{wrong}");
+        }
     }
 }

@@ -135,10 +135,11 @@ fn scan_one(
 }
 
 impl Copies {
-    pub fn figures(&self) -> Vec<Figure> {
+    pub fn figures(&self, ground: &Ground) -> Vec<Figure> {
         let about = |rate: f64| format!("{} rows; pgvector {rate:.0} rows/s", self.rows);
+        let binary = Figure::higher("COPY binary into a sealed column", self.sealed.binary, "rows/s");
         let mut figures = vec![
-            Figure::higher("COPY binary into a sealed column", self.sealed.binary, "rows/s").wanted(100_000.0),
+            ground.goals.copy_rows_per_second.into_iter().fold(binary, Figure::wanted),
             Figure::higher("COPY text into a sealed column", self.sealed.text, "rows/s"),
         ];
         if let Some(plain) = &self.plain {

@@ -235,6 +235,9 @@ impl Filter {
 }
 
 pub fn print(all: &[Filtered]) {
+    if all.is_empty() {
+        return;
+    }
     println!("\nfiltered search, nothing set, top {K}");
     println!(
         "  {:40} {:>9} {:>9} {:>7} {:>7} {:>9} {:>9} {:>9}  plan",

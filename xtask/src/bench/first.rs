@@ -52,6 +52,9 @@ pub fn measure(ground: &Ground, engine: Engine) -> Result<First> {
 }
 
 pub fn print(all: &[First]) {
+    if all.is_empty() {
+        return;
+    }
     println!("\nfirst query of a fresh backend, ms (median and longest of {CONNECTIONS})");
     println!("  {:14} {:>9} {:>9} {:>9} {:>9}", "", "connect", "first", "longest", "second");
     for first in all {

@@ -67,6 +67,9 @@ pub fn measure(ground: &Ground, engine: Engine, base: &Matrix, rows: usize) -> R
 }
 
 pub fn print(all: &[Inserts]) {
+    if all.is_empty() {
+        return;
+    }
     println!(
         "\ninserts by one client: rows/s in batches of {BATCH}; ms of one row and its commit, merges and splits included"
     );

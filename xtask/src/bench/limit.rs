@@ -27,7 +27,7 @@ pub struct Limit {
     pub cpu_us: f64,
 }
 
-/// For the cheapest fixed number of probes at each level: so many lists of the size that a query meets, L0, and the
+/// For the fewest probes that reach each level: so many lists of the size that a query meets, L0, and the
 /// centroids. Exact rows of the rerank are left out; they are some 30 records of less than a kilobyte.
 pub fn limits(ground: &Ground, sweep: &Sweep, index: &str) -> Result<Vec<Limit>> {
     step("reading list sizes", || {
@@ -44,10 +44,10 @@ pub fn limits(ground: &Ground, sweep: &Sweep, index: &str) -> Result<Vec<Limit>>
         let dims = ground.vectors.dims as f64;
         let levels = ground.goals.levels.iter().map(|level| level.recall);
         let limits = levels.filter_map(|level| {
-            let fixed = sweep.points.iter().filter(|point| point.recall >= level);
-            let (point, probes) = fixed
+            let reaching = sweep.points.iter().filter(|point| point.recall >= level);
+            let (point, probes) = reaching
                 .filter_map(|point| Some((point, point.setting.strip_prefix("probes ")?.parse::<f64>().ok()?)))
-                .min_by(|a, b| a.0.timing.cpu_us.total_cmp(&b.0.timing.cpu_us))?;
+                .min_by(|a, b| a.1.total_cmp(&b.1))?;
             let rows = probes.min(lists) * per_list + l0 as f64;
             let (opened, scored) = (rows * (dims / 8.0 + BESIDE_CODE), rows * dims / 8.0 + lists * dims * 2.0);
             Some(Limit {
@@ -65,6 +65,9 @@ pub fn limits(ground: &Ground, sweep: &Sweep, index: &str) -> Result<Vec<Limit>>
 }
 
 pub fn print(limits: &[Limit]) {
+    if limits.is_empty() {
+        return;
+    }
     println!(
         "\n{}, fixed probes: bytes opened / 12 GB/s + bytes scored / 30 GB/s, and its share of the CPU time of a query",
         Engine::Sealed.name()

@@ -4,6 +4,7 @@ mod arguments;
 mod bare;
 mod binding;
 mod compare;
+mod defaults;
 mod engine;
 mod figure;
 mod filled;
@@ -65,7 +66,7 @@ pub struct Bench {
     #[arg(long, value_enum, value_name = "RIVAL")]
     vs: Option<Rival>,
     /// Values of m and ef_construction to build hnsw with, each M/EF; the best of all counts at each recall.
-    #[arg(long, value_name = "M/EF,…", value_delimiter = ',', value_parser = hnsw)]
+    #[arg(long, value_name = "M/EF,…", value_delimiter = ',', value_parser = hnsw, requires = "vs")]
     hnsw: Vec<Engine>,
     /// Measure only these; everything if not given. Builds and sizes are always measured.
     #[arg(long, value_enum, value_name = "PART,…", value_delimiter = ',')]
@@ -245,6 +246,7 @@ impl Bench {
         }
         if self.wants(Part::Speed) {
             results.heats = sweep::heats(ground, &results.sweeps.iter().collect::<Vec<_>>())?;
+            results.defaults = defaults::measure(ground, &results.sweeps[0])?;
             results.bindings = Some(binding::measure(ground)?);
         }
         Ok(())

@@ -8,7 +8,7 @@ use serde::Serialize;
 use super::bare::{Copies, Scans};
 use super::binding::Bindings;
 use super::compare::Subject;
-use super::engine::NOTHING_SET;
+use super::defaults::Defaults;
 use super::figure::{Figure, table};
 use super::filled::{self, Filled};
 use super::filter::Filtered;
@@ -38,6 +38,7 @@ pub struct Results {
     pub sweeps: Vec<Sweep>,
     pub filled: Option<Filled>,
     pub heats: Vec<Heat>,
+    pub defaults: Option<Defaults>,
     pub bindings: Option<Bindings>,
     pub profile: Option<Profile>,
     pub limits: Vec<Limit>,
@@ -89,6 +90,7 @@ impl Results {
             sweeps: Vec::new(),
             filled: None,
             heats: Vec::new(),
+            defaults: None,
             bindings: None,
             profile: None,
             limits: Vec::new(),
@@ -106,12 +108,13 @@ impl Results {
     /// Draws up the table.
     pub fn finish(&mut self, ground: &Ground) {
         let mut figures = self.speed(ground);
+        figures.extend(self.defaults.iter().flat_map(Defaults::figures));
         figures.extend(self.sizes(ground));
         figures.extend(insert::figures(&self.inserts));
         figures.extend(self.growth.iter().flat_map(Growth::figures));
         figures.extend(filter::figures(&self.filters));
         figures.extend(first::figures(ground, &self.first));
-        figures.extend(self.copies.iter().flat_map(Copies::figures));
+        figures.extend(self.copies.iter().flat_map(|copies| copies.figures(ground)));
         figures.extend(self.scans.iter().flat_map(Scans::figures));
         figures.extend(self.wal.iter().filter(|wal| wal.engine == "sealed_ivf").map(|wal| {
             Figure::lower("index WAL of a row inserted", wal.index_bytes_per_row, "B")
@@ -119,7 +122,7 @@ impl Results {
         }));
         figures.extend(self.bindings.iter().flat_map(Bindings::figures));
         figures.extend(limit::figures(&self.limits));
-        figures.extend(self.profile.iter().flat_map(Profile::figures));
+        figures.extend(self.profile.iter().flat_map(|profile| profile.figures(ground)));
         self.figures = figures;
     }
 
@@ -149,22 +152,6 @@ impl Results {
                     Figure::higher(format!("QPS / hnsw at {at}"), qps / hnsw.timing.qps, "x")
                         .wanted(level.times_hnsw)
                         .note(note),
-                );
-            }
-        }
-        let points = self.sweeps.first().map_or(&[][..], |sweep| &sweep.points);
-        if let Some(plain) = points.iter().find(|point| point.setting == NOTHING_SET) {
-            figures.push(Figure::higher("recall with nothing set", plain.recall, "").wanted(0.95));
-            let reaching = points.iter().filter(|point| point.recall >= 0.95);
-            if let Some(best) = reaching.max_by(|a, b| a.timing.qps.total_cmp(&b.timing.qps)) {
-                figures.push(
-                    Figure::higher(
-                        "QPS with nothing set / best at recall 0.95",
-                        plain.timing.qps / best.timing.qps,
-                        "x",
-                    )
-                    .wanted(0.8)
-                    .note(format!("{}, both from the sweep", best.setting)),
                 );
             }
         }
@@ -254,17 +241,9 @@ impl Results {
             );
         }
 
-        println!(
-            "\n  {:12} {:>10} {:>16} {:>16} {:>10}",
-            "inserts", "rows", "index WAL B/row", "table WAL B/row", "rows/s"
-        );
-        for wal in &self.wal {
-            println!(
-                "  {:12} {:10} {:16.0} {:16.0} {:10.0}",
-                wal.engine, wal.rows, wal.index_bytes_per_row, wal.table_bytes_per_row, wal.inserts_per_second
-            );
+        if !self.wal.is_empty() {
+            self.print_wal();
         }
-
         insert::print(&self.inserts);
         filter::print(&self.filters);
         first::print(&self.first);
@@ -283,6 +262,19 @@ impl Results {
             "{met} of {all} met{}",
             if ground.goals.build_seconds.is_none() { "; of another set than the issue's" } else { "" }
         );
+    }
+
+    fn print_wal(&self) {
+        println!(
+            "\n  {:12} {:>10} {:>16} {:>16} {:>10}",
+            "inserts", "rows", "index WAL B/row", "table WAL B/row", "rows/s"
+        );
+        for wal in &self.wal {
+            println!(
+                "  {:12} {:10} {:16.0} {:16.0} {:10.0}",
+                wal.engine, wal.rows, wal.index_bytes_per_row, wal.table_bytes_per_row, wal.inserts_per_second
+            );
+        }
     }
 
     fn print_heats(&self) {
