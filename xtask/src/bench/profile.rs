@@ -35,7 +35,7 @@ pub enum Stage {
     Buffers,
     /// Opening lists, and taking chunks apart.
     Open,
-    /// Scoring codes.
+    /// Scoring codes, and putting rows that may be near in the queue.
     Score,
     /// Opening and measuring exact rows, and the queue of candidates.
     Rerank,
@@ -82,7 +82,7 @@ impl Stage {
 /// Frames outside these belong to the executor.
 const INDEX: [&str; 3] = ["sealvec", "amgettuple", "amrescan"];
 /// What one function name tells. The frame nearest to the leaf that tells anything decides.
-const NAMES: [(&str, Stage); 37] = [
+const NAMES: &[(&str, Stage)] = &[
     ("page_fault", Stage::Memory),
     ("malloc", Stage::Memory),
     ("realloc", Stage::Memory),
@@ -106,7 +106,11 @@ const NAMES: [(&str, Stage); 37] = [
     ("ResourceOwner", Stage::Buffers),
     ("math::code", Stage::Score),
     ("score_short", Stage::Score),
-    ("::score", Stage::Score),
+    ("avx512::score", Stage::Score),
+    ("avx2::score", Stage::Score),
+    ("neon::score", Stage::Score),
+    ("portable::score", Stage::Score),
+    ("Kernels::score", Stage::Score),
     ("ivf::records", Stage::Rerank),
     ("format::vector", Stage::Rerank),
     ("math::distance", Stage::Rerank),
@@ -152,7 +156,9 @@ fn stage(frames: &[&str]) -> Stage {
     let within = |name: &str| frames.iter().any(|frame| frame.contains(name));
     if within("score_slots") || within("Scan::open") {
         Stage::Rerank
-    } else if within("score_list") || within("aead") {
+    } else if within("score_list") {
+        Stage::Score
+    } else if within("aead") {
         Stage::Open
     } else if within("Scan::start") {
         Stage::Directory
@@ -343,6 +349,8 @@ mod tests {
                 &["sealvec_core::math::kernels::avx512::score", "sealvec_core::ivf::scan::Scan::score_list", NEXT],
                 Stage::Score,
             ),
+            (&["free_list", "sealvec_core::ivf::scan::Scan::score_slots", NEXT], Stage::Rerank),
+            (&["memcpy", "sealvec_core::ivf::scan::Scan::score_list", NEXT], Stage::Score),
             (&["sealvec_core::ivf::slots::live_entry", "sealvec_core::ivf::scan::Scan::open"], Stage::SlotMap),
             (&["sealvec_core::ivf::directory::current", NEXT], Stage::Directory),
             (&["palloc", "sealvec::index::scan::amgettuple", "IndexNext"], Stage::Other),
