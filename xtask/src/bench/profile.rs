@@ -108,7 +108,6 @@ const NAMES: &[(&str, Stage)] = &[
     ("score_short", Stage::Score),
     ("avx512::score", Stage::Score),
     ("avx2::score", Stage::Score),
-    ("neon::score", Stage::Score),
     ("portable::score", Stage::Score),
     ("Kernels::score", Stage::Score),
     ("ivf::records", Stage::Rerank),
