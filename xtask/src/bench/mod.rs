@@ -233,7 +233,7 @@ impl Bench {
         }
         let sweeps = self.wants(Part::Speed) || self.wants(Part::Profile) || self.wants(Part::Growth);
         for (name, engine, table) in sealed.iter().filter(|_| sweeps) {
-            results.sweeps.push(sweep::sweep(ground, *engine, name, table, 0.999)?);
+            results.sweeps.push(sweep::sweep(ground, *engine, name, table, 0.996)?);
         }
         for rival in self.rivals() {
             let (table, index) = (rival.table(), format!("{}_index", rival.table()));
