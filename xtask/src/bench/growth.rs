@@ -1,4 +1,4 @@
-//! How a query's time grows with rows: the set that rows were derived from, beside them.
+//! How a query's time grows with rows: a small derived set beside a large one.
 
 use anyhow::Result;
 use serde::Serialize;
@@ -27,12 +27,12 @@ pub struct Grown {
     pub settings: [String; 2],
 }
 
-/// Makes an index on the base and takes turns on it and on the large one, at their best settings.
+/// Makes an index on the small set and takes turns on it and on the large one, at their best settings.
 pub fn measure(large: &Ground, sweep: &Sweep, base: &Ground) -> Result<Growth> {
     load::table(base.cluster, Engine::Sealed, TABLE, base.vectors)?;
     measure::build(base, Engine::Sealed, INDEX, TABLE, "256MB")?;
     measure::check_plan(base, Engine::Sealed, TABLE, INDEX)?;
-    let small = sweep::sweep(base, Engine::Sealed, "sealed_ivf on the base", TABLE, 0.995)?;
+    let small = sweep::sweep(base, Engine::Sealed, "sealed_ivf, few rows", TABLE, 0.995)?;
     let heats = [sweep::heats(large, &[sweep])?, sweep::heats(base, &[&small])?];
     let points = heats[0].iter().zip(&heats[1]).filter_map(|(large, small)| {
         let (large, level, small) = (large.entries[0].as_ref()?, large.level, small.entries[0].as_ref()?);

@@ -134,7 +134,7 @@ enum Part {
     Filter,
     /// COPY without an index, and exact scans
     Bare,
-    /// p50 beside that of the base of a derived set
+    /// p50 beside that of a derived set of as many rows as the base
     Growth,
     /// WAL of inserted rows
     Wal,
@@ -276,7 +276,10 @@ impl Bench {
         }
         let grown = derived_from.filter(|base| base.vectors.rows() < ground.vectors.rows());
         if let (Some(base), Some(sweep), true) = (grown, results.sweeps.first(), self.wants(Part::Growth)) {
-            let base = Ground { goals: ground.goals, ..self.ground(ground.cluster, base, ground.types) };
+            // As many rows as the base has, but derived too, with queries of the same kind: real ones are harder.
+            let small = derive::directory(&self.directory(), base.vectors.rows())?;
+            let small = Set::read(&small, self.metric, None)?;
+            let base = Ground { goals: ground.goals, ..self.ground(ground.cluster, &small, ground.types) };
             results.growth = Some(growth::measure(ground, sweep, &base)?);
         }
         Ok(())
