@@ -15,6 +15,9 @@ use crate::error::SqlError;
 
 /// Seals the elements of `array` for the column if there is one, else for the session.
 pub fn seal_array(typmod: Option<Typmod>, array: &ArrayArg<'_>) -> Result<Vec<u8>, SqlError> {
+    if let Some(floats) = floats(array, 1) {
+        return seal_floats(typmod, floats);
+    }
     let elements = Elements::new(array)?;
     seal_elements(typmod, elements.count(), elements.iter())
 }
@@ -22,6 +25,12 @@ pub fn seal_array(typmod: Option<Typmod>, array: &ArrayArg<'_>) -> Result<Vec<u8
 /// The elements of one vector, or of several of equal length as rows of a two-dimensional array; and how many each has.
 /// Wiped on drop.
 pub fn rows(array: &ArrayArg<'_>) -> Result<(usize, Zeroizing<Vec<f32>>), SqlError> {
+    if let Some(floats) = floats(array, 2) {
+        check_finite(floats)?;
+        // SAFETY: as in `floats`, which has found that there is one dimension at least.
+        let dims = unsafe { *array.as_ptr().add(1).cast::<c_int>().add((*array.as_ptr()).ndim as usize - 1) };
+        return Ok((dims as usize, Zeroizing::new(floats.to_vec())));
+    }
     let elements = Elements::of_rows(array)?;
     let mut plain = Zeroizing::new(Vec::with_capacity(elements.count())); // never regrown: no copy is left behind
     for (ordinal, element) in (1..).zip(elements.iter()) {
@@ -32,6 +41,47 @@ pub fn rows(array: &ArrayArg<'_>) -> Result<(usize, Zeroizing<Vec<f32>>), SqlErr
         plain.push(element);
     }
     Ok((elements.dims, plain))
+}
+
+/// The elements of an array of `real` without NULLs and of at most so many dimensions, where they lie; `None` for any other,
+/// which is read element by element.
+fn floats<'a>(array: &'a ArrayArg<'_>, ndim_max: i32) -> Option<&'a [f32]> {
+    let header = array.as_ptr();
+    // SAFETY: the argument is a detoasted array: the header is there, behind it the length of each dimension and its lower
+    // bound, and behind those, at the next multiple of eight, the elements, for no NULL says that there is no bitmap between.
+    unsafe {
+        let ndim = (*header).ndim;
+        if (*header).elemtype != pg_sys::FLOAT4OID || (*header).dataoffset != 0 || !(1..=ndim_max).contains(&ndim) {
+            return None;
+        }
+        let lengths = std::slice::from_raw_parts(header.add(1).cast::<c_int>(), ndim as usize);
+        let count = lengths.iter().map(|length| *length as usize).product();
+        let start = (size_of::<pg_sys::ArrayType>() + 2 * size_of::<c_int>() * ndim as usize).next_multiple_of(8);
+        Some(std::slice::from_raw_parts(header.byte_add(start).cast::<f32>(), count))
+    }
+}
+
+fn seal_floats(typmod: Option<Typmod>, floats: &[f32]) -> Result<Vec<u8>, SqlError> {
+    if floats.is_empty() {
+        return Err(errors::empty());
+    }
+    if floats.len() > DIMS_MAX {
+        return Err(errors::too_many());
+    }
+    check_finite(floats)?;
+    seal::with_room(floats.len(), |room| {
+        room.copy_from_slice(floats);
+        seal::seal(typmod, room)
+    })
+}
+
+fn check_finite(floats: &[f32]) -> Result<(), SqlError> {
+    // Without a branch in it, so that many are looked at in one go.
+    if floats.iter().fold(true, |all, element| all & element.is_finite()) {
+        return Ok(());
+    }
+    let place = floats.iter().position(|element| !element.is_finite()).expect("one is not");
+    Err(errors::not_finite(place + 1, if floats[place].is_nan() { "NaN" } else { "infinity" }))
 }
 
 /// Seals `dims` elements, each of which may be refused with its place named.
