@@ -192,9 +192,9 @@ fn dropped_keys_leave_no_copy() {
         let aad = ChunkAad { index: INDEX, dek_version: 1, list: 5, epoch: 1, ordinal: 0, block: 0 };
         let sealed = keys.list(5).seal(&aad, &[1; 100]).unwrap();
         keys.list(5).open(&aad, sealed.as_bytes()).unwrap();
-        // AES-256's schedule starts with the key itself, so a schedule that survives is found.
+        // AES-256's schedule starts with the key itself, so a schedule that survives is found. List 5 is of the first 256.
         let deriver = Deriver::new(dek.as_dek().expose());
-        let list = Needle::new(&deriver.derive(Label::IndexList, &[INDEX.as_bytes(), &5u64.to_le_bytes()]));
+        let list = Needle::new(&deriver.derive(Label::IndexList, &[INDEX.as_bytes(), &0u64.to_le_bytes()]));
         let meta = Needle::new(&deriver.subkey(Label::IndexMeta, &INDEX));
         let dek_needle = Needle::new(dek.as_dek().expose());
         ((dek, keys, deriver), vec![dek_needle, list, meta])

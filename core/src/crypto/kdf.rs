@@ -49,7 +49,7 @@ pub enum Label {
     IndexMeta,
     /// DEK → key of the directory chunks. Context: index UUID.
     IndexDirectory,
-    /// DEK → key of one list's chunks. Context: index UUID, list uid.
+    /// DEK → key of the chunks of 256 lists. Context: index UUID, list uid / 256.
     IndexList,
     /// DEK → key of the vector records of 65,536 slots. Context: index UUID, slot / 65,536.
     IndexVectors,

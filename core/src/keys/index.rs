@@ -1,20 +1,26 @@
 //! The keys of one index, derived from a DEK as they are asked for.
 
-use std::collections::HashMap;
+use std::{
+    collections::HashMap,
+    hash::{BuildHasherDefault, Hasher},
+};
 
 use crate::crypto::AeadKey;
 use crate::crypto::kdf::{Deriver, Label};
 
 use super::{Dek, Uuid};
 
-/// Derived keys held at most per kind (lists, vector groups); about 0.7 kB each.
+/// Derived keys held at most per kind (list groups, vector groups); about 0.7 kB each.
 const CACHED_MAX: usize = 8_192;
+/// Lists, by uid, that share a key. A key of its own for each costs a search more than to open the list does: it is 0.7 kB
+/// that no cache of the processor holds.
+const LISTS_PER_KEY: u64 = 256;
 /// Slots that share a vector key.
 const SLOTS_PER_KEY: u64 = 65_536;
 
 /// What one index needs, each key for one thing, so that no key seals more than 2^32 messages.
 ///
-/// Lists and vector groups are derived on first use (about 2 µs) and cached, bounded. All wiped on drop.
+/// Those of list and vector groups are derived on first use (about 2 µs) and cached, bounded. All wiped on drop.
 pub struct IndexKeys {
     dek_version: u32,
     index: Uuid,
@@ -53,9 +59,10 @@ impl IndexKeys {
         self.index
     }
 
-    /// The key of list `uid`.
+    /// The key of list `uid`: one per 256 lists.
     pub fn list(&mut self, uid: u64) -> &AeadKey {
-        self.lists.entry(uid, || numbered(&self.deriver, Label::IndexList, &self.index, uid))
+        let group = uid / LISTS_PER_KEY;
+        self.lists.entry(group, || numbered(&self.deriver, Label::IndexList, &self.index, group))
     }
 
     /// The key of the directory.
@@ -106,8 +113,28 @@ fn numbered(deriver: &Deriver, label: Label, index: &Uuid, number: u64) -> AeadK
 /// What is used between two such moments stays, at no bookkeeping per hit.
 #[derive(Default)]
 struct Cache {
-    young: HashMap<u64, AeadKey>,
-    old: HashMap<u64, AeadKey>,
+    young: Numbered<AeadKey>,
+    old: Numbered<AeadKey>,
+}
+
+type Numbered<T> = HashMap<u64, T, BuildHasherDefault<ByNumber>>;
+
+/// Spreads numbers that we gave out ourselves: nobody can choose them to collide.
+#[derive(Default)]
+struct ByNumber(u64);
+
+impl Hasher for ByNumber {
+    fn write_u64(&mut self, number: u64) {
+        self.0 = number.wrapping_mul(0x9E37_79B9_7F4A_7C15);
+    }
+
+    fn write(&mut self, _: &[u8]) {
+        unreachable!("a number hashes as a number");
+    }
+
+    fn finish(&self) -> u64 {
+        self.0
+    }
 }
 
 impl Cache {
@@ -141,11 +168,11 @@ mod tests {
     }
 
     #[test]
-    fn each_list_directory_and_meta_has_its_own_key() {
+    fn lists_directory_and_meta_have_keys_of_their_own() {
         let mut keys = keys(1, 1, INDEX);
         let sealed = keys.list(1).seal(&CHUNK, b"codes").unwrap();
-        assert_eq!(*keys.list(1).open(&CHUNK, sealed.as_bytes()).unwrap(), b"codes");
-        assert!(keys.list(2).open(&CHUNK, sealed.as_bytes()).is_err());
+        assert_eq!(*keys.list(255).open(&CHUNK, sealed.as_bytes()).unwrap(), b"codes");
+        assert!(keys.list(256).open(&CHUNK, sealed.as_bytes()).is_err());
         assert!(keys.directory().open(&CHUNK, sealed.as_bytes()).is_err());
         assert!(keys.meta().open(&CHUNK, sealed.as_bytes()).is_err());
         assert!(keys.vectors(1 << 16).open(&CHUNK, sealed.as_bytes()).is_err());
@@ -184,8 +211,8 @@ mod tests {
     fn cache_is_bounded_and_stays_right() {
         let mut keys = keys(1, 1, INDEX);
         let sealed = keys.list(0).seal(&CHUNK, b"first").unwrap();
-        for uid in 1..20_000 {
-            keys.list(uid);
+        for group in 1..20_000 {
+            keys.list(group * LISTS_PER_KEY);
             assert!(keys.lists.len() <= CACHED_MAX);
         }
         assert_eq!(*keys.list(0).open(&CHUNK, sealed.as_bytes()).unwrap(), b"first");
