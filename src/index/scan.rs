@@ -79,7 +79,7 @@ pub unsafe extern "C-unwind" fn amrescan(
 ) {
     // SAFETY: called by Postgres with as many keys as ambeginscan was told, or null for "as before".
     unsafe {
-        state(scan).running = None;
+        finish(state(scan));
         if !keys.is_null() && nkeys > 0 {
             std::ptr::copy(keys, (*scan).keyData, nkeys as usize);
         }
@@ -121,7 +121,14 @@ pub unsafe extern "C-unwind" fn amgettuple(
 #[pg_guard]
 pub unsafe extern "C-unwind" fn amendscan(scan: pg_sys::IndexScanDesc) {
     // SAFETY: called by Postgres with a scan of ours.
-    unsafe { state(scan).running = None }
+    unsafe { finish(state(scan)) }
+}
+
+/// Ends what runs, and leaves its memory to the next scan of the index.
+fn finish(state: &mut State) {
+    if let Some(Running { session, scan, .. }) = state.running.take() {
+        scan.finish(session.using().cache());
+    }
 }
 
 /// The state of a scan of ours.

@@ -2,7 +2,7 @@
 //! than the pin.
 //!
 //! A hint, nothing more: Postgres compares the buffer's tag before it pins. A pin by a hint does not tell the clock sweep
-//! that the page is in use (`ReadRecentBuffer` leaves the usage count alone), so one read in four takes the long way.
+//! that the page is in use (`ReadRecentBuffer` leaves the usage count alone), so one read in sixteen takes the long way.
 
 use std::cell::RefCell;
 
@@ -12,7 +12,7 @@ use pgrx::pg_sys;
 const SEATS: usize = 1 << 16;
 
 /// Every so many reads go through the buffer table.
-const LONG_WAY: u32 = 4;
+const LONG_WAY: u32 = 16;
 
 #[derive(Clone, Copy, Default)]
 struct Seat {
@@ -38,9 +38,12 @@ impl Recent {
         if self.seats.is_empty() && self.seats.try_reserve_exact(SEATS).is_ok() {
             self.seats.resize(SEATS, Seat::default());
         }
-        // Blocks of one relation sit side by side, those of another elsewhere.
-        let start = relation.wrapping_mul(0x9E37_79B9);
-        self.seats.get_mut(start.wrapping_add(block) as usize % SEATS)
+        self.seats.get_mut(Self::place(relation, block))
+    }
+
+    /// Blocks of one relation sit side by side, those of another elsewhere.
+    fn place(relation: u32, block: u32) -> usize {
+        relation.wrapping_mul(0x9E37_79B9).wrapping_add(block) as usize % SEATS
     }
 
     /// The buffer where the block was last, unless this is a read that goes the long way.
@@ -52,6 +55,42 @@ impl Recent {
         let seat = self.seat(relation, block)?;
         (seat.buffer > 0 && (seat.relation, seat.block) == (relation, block)).then_some(seat.buffer)
     }
+}
+
+/// Lines of the cache that a prefetch asks for: the first rows of a list page, most of a record.
+const LINES: usize = 6;
+const LINE: usize = 64;
+/// Bytes of a page before its body: Postgres's own header.
+const PAGE_HEADER: usize = 24;
+
+/// Asks the processor for `block`, from `offset` of its body on, where it was last, with what Postgres looks at before it pins it.
+///
+/// # Safety
+/// `relation` is open.
+pub(super) unsafe fn prefetch(relation: pg_sys::Relation, block: u32, offset: usize) {
+    #[cfg(target_arch = "x86_64")]
+    // SAFETY: the caller's duty. A prefetch reads nothing that a program sees, and an address that is none is no fault: these are
+    // computed and not followed.
+    unsafe {
+        use core::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+        #[cfg(feature = "pg15")]
+        let number = (*relation).rd_node.relNode.to_u32();
+        #[cfg(not(feature = "pg15"))]
+        let number = (*relation).rd_locator.relNumber.to_u32();
+        let seat = RECENT.with_borrow(|recent| recent.seats.get(Recent::place(number, block)).copied());
+        let Some(seat) = seat.filter(|seat| seat.buffer > 0 && (seat.relation, seat.block) == (number, block)) else {
+            return;
+        };
+        let index = seat.buffer as usize - 1;
+        _mm_prefetch::<_MM_HINT_T0>(pg_sys::BufferDescriptors.wrapping_add(index).cast());
+        let page = pg_sys::BufferBlocks.wrapping_add(index * pg_sys::BLCKSZ as usize).cast_const();
+        _mm_prefetch::<_MM_HINT_T0>(page);
+        for line in 0..LINES {
+            _mm_prefetch::<_MM_HINT_T0>(page.wrapping_add(PAGE_HEADER + offset + line * LINE));
+        }
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = (relation, block, offset);
 }
 
 /// Pins `block` by way of where it was last, or as `ReadBufferExtended` does.

@@ -8,6 +8,7 @@ use sealvec_core::store::{Block, PageStore};
 use sealvec_core::{Error, Result};
 
 use super::buffer::{self, SharedPage};
+use super::recent;
 use super::space;
 use super::xlog::{RelationAction, Writes};
 
@@ -137,6 +138,11 @@ impl PageStore for RelationStore {
         self.must_have(block)?;
         // SAFETY: the relation is open and has the block.
         Ok(unsafe { buffer::share(self.relation, self.fork, block, self.strategy) })
+    }
+
+    fn prefetch(&self, block: Block, offset: usize) {
+        // SAFETY: the relation is open.
+        unsafe { recent::prefetch(self.relation, block, offset) }
     }
 
     fn blocks(&self) -> Result<Block> {

@@ -226,9 +226,10 @@ impl ChunkLayout {
     }
 }
 
-/// The slot of row `row` of a block, from the chunk's base and the block's deltas.
-pub fn slot_of(base: u64, deltas: &[u8], row: usize) -> u64 {
-    base + u64::from(u32::from_le_bytes(deltas[row * 4..row * 4 + 4].try_into().expect("four bytes")))
+/// The slots of the first `rows` rows of a block, from the chunk's base and the block's deltas.
+pub fn slots_of(base: u64, deltas: &[u8], rows: usize) -> impl ExactSizeIterator<Item = u64> {
+    let (deltas, _) = deltas[..rows * 4].as_chunks();
+    deltas.iter().map(move |delta| base + u64::from(u32::from_le_bytes(*delta)))
 }
 
 /// The base slot of an opened chunk.

@@ -2,6 +2,8 @@
 //!
 //! Only the holder of the maintenance lock writes here.
 
+use std::ops::Range;
+
 use super::pages;
 use crate::{
     Error, Result,
@@ -15,6 +17,7 @@ use crate::{
     },
     keys::IndexKeys,
     store::{Action, BODY, Block, Clear, NO_BLOCK, PAGE, PageKind, PageStore, SealedBytes, body},
+    wipe::Plain,
 };
 
 /// The map page that holds `position`.
@@ -288,10 +291,26 @@ pub enum Read {
 /// Buffers of a page being opened.
 #[derive(Default)]
 pub struct ChunkBuffer {
-    plain: zeroize::Zeroizing<Vec<u8>>,
-    /// End in `plain`, and rows, of each chunk.
-    chunks: Vec<(usize, usize)>,
+    /// Room for the chunks of a page, of which some is in use.
+    plain: Plain,
+    /// Where in `plain` each chunk lies, and its rows.
+    chunks: Vec<(Range<usize>, usize)>,
     sealed: Vec<u8>,
+}
+
+impl ChunkBuffer {
+    /// Where the next chunk, of `len` bytes, goes.
+    fn place(&mut self, len: usize) -> Range<usize> {
+        let start = self.chunks.last().map_or(0, |(last, _)| last.end);
+        let end = start + len;
+        if self.plain.len() < end {
+            // A vector that grows leaves its old bytes behind; this one is wiped when it is replaced.
+            let mut larger = Plain::zeroed(end.max(PAGE));
+            larger[..start].copy_from_slice(&self.plain[..start]);
+            self.plain = larger;
+        }
+        start..end
+    }
 }
 
 /// Opens every chunk of list `uid` that is live at `epoch`, from `head` on, a page at a time under its
@@ -309,12 +328,14 @@ pub fn read<S: PageStore>(
     let mut long: Option<(ChunkHeader, Block)> = None;
     while block != NO_BLOCK {
         store.check_interrupts()?; // a list may be as long as the table
-        buffer.plain.clear();
         buffer.chunks.clear();
         let page = store.read(block)?;
         let this = pages::known(&page, block)? == PageKind::List;
         let head = ListPage::at(body(&page), 0).filter(|head| this && head.uid == uid && head.ordinal == ordinal);
         let Some(head) = head else { return Ok(Read::Moved(block)) };
+        if head.next != NO_BLOCK {
+            store.prefetch(head.next, 0);
+        }
         for piece in pieces(body(&page)) {
             let piece = piece.ok_or(Error::Corrupt { block, what: "malformed chunk" })?;
             // What is appended after this scan began is born later.
@@ -323,8 +344,8 @@ pub fn read<S: PageStore>(
             }
         }
         drop(page);
-        for (end, rows) in &buffer.chunks {
-            visit(&buffer.plain[end - layout.plain_len(*rows)..*end], *rows)?;
+        for (place, rows) in &buffer.chunks {
+            visit(&buffer.plain[place.clone()], *rows)?;
         }
         (block, ordinal) = (head.next, ordinal + 1);
     }
@@ -345,8 +366,8 @@ fn take(
     let rows = header.rows as usize;
     let corrupt = |what| Error::Corrupt { block, what };
     let plain_len = layout.plain_len(rows);
-    let (sealed, at, first): (&[u8], Block, ChunkHeader) = if header.pieces == 1 {
-        (piece.sealed, block, header)
+    let (at, first) = if header.pieces == 1 {
+        (block, header)
     } else {
         if header.piece == 0 {
             buffer.sealed.clear();
@@ -361,23 +382,18 @@ fn take(
             return Ok(());
         }
         *long = None;
-        (&buffer.sealed, at, first)
+        (at, first)
     };
-    if sealed.len() != plain_len + crate::crypto::OVERHEAD || plain_len <= CHUNK_PREFIX {
+    let len = if header.pieces == 1 { piece.sealed.len() } else { buffer.sealed.len() };
+    if len != plain_len + crate::crypto::OVERHEAD || plain_len <= CHUNK_PREFIX {
         return Err(corrupt("a chunk has the wrong length"));
     }
-    let start = buffer.plain.len();
-    if buffer.plain.capacity() < start + plain_len {
-        // A vector that grows leaves its old bytes behind; this one is wiped when it is replaced.
-        let mut larger = zeroize::Zeroizing::new(Vec::with_capacity((start + plain_len).max(PAGE)));
-        larger.extend_from_slice(&buffer.plain);
-        buffer.plain = larger;
-    }
-    buffer.plain.resize(start + plain_len, 0);
+    let place = buffer.place(plain_len);
+    let sealed = if header.pieces == 1 { piece.sealed } else { &buffer.sealed };
     let aad = chunk_aad(keys, uid, &first, at);
-    let opened = keys.list(uid).open_into(&aad, sealed, &mut buffer.plain[start..]);
+    let opened = keys.list(uid).open_into(&aad, sealed, &mut buffer.plain[place.clone()]);
     opened.map_err(|_| corrupt("could not open a chunk"))?;
-    buffer.chunks.push((start + plain_len, rows));
+    buffer.chunks.push((place, rows));
     Ok(())
 }
 

@@ -15,7 +15,7 @@ use crate::{
     Error, Result,
     format::{
         Tid,
-        list::{base_slot, slot_of},
+        list::{BLOCK_ROWS, base_slot, slots_of},
         meta::{Identity, Meta},
         slot::{LEAF_SLOTS, SlotEntry, SlotState, entry_offset},
         vector::RecordKind,
@@ -322,8 +322,9 @@ pub fn chunk_slots<'a>(
     rows: usize,
 ) -> impl Iterator<Item = u64> + 'a {
     let base = base_slot(plain);
-    let block_rows = crate::format::list::BLOCK_ROWS;
-    (0..rows).map(move |row| slot_of(base, layout.split(plain, rows, row / block_rows).1, row % block_rows))
+    (0..rows).step_by(BLOCK_ROWS).flat_map(move |first| {
+        slots_of(base, layout.split(plain, rows, first / BLOCK_ROWS).1, (rows - first).min(BLOCK_ROWS))
+    })
 }
 
 /// Brings a record that was inserted without the key into index form: {leaf, old page, new page}.

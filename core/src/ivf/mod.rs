@@ -88,12 +88,20 @@ pub struct Cache {
     directory: Option<std::rc::Rc<Directory>>,
     leaves: slots::LeafHints,
     records: records::Scratch,
+    /// Memory of the last scan.
+    spare: scan::Spare,
 }
 
 impl Cache {
     /// An empty cache for the index of this uuid.
     pub fn new(index: Uuid) -> Self {
-        Self { index, directory: None, leaves: slots::LeafHints::default(), records: records::Scratch::default() }
+        Self {
+            index,
+            directory: None,
+            leaves: slots::LeafHints::default(),
+            records: records::Scratch::default(),
+            spare: scan::Spare::default(),
+        }
     }
 
     /// The index that it belongs to.

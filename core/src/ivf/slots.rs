@@ -138,6 +138,13 @@ pub fn live_entry<S: PageStore>(store: &S, hints: &mut LeafHints, slot: u64) -> 
     Ok((entry.state == SlotState::Live).then_some(entry))
 }
 
+/// [`live_entry`] will be asked for this slot.
+pub fn prefetch<S: PageStore>(store: &S, hints: &LeafHints, slot: u64) {
+    if let Some(block) = leaf_block(hints, slot) {
+        store.prefetch(block, entry_offset((slot % LEAF_SLOTS as u64) as usize));
+    }
+}
+
 /// Entries of slots that are asked for in ascending order: each leaf is read once, and an entry is as it was then. Whoever
 /// finds no record where it says looks again by [`live_entry`].
 #[derive(Default)]

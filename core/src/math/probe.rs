@@ -275,6 +275,11 @@ impl Prober {
         Some(list)
     }
 
+    /// The list that comes after, as far as is known.
+    pub fn peek(&self) -> Option<u32> {
+        self.lists[..self.sorted].get(self.next).map(|list| list.1)
+    }
+
     /// Lists opened so far.
     pub fn taken(&self) -> usize {
         self.next

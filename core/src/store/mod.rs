@@ -38,6 +38,12 @@ pub trait PageStore {
     /// Pins and share-locks `block`. A block beyond the end is [`crate::Error::Corrupt`].
     fn read(&self, block: Block) -> Result<Self::Page<'_>>;
 
+    /// Says that `block` is about to be read, from `offset` of its body on, so that the processor can fetch it meanwhile. A
+    /// hint: nothing need be known of the block.
+    fn prefetch(&self, block: Block, offset: usize) {
+        let _ = (block, offset);
+    }
+
     /// Blocks that the relation has now.
     fn blocks(&self) -> Result<Block>;
 

@@ -57,10 +57,38 @@ impl Default for Candidates {
     }
 }
 
+/// Memory that one scan leaves to the next.
+#[derive(Default)]
+pub struct Spare {
+    lowers: Vec<f32>,
+    slots: Vec<u64>,
+    hot: Vec<Reverse<(Ordered, u64)>>,
+}
+
+/// Rows whose memory is kept: 28 bytes each at most.
+const SPARE_ROWS: usize = 1 << 16;
+
 impl Candidates {
-    /// Adds the first `slots.len()` rows of a scored block.
+    /// None yet, in memory of a scan before.
+    pub fn within(spare: Spare) -> Self {
+        let Spare { mut lowers, mut slots, mut hot } = spare;
+        lowers.clear();
+        slots.clear();
+        hot.clear();
+        Self { lowers, slots, hot: hot.into(), ..Self::default() }
+    }
+
+    /// Leaves the memory, unless it is much.
+    pub fn leave(self) -> Spare {
+        let spare = Spare { lowers: self.lowers, slots: self.slots, hot: self.hot.into_vec() };
+        let rows = spare.lowers.capacity().max(spare.slots.capacity()).max(spare.hot.capacity());
+        if rows <= SPARE_ROWS { spare } else { Spare::default() }
+    }
+
+    /// Adds the first rows of a scored block, as many as `slots` has. No bound is below `lowest`.
     pub fn add(
         &mut self,
+        lowest: f32,
         lowers: &[f32; BLOCK_ROWS],
         estimates: &[f32; BLOCK_ROWS],
         slots: impl ExactSizeIterator<Item = u64>,
@@ -69,7 +97,6 @@ impl Candidates {
         let rows = slots.len();
         self.lowers.extend_from_slice(&lowers[..rows]);
         self.slots.extend(slots);
-        let lowest = lowers[..rows].iter().fold(f32::INFINITY, |lowest, lower| lowest.min(*lower));
         if lowest > self.cut {
             return;
         }
@@ -120,6 +147,15 @@ impl Candidates {
         self.hot.pop().map(|Reverse((_, slot))| slot)
     }
 
+    /// As [`take`](Self::take), if the bound is at most `limit` and nothing has to be looked for.
+    pub fn take_within(&mut self, limit: f32) -> Option<u64> {
+        let Reverse((lower, _)) = self.hot.peek()?;
+        if lower.0 > self.cut.min(limit) {
+            return None;
+        }
+        self.hot.pop().map(|Reverse((_, slot))| slot)
+    }
+
     /// Slots of every row ever added.
     pub fn slots(&self) -> &[u64] {
         &self.slots
@@ -157,6 +193,7 @@ mod tests {
         let mut candidates = Candidates::default();
         for block in 0..300u64 {
             candidates.add(
+                block as f32,
                 &[block as f32; 32],
                 &[1e9; 32],
                 (0..32).map(|row| block * 32 + row).collect::<Vec<_>>().into_iter(),
@@ -179,6 +216,7 @@ mod tests {
             let lowers: [f32; 32] = std::array::from_fn(|_| random.uniform() as f32);
             let estimates = std::array::from_fn(|row| lowers[row] + random.uniform() as f32 * 0.3);
             candidates.add(
+                lowers[..rows].iter().copied().fold(f32::INFINITY, f32::min),
                 &lowers,
                 &estimates,
                 (0..rows as u64).map(|row| block * 32 + row).collect::<Vec<_>>().into_iter(),

@@ -25,9 +25,9 @@ use crate::{
     Error, Result,
     format::{
         Tid,
-        list::{BLOCK_ROWS, base_slot, slot_of},
+        list::{BLOCK_ROWS, base_slot, slots_of},
         meta::Meta,
-        slot::SlotState,
+        slot::{SlotEntry, SlotState},
     },
     math::{ListTerm, QueryCodes, code::ERROR_MULTIPLIER, probe::Prober},
     metric::Metric,
@@ -89,6 +89,8 @@ const RESTARTS_MAX: u32 = 5;
 const STUCK_MAX: u32 = 3;
 /// Rows opened between two looks at interrupts.
 const INTERRUPT_ROWS: u64 = 64;
+/// Rows opened in one go: while one is fetched from memory the others are, too.
+const TOGETHER: usize = 8;
 
 /// An opened row; ordered by score, then slot.
 #[derive(Clone, Copy)]
@@ -147,6 +149,13 @@ pub struct Scan {
     stuck: (u32, u32),
 }
 
+/// Memory that one scan leaves to the next: what a scan needs is too much to ask the system for each time. Wiped on drop.
+#[derive(Default)]
+pub struct Spare {
+    candidates: candidates::Spare,
+    buffer: ChunkBuffer,
+}
+
 /// One reading of meta and directory.
 struct Place {
     meta: Meta,
@@ -162,8 +171,8 @@ struct Lists {
     codes: QueryCodes,
     to_centroid: Vec<f32>,
     prober: Prober,
-    /// Lists probed before a fixed number of probes gave way to the automatic rule.
-    probed: HashSet<u32>,
+    /// Which lists were probed: a fixed number of probes may give way to the automatic rule.
+    probed: Vec<bool>,
     fixed: bool,
 }
 
@@ -223,11 +232,16 @@ impl Scan {
             if bound < best.min(lower) {
                 self.probe_next(store, cache, keys)?;
             } else if let Some(slot) = self.candidates.take() {
-                self.open(store, cache, keys, slot)?;
+                self.open_with_next(store, cache, keys, slot, best.min(bound))?;
             } else if self.ready.is_empty() && !self.probe_next(store, cache, keys)? {
                 return Ok(self.give_rest());
             }
         }
+    }
+
+    /// Leaves its memory to the next scan; it gives no more rows.
+    pub fn finish(self, cache: &mut Cache) {
+        cache.spare = Spare { candidates: self.candidates.leave(), buffer: self.buffer };
     }
 
     fn over_budget(&self) -> bool {
@@ -287,6 +301,8 @@ impl Scan {
 
     /// Reads meta and directory and scores the tail.
     fn start<S: PageStore>(&mut self, store: &S, cache: &mut Cache, keys: &mut Keys<'_>) -> Result<()> {
+        let Spare { candidates, buffer } = std::mem::take(&mut cache.spare);
+        (self.candidates, self.buffer) = (Candidates::within(candidates), buffer);
         let place = self.read_place(store, cache, keys)?;
         self.tail_from = place.meta.merged_upto;
         self.place = Some(place);
@@ -312,7 +328,8 @@ impl Scan {
         let everything = self.options.probes as usize >= stats.len() && self.options.probes > 0;
         let sure = everything || self.options.target_recall >= 1.0;
         let codes = query_codes(&directory, &self.query, if sure { SURE_MULTIPLIER } else { ERROR_MULTIPLIER });
-        let lists = Lists { directory, codes, to_centroid, prober, probed: HashSet::new(), fixed };
+        let probed = vec![false; directory.entries().len()];
+        let lists = Lists { directory, codes, to_centroid, prober, probed, fixed };
         Ok(Place { meta, lists: Some(lists), l0: true })
     }
 
@@ -361,10 +378,14 @@ impl Scan {
             let Some(list) = lists.prober.take() else {
                 return Ok(false);
             };
-            if lists.probed.insert(list) {
-                break list as usize;
+            let list = list as usize;
+            if !std::mem::replace(&mut lists.probed[list], true) {
+                break list;
             }
         };
+        if let Some(after) = lists.prober.peek() {
+            store.prefetch(lists.directory.entries()[after as usize].head, 0);
+        }
         let known = lists.directory.entries()[list];
         let to_centroid = lists.to_centroid[list];
         let mut head = known.head;
@@ -428,16 +449,16 @@ impl Scan {
             for first in (0..rows).step_by(BLOCK_ROWS) {
                 let in_block = (rows - first).min(BLOCK_ROWS);
                 let (block, deltas) = layout.split(plain, rows, first / BLOCK_ROWS);
-                codes.score_block(&layout.block, term, block, in_block, &mut lowers, &mut estimates);
+                let lowest = codes.score_block(&layout.block, term, block, in_block, &mut lowers, &mut estimates);
                 counts.coded += in_block as u64;
+                let slots = slots_of(base, deltas, in_block);
                 match seen {
-                    None => candidates.add(&lowers, &estimates, (0..in_block).map(|row| slot_of(base, deltas, row))),
+                    None => candidates.add(lowest, &lowers, &estimates, slots),
                     Some(seen) => {
-                        for row in 0..in_block {
-                            let slot = slot_of(base, deltas, row);
+                        for (row, slot) in slots.enumerate() {
                             if slot < tail_from && !seen.contains(&slot) {
                                 let (lower, estimate) = ([lowers[row]; BLOCK_ROWS], [estimates[row]; BLOCK_ROWS]);
-                                candidates.add(&lower, &estimate, std::iter::once(slot));
+                                candidates.add(lowers[row], &lower, &estimate, std::iter::once(slot));
                             }
                         }
                     }
@@ -459,7 +480,7 @@ impl Scan {
     ) -> Result<()> {
         let mut walk = slots::Walk::from(from);
         let identity = self.place.as_ref().expect("the scan has started").meta.identity;
-        let (mut page, mut copied) = (Box::new([0; PAGE]), NO_BLOCK);
+        let (mut page, mut copied) = (None, NO_BLOCK);
         while let Some(leaf) = walk.next(store, &mut cache.leaves)? {
             if leaf.first_slot >= to {
                 break;
@@ -473,12 +494,13 @@ impl Scan {
                 if copied != entry.block {
                     copied = NO_BLOCK;
                     if let Some(image) = super::pages::read_if(store, entry.block, PageKind::Vector)? {
-                        page.copy_from_slice(&image[..]);
+                        page.get_or_insert_with(|| Box::new([0; PAGE])).copy_from_slice(&image[..]);
                         copied = entry.block;
                     }
                 }
                 if copied == entry.block
-                    && records::open_copied(keys.index, &identity, slot, entry, &page, &mut cache.records)?
+                    && let Some(page) = &page
+                    && records::open_copied(keys.index, &identity, slot, entry, page, &mut cache.records)?
                 {
                     self.counts.opened += 1;
                     self.queue(slot, entry.tid, self.query.score_plain(&identity, &cache.records.plain));
@@ -496,8 +518,63 @@ impl Scan {
         self.ready.push(Reverse(Ready { slot, tid, score }));
     }
 
+    /// Opens a row, and those after it that have to be opened before a row of score `limit` may be given out.
+    fn open_with_next<S: PageStore>(
+        &mut self,
+        store: &S,
+        cache: &mut Cache,
+        keys: &mut Keys<'_>,
+        slot: u64,
+        limit: f32,
+    ) -> Result<()> {
+        let budget = match self.options.max_tuples {
+            0 => u64::MAX,
+            most => most - self.counts.opened,
+        };
+        let mut slots = [slot; TOGETHER];
+        let mut count = 1;
+        while count < TOGETHER.min(budget as usize)
+            && let Some(slot) = self.candidates.take_within(limit)
+        {
+            slots[count] = slot;
+            count += 1;
+        }
+        let slots = &slots[..count];
+        // Slot to TID and state under the leaf's lock, never from a cache (rule 8).
+        let mut entries = [None; TOGETHER];
+        slots.iter().for_each(|slot| slots::prefetch(store, &cache.leaves, *slot));
+        for (entry, slot) in entries.iter_mut().zip(slots) {
+            *entry = slots::live_entry(store, &mut cache.leaves, *slot)?;
+            if let Some(entry) = entry {
+                store.prefetch(entry.block, entry.offset.into());
+            }
+        }
+        for (slot, entry) in slots.iter().zip(entries) {
+            match entry {
+                Some(entry) => self.open_entry(store, cache, keys, *slot, entry)?,
+                None => self.counts.opened += 1,
+            }
+        }
+        Ok(())
+    }
+
     /// Opens a row and scores it exactly. Dead rows are nobody's any more.
     fn open<S: PageStore>(&mut self, store: &S, cache: &mut Cache, keys: &mut Keys<'_>, slot: u64) -> Result<()> {
+        match slots::live_entry(store, &mut cache.leaves, slot)? {
+            Some(entry) => self.open_entry(store, cache, keys, slot, entry),
+            None => Ok(()),
+        }
+    }
+
+    /// As [`open`](Self::open), where `entry` was just read.
+    fn open_entry<S: PageStore>(
+        &mut self,
+        store: &S,
+        cache: &mut Cache,
+        keys: &mut Keys<'_>,
+        slot: u64,
+        mut entry: SlotEntry,
+    ) -> Result<()> {
         self.counts.opened += 1;
         if self.counts.opened.is_multiple_of(INTERRUPT_ROWS) {
             store.check_interrupts()?;
@@ -505,28 +582,24 @@ impl Scan {
         let place = self.place.as_ref().expect("the scan has started");
         let identity = &place.meta.identity;
         let mut times = 0;
-        loop {
-            // Slot to TID and state under the leaf's lock, never from a cache (rule 8).
-            let Some(entry) = slots::live_entry(store, &mut cache.leaves, slot)? else {
-                return Ok(());
-            };
-            let score = match records::open(store, keys, identity, slot, &entry, &mut cache.records)? {
-                Opened::Indexed => self.query.score_plain(identity, &cache.records.plain),
-                Opened::Verbatim => self.query.score_values(&cache.records.values),
+        let score = loop {
+            match records::open(store, keys, identity, slot, &entry, &mut cache.records)? {
+                Opened::Indexed => break self.query.score_plain(identity, &cache.records.plain),
+                Opened::Verbatim => break self.query.score_values(&cache.records.values),
                 Opened::Unindexable => return Ok(()),
                 Opened::Moved => {
                     // It may have moved and come back in between: once is no damage.
-                    let same = slots::live_entry(store, &mut cache.leaves, slot)? == Some(entry);
-                    times = if same { times + 1 } else { 0 };
+                    let Some(now) = slots::live_entry(store, &mut cache.leaves, slot)? else { return Ok(()) };
+                    times = if now == entry { times + 1 } else { 0 };
                     if times >= STUCK_MAX {
                         return records::missing(&entry);
                     }
-                    continue;
+                    entry = now;
                 }
-            };
-            self.queue(slot, entry.tid, score);
-            return Ok(());
-        }
+            }
+        };
+        self.queue(slot, entry.tid, score);
+        Ok(())
     }
 }
 
