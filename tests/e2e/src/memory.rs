@@ -1,4 +1,4 @@
-//! Private memory of a server process, as root sees it: where a test looks for key bytes.
+//! Private memory of a server process, as root sees it: where a test looks for key bytes, and how much it is.
 
 use std::fs::{self, File};
 use std::os::unix::fs::FileExt;
@@ -25,4 +25,12 @@ pub fn count(pid: i32, needles: &[&[u8]]) -> Vec<usize> {
         }
     }
     found
+}
+
+/// Bytes that the process has to itself: shared buffers are left out. None if it has ended.
+pub fn private_bytes(pid: i32) -> Option<usize> {
+    let smaps = fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).ok()?;
+    let line = smaps.lines().find_map(|line| line.strip_prefix("Anonymous:"))?;
+    let kilobytes: usize = line.trim().strip_suffix(" kB")?.parse().ok()?;
+    Some(kilobytes * 1024)
 }

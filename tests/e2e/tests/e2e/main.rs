@@ -14,6 +14,7 @@ mod kms;
 mod locked;
 mod plaintext;
 mod recall;
+mod rescan;
 mod rotation;
 mod subkeys;
 mod tamper;
