@@ -3,7 +3,7 @@
 use sealvec_core::math::distance::{dot, l2_squared, norm, normalize};
 use sealvec_core::math::kmeans::{KmeansOptions, kmeans};
 use sealvec_core::math::random::Random;
-use sealvec_core::math::{Calibration, ListStats, Prober, Sample, assign, calibrate};
+use sealvec_core::math::{Calibration, ListStats, Prober, Rule, Sample, Scored, assign, calibrate};
 use sealvec_core::metric::Metric;
 
 const DIMS: usize = 24;
@@ -72,10 +72,11 @@ impl Lists {
         let mut truth: Vec<(f32, usize)> = (0..self.rows.len() / DIMS).map(|i| (self.score(q, row(i)), i)).collect();
         truth.sort_by(|a, b| a.0.total_cmp(&b.0));
         let scores: Vec<f32> = self.centroids.chunks_exact(DIMS).map(|c| self.score(q, c)).collect();
-        let mut prober = Prober::new(self.metric, &self.calibration, target, &self.stats, norm(q), &scores);
+        let lists = Scored { metric: self.metric, query_norm: norm(q), stats: &self.stats, scores: &scores };
+        let mut prober = Prober::new(&lists, Rule::Recall(&self.calibration, target));
         let mut opened = Vec::new();
-        while prober.bound() == f32::NEG_INFINITY {
-            opened.extend(&self.members[prober.take().unwrap() as usize]);
+        while prober.bound(&lists) == f32::NEG_INFINITY {
+            opened.extend(&self.members[prober.take(&lists).unwrap().0 as usize]);
         }
         let found = truth[..10].iter().filter(|(_, i)| opened.contains(i)).count();
         (found as f64 / 10.0, prober.taken() as f64 / LISTS as f64)

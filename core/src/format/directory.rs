@@ -8,7 +8,10 @@ use zeroize::Zeroizing;
 use super::{Reader, Writer};
 use crate::{
     Error, Result,
-    math::probe::{Calibration, ListStats},
+    math::{
+        Centroids,
+        probe::{Calibration, ListStats},
+    },
     store::{BODY, Block, Clear},
 };
 
@@ -63,8 +66,8 @@ pub struct DirectoryStream {
     pub mean: Vec<f32>,
     /// The lists.
     pub entries: Vec<DirectoryEntry>,
-    /// Their centroids, `entries.len() * dims`, as [`round_centroids`] leaves them.
-    pub centroids: Vec<f32>,
+    /// Their centroids, in the same order.
+    pub centroids: Centroids,
 }
 
 const STREAM_VERSION: u16 = 1;
@@ -73,7 +76,7 @@ const ENTRY: usize = 8 + 4 + 4 + 4 + 4 + 4;
 impl DirectoryStream {
     /// Encodes the stream for vectors of `dims` elements.
     pub fn encode(&self, dims: usize) -> Zeroizing<Vec<u8>> {
-        let (scale, halves) = to_scaled_halves(&self.centroids);
+        let (scale, halves) = (self.centroids.scale(), self.centroids.halves());
         const FIXED: usize = 2 + 2 + 4 + 4 + 32 + Calibration::BYTES;
         // All of its room at once: a vector that grows leaves its old bytes behind.
         let room = FIXED + self.mean.len() * 4 + self.entries.len() * ENTRY + halves.len();
@@ -90,7 +93,7 @@ impl DirectoryStream {
             w.bytes(&entry.stats.r2.to_le_bytes()).bytes(&entry.stats.sigma.to_le_bytes());
             head.extend_from_slice(&bytes);
         }
-        head.extend_from_slice(&halves);
+        head.extend_from_slice(halves);
         head
     }
 
@@ -122,52 +125,14 @@ impl DirectoryStream {
                 stats: ListStats { r2: r.f32(), sigma: r.f32() },
             })
             .collect();
-        let mut centroids = vec![0.0; count * dims];
-        from_scaled_halves(scale, r.0, &mut centroids);
+        let centroids = Centroids::from_halves(dims, scale, r.0);
         Ok(Self { seed, calibration, mean, entries, centroids })
     }
-}
-
-/// Rounds centroids to what the directory stores, so that codes are taken against what a reader decodes.
-pub fn round_centroids(centroids: &mut [f32]) {
-    let (scale, halves) = to_scaled_halves(centroids);
-    from_scaled_halves(scale, &halves, centroids);
-}
-
-/// Float16 relative to one power of two, so that neither large nor tiny data overflow or vanish.
-fn to_scaled_halves(values: &[f32]) -> (f32, Zeroizing<Vec<u8>>) {
-    let largest = values.iter().fold(0f32, |largest, value| largest.max(value.abs()));
-    // The largest element lands in [1024, 2048): ten bits below it still have full precision.
-    let exponent = if largest > 0.0 { (largest.log2().floor() as i32 - 10).clamp(-120, 117) } else { 0 };
-    let scale = (exponent as f32).exp2();
-    let mut bytes = Zeroizing::new(Vec::with_capacity(values.len() * 2));
-    values.iter().for_each(|value| bytes.extend_from_slice(&half::f16::from_f32(value / scale).to_le_bytes()));
-    (scale, bytes)
-}
-
-fn from_scaled_halves(scale: f32, bytes: &[u8], out: &mut [f32]) {
-    crate::math::distance::f16le_to_f32(bytes, out);
-    out.iter_mut().for_each(|value| *value *= scale);
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn rounding_is_stable_and_scale_free() {
-        for scale in [1e-30f32, 1e-3, 1.0, 1e30] {
-            let mut values: Vec<f32> = (0..64).map(|i| (i as f32 - 31.5) * 0.37 * scale).collect();
-            let exact = values.clone();
-            round_centroids(&mut values);
-            for (rounded, exact) in values.iter().zip(&exact) {
-                assert!((rounded - exact).abs() <= 1e-3 * 12.0 * scale, "{rounded} for {exact}");
-            }
-            let once = values.clone();
-            round_centroids(&mut values);
-            assert_eq!(values, once);
-        }
-    }
 
     #[test]
     fn bad_streams_are_refused() {
@@ -176,11 +141,12 @@ mod tests {
             calibration: Calibration::everything(),
             mean: vec![0.5; 3],
             entries: vec![DirectoryEntry { uid: 9, position: 1, head: 4, rows: 2, stats: ListStats::default() }],
-            centroids: vec![1.0, -2.0, 0.25],
+            centroids: Centroids::new(3, &[1.0, -2.0, 0.25]),
         };
         let bytes = stream.encode(3);
         let back = DirectoryStream::decode(&bytes, 3).unwrap();
-        assert_eq!((back.centroids, back.mean, back.entries[0].uid), (stream.centroids, stream.mean, 9));
+        assert_eq!((back.mean, back.entries[0].uid), (stream.mean, 9));
+        assert_eq!(*back.centroids.to_floats(), [1.0, -2.0, 0.25]);
         for len in 0..bytes.len() {
             assert!(DirectoryStream::decode(&bytes[..len], 3).is_err(), "cut at {len}");
         }

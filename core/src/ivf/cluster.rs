@@ -18,13 +18,13 @@ use super::{
 use crate::{
     Result,
     format::{
-        directory::{DirectoryEntry, DirectoryStream, round_centroids},
+        directory::{DirectoryEntry, DirectoryStream},
         list::{BLOCK_ROWS, CHUNK_PREFIX, ChunkLayout, MapEntry, NEVER},
         meta::{Identity, Meta},
         slot::{SlotEntry, SlotState},
     },
     math::{
-        Assigner, KmeansOptions, encode_block, kmeans,
+        Assigner, Centroids, KmeansOptions, encode_block, kmeans,
         kmeans::{assign_batched, memory_bytes},
         probe::{Calibration, ListStats, Sample, calibrate},
     },
@@ -179,8 +179,10 @@ pub fn cluster_all<S: PageStore>(
         return update_meta(store, |meta| meta.merged_upto = upto);
     }
     let count = count.min(sample.len() / dims);
-    let mut centroids = cluster_sample(&identity, &sample, count, lists_for.iterations(), work)?;
-    round_centroids(&mut centroids);
+    let centroids = cluster_sample(&identity, &sample, count, lists_for.iterations(), work)?;
+    // What readers decode is what rows are coded against.
+    let rounded = Centroids::new(dims, &centroids);
+    let centroids = rounded.to_floats();
     let (stats, calibration) = measure(&identity, &sample, &centroids, live.len(), lists_for.queries(), work)?;
     let mean = mean_of(&sample, dims);
     drop(sample);
@@ -193,9 +195,9 @@ pub fn cluster_all<S: PageStore>(
     let assigned = assign_rows(store, cache, keys, &identity, &live, &centroids, &kept, work)?;
     let entry = |stats| DirectoryEntry { uid: 0, position: 0, head: 0, rows: 0, stats };
     let stream =
-        DirectoryStream { seed, calibration, mean, entries: stats.into_iter().map(entry).collect(), centroids };
+        DirectoryStream { seed, calibration, mean, entries: stats.into_iter().map(entry).collect(), centroids: rounded };
     let mut batch = Batch::begin(store)?;
-    let mut directory = Directory::new(batch.meta.directory_epoch + 1, dims, stream);
+    let mut directory = Directory::new(batch.meta.directory_epoch + 1, identity.metric, stream);
     write_lists(store, cache, keys, &mut batch, &mut directory, &live, assigned, &kept, work)?;
     let rows = directory.entries().iter().map(|entry| u64::from(entry.rows)).sum();
     batch.replace_all_lists(store)?;
@@ -457,7 +459,7 @@ pub fn encode_rows(
     let mut shifted = Zeroizing::new(Vec::with_capacity(dims));
     let mut centroid = Zeroizing::new(vec![0.0; padded]); // the mean itself, shifted by the mean
     if let Some(list) = list {
-        directory.rotate(directory.centroid(list), &mut shifted, &mut centroid);
+        directory.rotate(&directory.centroid(list), &mut shifted, &mut centroid);
     }
     let mut rotated = Rows::zeroed(BLOCK_ROWS * padded);
     let mut chunks = Vec::new();

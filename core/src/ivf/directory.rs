@@ -2,9 +2,9 @@
 
 use std::rc::Rc;
 
-use zeroize::Zeroize;
+use zeroize::{Zeroize, Zeroizing};
 
-use super::{Cache, pages, read_meta};
+use super::{Cache, Query, pages, read_meta, rows::Rows};
 use crate::{
     Error, Result,
     crypto::DirectoryAad,
@@ -16,12 +16,17 @@ use crate::{
     },
     keys::IndexKeys,
     math::{
-        Rotation, distance,
-        probe::{Calibration, ListStats},
+        BLOCK_ROWS, Centroids, ListTerm, QueryCodes, Rotation, distance, encode_block,
+        probe::{Calibration, Lists, ListStats},
     },
     metric::Metric,
     store::{Action, Block, Clear, NO_BLOCK, PageKind, PageStore, SealedBytes, body},
 };
+
+/// Lists from which a query bounds their scores by codes first. Fewer are scored all at once as fast.
+const CODED_LISTS: usize = 256;
+/// Error multiplier of those bounds: one fails in some million, and then a list is opened a little late.
+const LIST_MULTIPLIER: f32 = 5.0;
 
 /// A directory in the clear, ready to probe and to encode with.
 pub struct Directory {
@@ -35,30 +40,83 @@ pub struct Directory {
     pub stream: DirectoryStream,
     /// Statistics of the lists, as the probe rule wants them.
     pub stats: Vec<ListStats>,
-    dims: usize,
+    /// Codes of the centroids about the mean, in blocks; none of few lists.
+    codes: Zeroizing<Vec<u8>>,
+    /// Mean of the centroids less the mean of the rows.
+    offset: Zeroizing<Vec<f32>>,
+    /// Mean squared distance of the centroids from the mean of the rows.
+    spread: f64,
 }
 
 impl Drop for Directory {
     fn drop(&mut self) {
         self.stream.mean.zeroize();
-        self.stream.centroids.zeroize();
     }
 }
 
 impl Directory {
     /// Makes a directory of a stream.
-    pub fn new(epoch: u64, dims: usize, stream: DirectoryStream) -> Self {
-        let rotation = Rotation::new(dims, stream.seed);
+    pub fn new(epoch: u64, metric: Metric, stream: DirectoryStream) -> Self {
+        let dims = stream.mean.len();
         let stats = stream.entries.iter().map(|entry| entry.stats).collect();
-        Self { epoch, layout: ChunkLayout::new(dims), rotation, stream, stats, dims }
+        let mut directory = Self {
+            epoch,
+            layout: ChunkLayout::new(dims),
+            rotation: Rotation::new(dims, stream.seed),
+            stream,
+            stats,
+            codes: Zeroizing::default(),
+            offset: Zeroizing::new(vec![0.0; dims]),
+            spread: 0.0,
+        };
+        directory.measure();
+        if directory.stats.len() >= CODED_LISTS {
+            directory.encode(metric);
+        }
+        directory
     }
 
     /// A directory without lists, around the mean of the first rows.
-    pub fn first(epoch: u64, dims: usize, mean: Vec<f32>) -> Result<Self> {
+    pub fn first(epoch: u64, metric: Metric, mean: Vec<f32>) -> Result<Self> {
         let seed = crate::crypto::nonce::random()?;
         let calibration = Calibration::everything();
-        let stream = DirectoryStream { seed, calibration, mean, entries: Vec::new(), centroids: Vec::new() };
-        Ok(Self::new(epoch, dims, stream))
+        let centroids = Centroids::new(mean.len(), &[]);
+        Ok(Self::new(epoch, metric, DirectoryStream { seed, calibration, mean, entries: Vec::new(), centroids }))
+    }
+
+    /// What the mean score of all lists follows from.
+    fn measure(&mut self) {
+        let (dims, count) = (self.stream.mean.len(), self.stats.len().max(1) as f64);
+        let mut sums = Zeroizing::new(vec![0f64; dims]);
+        let mut centroid = Zeroizing::new(vec![0f32; dims]);
+        for list in 0..self.stats.len() {
+            self.stream.centroids.decode(list, &mut centroid);
+            centroid.iter_mut().zip(&self.stream.mean).for_each(|(value, mean)| *value -= mean);
+            sums.iter_mut().zip(&*centroid).for_each(|(sum, value)| *sum += f64::from(*value));
+            self.spread += f64::from(distance::dot(&centroid, &centroid));
+        }
+        self.spread /= count;
+        self.offset.iter_mut().zip(&*sums).for_each(|(offset, sum)| *offset = (sum / count) as f32);
+    }
+
+    /// Codes the centroids about the mean, as L0's rows are.
+    fn encode(&mut self, metric: Metric) {
+        let (padded, layout, lists) = (self.rotation.padded(), self.layout.block, self.stats.len());
+        let whole = layout.block_bytes(BLOCK_ROWS);
+        let mut codes = Zeroizing::new(vec![0; lists.div_ceil(BLOCK_ROWS) * whole]);
+        let about = Zeroizing::new(vec![0.0; padded]);
+        let (mut shifted, mut rotated) = (Zeroizing::default(), Rows::zeroed(BLOCK_ROWS * padded));
+        let mut centroid = Zeroizing::new(vec![0.0; self.stream.mean.len()]);
+        for (first, out) in (0..lists).step_by(BLOCK_ROWS).zip(codes.chunks_exact_mut(whole)) {
+            let in_block = (lists - first).min(BLOCK_ROWS);
+            for (list, out) in (first..first + in_block).zip(rotated.chunks_exact_mut(padded)) {
+                self.stream.centroids.decode(list, &mut centroid);
+                self.rotate(&centroid, &mut shifted, out);
+            }
+            let out = &mut out[..layout.block_bytes(in_block)];
+            encode_block(&layout, metric, &about, &rotated[..in_block * padded], out);
+        }
+        self.codes = codes;
     }
 
     /// The lists.
@@ -67,29 +125,8 @@ impl Directory {
     }
 
     /// Centroid of list `index`.
-    pub fn centroid(&self, index: usize) -> &[f32] {
-        &self.stream.centroids[index * self.dims..][..self.dims]
-    }
-
-    /// Score of `query`, in index space, against every centroid.
-    pub fn centroid_scores(&self, metric: Metric, query: &[f32]) -> Vec<f32> {
-        let mut scores = vec![0.0; self.stream.entries.len()];
-        match metric {
-            Metric::L2 | Metric::Cosine => distance::l2_squared_many(query, &self.stream.centroids, &mut scores),
-            Metric::InnerProduct => {
-                distance::dot_many(query, &self.stream.centroids, &mut scores);
-                scores.iter_mut().for_each(|score| *score = -*score);
-            }
-        }
-        scores
-    }
-
-    /// Score of `query` against the mean, L0's centroid.
-    pub fn mean_score(&self, metric: Metric, query: &[f32]) -> f32 {
-        match metric {
-            Metric::L2 | Metric::Cosine => distance::l2_squared(query, &self.stream.mean),
-            Metric::InnerProduct => -distance::dot(query, &self.stream.mean),
-        }
+    pub fn centroid(&self, index: usize) -> Zeroizing<Vec<f32>> {
+        self.stream.centroids.get(index)
     }
 
     /// Rotates `values - mean`: what rows and centroids are coded as.
@@ -97,6 +134,101 @@ impl Directory {
         shifted.clear();
         shifted.extend(values.iter().zip(&self.stream.mean).map(|(value, mean)| value - mean));
         self.rotation.apply(shifted, out);
+    }
+}
+
+/// A directory as one query sees it.
+pub struct View {
+    /// The directory.
+    pub directory: Rc<Directory>,
+    /// The query's table, which scores every list.
+    pub codes: QueryCodes,
+    /// Score of the query against the mean, L0's centroid.
+    pub to_mean: f32,
+    metric: Metric,
+    norm: f32,
+    scaled: Zeroizing<Vec<f32>>,
+    mean_score: f32,
+}
+
+impl View {
+    /// How `query` sees `directory`; its bounds of rows fail as rarely as `multiplier` says.
+    pub fn new(directory: Rc<Directory>, query: &Query, multiplier: f32) -> Self {
+        let (metric, values, mean) = (query.metric(), query.values(), &directory.stream.mean);
+        let product = |values: &[f32]| f64::from(distance::dot(values, &directory.offset));
+        // Codes are taken about the mean, which moves no L2 score and no inner product.
+        let (codes, to_mean, mean_score) = match metric {
+            Metric::InnerProduct => {
+                let codes = QueryCodes::with_error_multiplier(&directory.rotation, metric, values, multiplier);
+                let to_mean = -distance::dot(values, mean);
+                (codes, to_mean, f64::from(to_mean) - product(values))
+            }
+            Metric::L2 | Metric::Cosine => {
+                let pairs = values.iter().zip(mean);
+                let about = Zeroizing::new(pairs.map(|(value, mean)| value - mean).collect::<Vec<f32>>());
+                let codes = QueryCodes::with_error_multiplier(&directory.rotation, metric, &about, multiplier);
+                let to_mean = distance::dot(&about, &about);
+                (codes, to_mean, f64::from(to_mean) - 2.0 * product(&about) + directory.spread)
+            }
+        };
+        let scaled = directory.stream.centroids.scaled(values);
+        let norm = query.norm();
+        Self { directory, codes, to_mean, metric, norm, scaled, mean_score: mean_score as f32 }
+    }
+}
+
+impl Lists for View {
+    fn count(&self) -> usize {
+        self.directory.stats.len()
+    }
+
+    fn score(&self, list: u32) -> f32 {
+        self.directory.stream.centroids.score(self.metric, &self.scaled, list as usize)
+    }
+
+    fn bounds(&self, out: &mut Vec<f32>) -> bool {
+        let directory = &self.directory;
+        if directory.codes.is_empty() {
+            directory.stream.centroids.score_all(self.metric, &self.scaled, out);
+            return true;
+        }
+        let (layout, lists) = (&directory.layout.block, self.count());
+        let term = ListTerm { q_to_centroid: self.to_mean };
+        let (mut lowers, mut estimates) = ([0.0; BLOCK_ROWS], [0.0; BLOCK_ROWS]);
+        out.clear();
+        for (block, first) in
+            directory.codes.chunks_exact(layout.block_bytes(BLOCK_ROWS)).zip((0..lists).step_by(BLOCK_ROWS))
+        {
+            let in_block = (lists - first).min(BLOCK_ROWS);
+            let block = &block[..layout.block_bytes(in_block)];
+            self.codes.score_block_surely(
+                LIST_MULTIPLIER,
+                layout,
+                term,
+                block,
+                in_block,
+                &mut lowers,
+                &mut estimates,
+            );
+            out.extend_from_slice(&lowers[..in_block]);
+        }
+        false
+    }
+
+    fn mean_score(&self) -> f32 {
+        self.mean_score
+    }
+
+    fn metric(&self) -> Metric {
+        self.metric
+    }
+
+    fn query_norm(&self) -> f32 {
+        self.norm
+    }
+
+    fn stats(&self) -> &[ListStats] {
+        &self.directory.stats
     }
 }
 
@@ -124,7 +256,7 @@ pub fn current<S: PageStore>(
                 let dims = meta.identity.dims as usize;
                 let directory = Rc::new(Directory::new(
                     meta.directory_epoch,
-                    dims,
+                    meta.identity.metric,
                     DirectoryStream::decode(&bytes, dims).map_err(|error| match error {
                         Error::Malformed { what } => Error::Corrupt { block: meta.directory_root, what },
                         other => other,
@@ -143,13 +275,13 @@ pub fn current<S: PageStore>(
 }
 
 /// The plaintext stream, or what was wrong on a page that may just have been recycled.
-fn load<S: PageStore>(store: &S, keys: &IndexKeys, meta: &Meta) -> Result<Result<zeroize::Zeroizing<Vec<u8>>>> {
+fn load<S: PageStore>(store: &S, keys: &IndexKeys, meta: &Meta) -> Result<Result<Zeroizing<Vec<u8>>>> {
     let epoch = meta.directory_epoch;
     let blocks = match blocks(store, meta.directory_root, epoch)? {
         Ok(blocks) => blocks,
         Err(moved) => return Ok(Err(moved)),
     };
-    let mut bytes = zeroize::Zeroizing::new(Vec::with_capacity(blocks.len() * PIECE_PLAIN_MAX));
+    let mut bytes = Zeroizing::new(Vec::with_capacity(blocks.len() * PIECE_PLAIN_MAX));
     for (ordinal, block) in blocks.into_iter().enumerate() {
         let corrupt = |what| Error::Corrupt { block, what };
         let page = store.read(block)?;
@@ -300,4 +432,179 @@ fn free_page<S: PageStore>(store: &S, block: Block, is_it: impl Fn(&[u8]) -> boo
         action.commit()?;
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::math::{
+        probe::{Prober, Rule, Scored},
+        random::Random,
+    };
+
+    const DIMS: usize = 64;
+
+    /// Centroids around a few topics, some of them twice, and what is known of their lists.
+    fn directory(random: &mut Random, metric: Metric, lists: usize) -> Rc<Directory> {
+        let topics: Vec<f32> = (0..20 * DIMS).map(|_| random.normal()).collect();
+        let mut centroids = Vec::new();
+        for list in 0..lists {
+            if list % 10 == 9 {
+                let twice = centroids[(list - 9) * DIMS..][..DIMS].to_vec();
+                centroids.extend_from_slice(&twice);
+                continue;
+            }
+            let topic = &topics[random.below(20) * DIMS..][..DIMS];
+            let mut centroid: Vec<f32> = topic.iter().map(|x| 0.5 + x + 0.4 * random.normal()).collect();
+            if metric == Metric::Cosine {
+                distance::normalize(&mut centroid);
+            }
+            centroids.extend_from_slice(&centroid);
+        }
+        let entry = |list: usize| {
+            let other = list % 10 == 9; // as the one it repeats
+            let random = (if other { list - 9 } else { list } * 7919 % 100) as f32 / 100.0;
+            let stats = ListStats { r2: 0.5 + random, sigma: 0.1 * random };
+            DirectoryEntry { uid: list as u64 + 1, position: list as u32, head: 1, rows: 9, stats }
+        };
+        let stream = DirectoryStream {
+            seed: [5; 32],
+            calibration: Calibration::decode(&floats([0.05, 0.1, 0.2, 0.4, 0.6, 1.0, 30.0])).unwrap(),
+            mean: crate::ivf::cluster::mean_of(&centroids[..lists / 2 * DIMS], DIMS),
+            entries: (0..lists).map(entry).collect(),
+            centroids: Centroids::new(DIMS, &centroids),
+        };
+        Rc::new(Directory::new(1, metric, stream))
+    }
+
+    fn floats<const N: usize>(values: [f32; N]) -> Vec<u8> {
+        values.iter().flat_map(|value| value.to_le_bytes()).collect()
+    }
+
+    /// What a stream sees: lists in their order, and the bound before each.
+    fn stream(lists: &impl Lists, rule: Rule<'_>) -> Vec<(u32, f32)> {
+        let mut prober = Prober::new(lists, rule);
+        let mut seen = Vec::new();
+        loop {
+            let mut bound = prober.bound(lists);
+            if bound.is_finite() && seen.len() % 3 == 2 {
+                prober.emitted(bound); // rows come out between lists
+                bound = prober.bound(lists);
+            }
+            if bound == f32::INFINITY {
+                (0..20).for_each(|_| prober.emitted(1.0));
+                bound = prober.bound(lists);
+            }
+            let Some((list, score)) = prober.take(lists) else { break };
+            assert!((score - lists.score(list)).abs() <= 1e-5 * score.abs().max(1.0));
+            seen.push((list, bound));
+        }
+        assert_eq!(prober.bound(lists), f32::INFINITY);
+        seen
+    }
+
+    #[test]
+    fn bounds_by_codes_change_no_order_and_no_bound() {
+        let mut random = Random::new(b"lazy");
+        for metric in [Metric::L2, Metric::Cosine, Metric::InnerProduct] {
+            for lists in [1, 2, 31, CODED_LISTS, CODED_LISTS + 1, 1000, 2011] {
+                let directory = directory(&mut random, metric, lists);
+                assert_eq!(directory.codes.is_empty(), lists < CODED_LISTS);
+                for round in 0..6 {
+                    let size = if round == 5 { 20.0 } else { 1.0 };
+                    let query: Vec<f32> = (0..DIMS).map(|_| 0.5 + size * random.normal()).collect();
+                    let query = Query::new(metric, &query);
+                    let view = View::new(directory.clone(), &query, 2.5);
+                    let mut scores = Vec::new();
+                    if !view.bounds(&mut scores) {
+                        scores = (0..lists as u32).map(|list| view.score(list)).collect();
+                    }
+                    let mean = scores.iter().sum::<f32>() / lists as f32;
+                    let near = (view.mean_score() - mean).abs() <= 1e-4 * (1.0 + mean.abs());
+                    assert!(near, "{metric:?} {lists}: mean {} is not {mean}", view.mean_score());
+                    let norm = query.norm();
+                    let flat = Flat(Scored { metric, query_norm: norm, stats: &directory.stats, scores: &scores }, &view);
+                    let calibration = &directory.stream.calibration;
+                    let recalls = [0.5, 0.9, 0.99, 1.0].map(|target| Rule::Recall(calibration, target));
+                    let probes = [0, 1, 7, lists / 2, lists - 1, lists, lists + 9].map(Rule::Probes);
+                    for rule in recalls.into_iter().chain(probes) {
+                        let (lazy, all) = (stream(&view, rule), stream(&flat, rule));
+                        let differs = lazy.iter().zip(&all).position(|(a, b)| a != b);
+                        assert_eq!((differs, lazy.len()), (None, all.len()), "{metric:?} {lists} {rule:?}");
+                    }
+                }
+            }
+        }
+    }
+
+    /// All scores known, with the same mean to the last bit.
+    struct Flat<'a>(Scored<'a>, &'a View);
+
+    impl Lists for Flat<'_> {
+        fn count(&self) -> usize {
+            self.0.count()
+        }
+        fn score(&self, list: u32) -> f32 {
+            self.0.score(list)
+        }
+        fn bounds(&self, out: &mut Vec<f32>) -> bool {
+            self.0.bounds(out)
+        }
+        fn mean_score(&self) -> f32 {
+            self.1.mean_score()
+        }
+        fn metric(&self) -> Metric {
+            self.0.metric()
+        }
+        fn query_norm(&self) -> f32 {
+            self.0.query_norm()
+        }
+        fn stats(&self) -> &[ListStats] {
+            self.0.stats()
+        }
+    }
+
+    #[test]
+    fn few_lists_of_many_are_scored() {
+        let mut random = Random::new(b"few");
+        for metric in [Metric::L2, Metric::Cosine, Metric::InnerProduct] {
+            let directory = directory(&mut random, metric, 3000);
+            let near = if metric == Metric::Cosine { 0.02 } else { 0.2 };
+            let query: Vec<f32> = directory.centroid(17).iter().map(|x| x + near * random.normal()).collect();
+            let view = View::new(directory.clone(), &Query::new(metric, &query), 2.5);
+            let mut prober = Prober::new(&view, Rule::Probes(10));
+            assert!((10..600).contains(&prober.scored()), "{metric:?}: {}", prober.scored());
+            // A first page of rows scores no more.
+            let before = prober.scored();
+            while prober.bound(&view) == f32::NEG_INFINITY {
+                prober.take(&view);
+            }
+            assert_eq!(prober.scored(), before);
+        }
+    }
+
+    #[test]
+    fn what_overflows_still_opens_every_list() {
+        for metric in [Metric::L2, Metric::InnerProduct] {
+            for (size, query) in [(1e30f32, 1e30f32), (1e19, 1e-30), (1e-30, 1e30), (1e-30, 1e-30), (0.0, 1.0)] {
+                let centroids: Vec<f32> = (0..300 * 8).map(|i| size * (i as f32 / 2400.0 - 0.4)).collect();
+                let stats = ListStats { r2: size, sigma: size };
+                let entry = DirectoryEntry { uid: 1, position: 0, head: 1, rows: 9, stats };
+                let stream = DirectoryStream {
+                    seed: [5; 32],
+                    calibration: Calibration::decode(&floats([0.05, 0.1, 0.2, 0.4, 0.6, 1.0, 30.0])).unwrap(),
+                    mean: vec![0.0; 8],
+                    entries: vec![entry; 300],
+                    centroids: Centroids::new(8, &centroids),
+                };
+                let directory = Rc::new(Directory::new(1, metric, stream));
+                let view = View::new(directory, &Query::new(metric, &[query; 8]), 2.5);
+                for rule in [Rule::Recall(&view.directory.stream.calibration, 0.95), Rule::Probes(5)] {
+                    let mut prober = Prober::new(&view, rule);
+                    assert!(!prober.bound(&view).is_nan());
+                    assert_eq!(std::iter::from_fn(|| prober.take(&view)).count(), 300, "{metric:?} {size} {query}");
+                }
+            }
+        }
+    }
 }

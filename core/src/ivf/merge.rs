@@ -206,7 +206,7 @@ fn tail_to_l0<S: PageStore>(
     let mut first = None;
     if directory.is_none() {
         batch.replace_l0(store)?;
-        first = Some(Directory::first(meta.directory_epoch + 1, dims, cluster::mean_of(&values, dims))?);
+        first = Some(Directory::first(meta.directory_epoch + 1, identity.metric, cluster::mean_of(&values, dims))?);
     }
     let known = directory.as_deref().or(first.as_ref()).expect("one of them is there");
     let rows = slots_in.len() as u64;
@@ -255,7 +255,8 @@ fn l0_to_lists<S: PageStore>(
         }
     }
     let mut nearest = vec![(0, 0.0); kept.len()];
-    let assigner = Assigner::new(dims, &directory.stream.centroids);
+    let centroids = directory.stream.centroids.to_floats();
+    let assigner = Assigner::new(dims, &centroids);
     let step = assigner.batch_points();
     for (points, out) in values.chunks(step * dims).zip(nearest.chunks_mut(step)) {
         store.check_interrupts()?;

@@ -20,11 +20,11 @@ use super::{
 use crate::{
     Result,
     format::{
-        directory::{DirectoryEntry, DirectoryStream, round_centroids},
+        directory::{DirectoryEntry, DirectoryStream},
         list::{ChunkLayout, MapEntry},
         meta::Meta,
     },
-    math::{distance, probe::ListStats, two_means},
+    math::{Centroids, distance, probe::ListStats, two_means},
     metric::Metric,
     store::PageStore,
 };
@@ -199,7 +199,7 @@ fn change_lists<S: PageStore>(
         store.check_interrupts()?;
         let members = load(store, cache, keys, meta, directory, *list)?;
         for (slot, row) in members.slots.iter().zip(members.values.chunks_exact(dims)) {
-            let Some(to) = nearest_fit(directory, unfit, row, dims) else {
+            let Some(to) = nearest_fit(directory, unfit, row) else {
                 return Err(crate::Error::Bug("no list is left to fold into"));
             };
             let target = match changed.entry(to) {
@@ -225,14 +225,14 @@ fn change_lists<S: PageStore>(
         changed.insert(*list, Members::default());
         let start = born.len();
         born.extend(halves);
-        for near in neighbours(directory, &born[start..], unfit, dims) {
+        for near in neighbours(directory, &born[start..], unfit) {
             let before = changed.remove(&near);
             let (changed_before, members) = match before {
                 Some(members) => (true, members),
                 None => (false, load(store, cache, keys, meta, directory, near)?),
             };
             let total = members.slots.len();
-            let moving = nearer(directory.centroid(near), &members, &born[start..], dims);
+            let moving = nearer(&directory.centroid(near), &members, &born[start..], dims);
             let count = moving.iter().flatten().count();
             if (count as f64) < (total as f64 * LEAST_SHARE).max(1.0) {
                 // Unchanged, so not written; but what an earlier split took rows from must lose them.
@@ -284,8 +284,7 @@ fn halve(metric: Metric, members: Members, dims: usize, seed: u64) -> [(Zeroizin
         if metric == Metric::Cosine {
             distance::normalize(&mut centroid);
         }
-        round_centroids(&mut centroid);
-        (centroid, Members::default())
+        (Centroids::new(dims, &centroid).to_floats(), Members::default())
     });
     for ((slot, row), second) in members.slots.iter().zip(members.values.chunks_exact(dims)).zip(split.second) {
         halves[usize::from(second)].1.push(*slot, row);
@@ -294,10 +293,11 @@ fn halve(metric: Metric, members: Members, dims: usize, seed: u64) -> [(Zeroizin
 }
 
 /// The list nearest to `row` that is not being given up itself.
-fn nearest_fit(directory: &Directory, unfit: &Unfit, row: &[f32], dims: usize) -> Option<usize> {
-    let centroids = directory.stream.centroids.chunks_exact(dims).enumerate();
-    let fit = centroids.filter(|(list, _)| !unfit.starved.contains(list) && !unfit.overfull.contains(list));
-    fit.map(|(list, centroid)| (distance::l2_squared(row, centroid), list))
+fn nearest_fit(directory: &Directory, unfit: &Unfit, row: &[f32]) -> Option<usize> {
+    let centroids = &directory.stream.centroids;
+    let scaled = centroids.scaled(row);
+    let fit = (0..centroids.len()).filter(|list| !unfit.starved.contains(list) && !unfit.overfull.contains(list));
+    fit.map(|list| (centroids.score(Metric::L2, &scaled, list), list))
         .min_by(|a, b| a.0.total_cmp(&b.0))
         .map(|(_, list)| list)
 }
@@ -307,17 +307,14 @@ fn neighbours(
     directory: &Directory,
     halves: &[(Zeroizing<Vec<f32>>, Members)],
     unfit: &Unfit,
-    dims: usize,
 ) -> Vec<usize> {
     let centroids = &directory.stream.centroids;
-    let mut nearest: Vec<(f32, usize)> = centroids
-        .chunks_exact(dims)
-        .enumerate()
-        .filter(|(list, _)| !unfit.overfull.contains(list) && !unfit.starved.contains(list))
-        .map(|(list, centroid)| {
-            let nearer =
-                halves.iter().map(|(half, _)| distance::l2_squared(half, centroid)).fold(f32::INFINITY, f32::min);
-            (nearer, list)
+    let scaled: Vec<_> = halves.iter().map(|(half, _)| centroids.scaled(half)).collect();
+    let mut nearest: Vec<(f32, usize)> = (0..centroids.len())
+        .filter(|list| !unfit.overfull.contains(list) && !unfit.starved.contains(list))
+        .map(|list| {
+            let nearer = scaled.iter().map(|half| centroids.score(Metric::L2, half, list));
+            (nearer.fold(f32::INFINITY, f32::min), list)
         })
         .collect();
     nearest.sort_by(|a, b| a.0.total_cmp(&b.0));
@@ -352,34 +349,33 @@ fn write<S: PageStore>(
     let dims = old.stream.mean.len();
     let mut batch = Batch::begin(store)?;
     let metric = batch.meta.identity.metric;
-    let (mut entries, mut centroids) = (Vec::new(), Vec::new());
+    let (mut entries, mut centroids) = (Vec::new(), Rows::default());
     for (list, entry) in old.entries().iter().enumerate() {
         if !changed.contains_key(&list) {
             let entry = DirectoryEntry { rows: lists::entry(store, &batch.meta, entry.position)?.rows, ..*entry };
             entries.push(entry);
-            centroids.extend_from_slice(old.centroid(list));
+            centroids.push(&old.centroid(list));
         }
     }
-    let kept = changed.iter().map(|(list, members)| (Zeroizing::new(old.centroid(*list).to_vec()), members));
+    let kept = changed.iter().map(|(list, members)| (old.centroid(*list), members));
     let made = born.iter().map(|(centroid, members)| (centroid.clone(), members));
     let mut writing = Vec::new();
     for (centroid, members) in kept.chain(made).filter(|(_, members)| !members.slots.is_empty()) {
         let stats = ListStats::new(members.values.chunks_exact(dims), &centroid);
         entries.push(DirectoryEntry { uid: 0, position: 0, head: 0, rows: 0, stats });
-        centroids.extend_from_slice(&centroid);
+        centroids.push(&centroid);
         writing.push(members);
     }
     let first = entries.len() - writing.len();
-    let mut stream = DirectoryStream {
+    let stream = DirectoryStream {
         seed: old.stream.seed,
         calibration: old.stream.calibration,
         mean: old.stream.mean.clone(),
         entries,
-        centroids,
+        // What readers decode is what rows are coded against.
+        centroids: Centroids::new(dims, &centroids),
     };
-    // What readers decode is what rows are coded against.
-    round_centroids(&mut stream.centroids);
-    let mut directory = Directory::new(batch.meta.directory_epoch + 1, dims, stream);
+    let mut directory = Directory::new(batch.meta.directory_epoch + 1, metric, stream);
     for (index, members) in writing.into_iter().enumerate() {
         store.check_interrupts()?;
         let mut order: Vec<usize> = (0..members.slots.len()).collect();

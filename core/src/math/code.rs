@@ -225,6 +225,21 @@ impl QueryCodes {
         lower: &mut [f32; BLOCK_ROWS],
         estimate: &mut [f32; BLOCK_ROWS],
     ) -> f32 {
+        self.score_block_surely(self.multiplier, layout, term, block, rows, lower, estimate)
+    }
+
+    /// As [`QueryCodes::score_block`], with another multiplier of the error bounds than the query's own.
+    #[allow(clippy::too_many_arguments)]
+    pub fn score_block_surely(
+        &self,
+        multiplier: f32,
+        layout: &BlockLayout,
+        term: ListTerm,
+        block: &[u8],
+        rows: usize,
+        lower: &mut [f32; BLOCK_ROWS],
+        estimate: &mut [f32; BLOCK_ROWS],
+    ) -> f32 {
         assert_eq!(layout.padded * 4, self.lut.len());
         assert_eq!(block.len(), layout.block_bytes(rows));
         let stored = if rows > SHORT_ROWS { BLOCK_ROWS } else { rows };
@@ -245,7 +260,7 @@ impl QueryCodes {
             delta: self.delta,
             bias: self.bias,
             base: term.q_to_centroid,
-            err: self.multiplier * distance * scale,
+            err: multiplier * distance * scale,
             lut_err: self.lut_err,
             slack: ROUNDING,
             constant: ROUNDING * term.q_to_centroid.abs(),

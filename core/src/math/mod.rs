@@ -4,6 +4,7 @@
 //! Only [`kernels`] holds unsafe code: SIMD loops behind one function table chosen at run time.
 
 pub mod assign;
+pub mod centroids;
 pub mod code;
 pub mod distance;
 mod kernels;
@@ -14,9 +15,10 @@ pub mod rotate;
 pub mod split;
 
 pub use assign::{Assigner, assign, nearest};
+pub use centroids::Centroids;
 pub use code::{BLOCK_ROWS, BlockLayout, ListTerm, QueryCodes, encode_block};
 pub use kmeans::{KmeansOptions, kmeans};
-pub use probe::{Calibration, ListStats, Prober, Sample, calibrate};
+pub use probe::{Calibration, ListStats, Lists, Prober, Rule, Sample, Scored, calibrate};
 pub use rotate::Rotation;
 pub use split::{TwoMeans, two_means};
 

@@ -77,6 +77,7 @@ impl ListStats {
         Self { r2: mean(self.r2, other.r2), sigma: mean(self.sigma, other.sigma) }
     }
 
+    /// e of the module's formulas, of a list at this score; it never falls with the score.
     fn reach(&self, metric: Metric, q_norm: f32, q_to_centroid: f32) -> f32 {
         match metric {
             Metric::L2 | Metric::Cosine => q_to_centroid + 0.25 * self.r2,
@@ -165,13 +166,116 @@ fn scale(metric: Metric, typical: f32, q_norm: f32, mean_to_centroid: f32) -> f3
     }
 }
 
+/// The lists as one query sees them.
+pub trait Lists {
+    /// How many there are.
+    fn count(&self) -> usize;
+
+    /// Score of the query against the centroid of a list: squared distance, or negative inner product.
+    fn score(&self, list: u32) -> f32;
+
+    /// Lower bounds of the scores of all lists, in their order; returns whether they are the scores themselves.
+    fn bounds(&self, out: &mut Vec<f32>) -> bool;
+
+    /// Mean of the scores of all lists.
+    fn mean_score(&self) -> f32;
+
+    /// How the scores compare.
+    fn metric(&self) -> Metric;
+
+    /// Norm of the query.
+    fn query_norm(&self) -> f32;
+
+    /// What is known of each list.
+    fn stats(&self) -> &[ListStats];
+}
+
+/// Lists whose scores are all known.
+pub struct Scored<'a> {
+    /// How the scores compare.
+    pub metric: Metric,
+    /// Norm of the query.
+    pub query_norm: f32,
+    /// What is known of each list.
+    pub stats: &'a [ListStats],
+    /// The score of each list.
+    pub scores: &'a [f32],
+}
+
+impl Lists for Scored<'_> {
+    fn count(&self) -> usize {
+        self.scores.len()
+    }
+
+    fn score(&self, list: u32) -> f32 {
+        self.scores[list as usize]
+    }
+
+    fn bounds(&self, out: &mut Vec<f32>) -> bool {
+        out.clear();
+        out.extend_from_slice(self.scores);
+        true
+    }
+
+    fn mean_score(&self) -> f32 {
+        self.scores.iter().sum::<f32>() / self.scores.len().max(1) as f32
+    }
+
+    fn metric(&self) -> Metric {
+        self.metric
+    }
+
+    fn query_norm(&self) -> f32 {
+        self.query_norm
+    }
+
+    fn stats(&self) -> &[ListStats] {
+        self.stats
+    }
+}
+
+/// When a scan may stop opening lists.
+#[derive(Clone, Copy, Debug)]
+pub enum Rule<'a> {
+    /// When this share of the nearest rows has been found, as far as was measured.
+    Recall(&'a Calibration, f32),
+    /// After so many lists, and no more until it runs dry.
+    Probes(usize),
+}
+
+/// A list whose score was taken.
+#[derive(Clone, Copy, Debug)]
+struct Known {
+    /// e - min(e).
+    behind: f32,
+    list: u32,
+    score: f32,
+}
+
+/// Lists that are looked through or skipped together, by the least of their bounds.
+const TOGETHER: usize = 32;
+/// How much farther the next batch of lists reaches than the nearest list that is left.
+const WIDER: f32 = 1.25;
+
 /// The order in which one query opens lists, and the score below which rows may be emitted.
+///
+/// Where bounds are cheaper than scores (see [`Lists::bounds`]) only lists that may be due are scored; the others wait by
+/// their bound until the stream gets there. The order is the same.
 #[derive(Clone, Debug)]
 pub struct Prober {
-    /// e - min(e) and list number, nearest first: of the lists in `sorted`, then the others in any order.
-    lists: Vec<(f32, u32)>,
+    /// Lists with their scores, nearest first: those in `sorted`, then the others in any order.
+    known: Vec<Known>,
     sorted: usize,
     next: usize,
+    /// Lower bounds of e of the other lists, by number; infinite for known ones.
+    waiting: Vec<f32>,
+    /// The least of each [`TOGETHER`] of them.
+    least: Vec<f32>,
+    /// How many wait.
+    left: usize,
+    nearest: f32,
+    /// Every list this far behind is in order.
+    reached: f32,
     threshold: f32,
     slope: f32,
     emitted: usize,
@@ -179,110 +283,212 @@ pub struct Prober {
 }
 
 impl Prober {
-    /// For a query of this norm whose scores against the centroids of all lists are `q_to_centroid` (squared distance,
-    /// or negative inner product).
-    pub fn new(
-        metric: Metric,
-        calibration: &Calibration,
-        target_recall: f32,
-        stats: &[ListStats],
-        q_norm: f32,
-        q_to_centroid: &[f32],
-    ) -> Self {
-        let mut prober = Self::unordered(metric, stats, q_norm, q_to_centroid);
-        let mean = q_to_centroid.iter().sum::<f32>() / q_to_centroid.len().max(1) as f32;
-        let threshold = calibration.z(target_recall) * scale(metric, calibration.typical, q_norm, mean);
-        // Not a number where all rows are one point, or beyond float32: then every list is scanned.
-        prober.threshold = if threshold.is_nan() { f32::INFINITY } else { threshold };
-        // More recall, faster widening: 0.85 at 0.95 and 1.2 at 0.99 hold the target under filters of any selectivity.
-        prober.slope = (0.7 + 0.22 * (0.1 / (1.0 - target_recall).max(1e-4)).ln()).max(0.25);
-        prober.sort_below(prober.threshold);
+    /// For a query that sees `lists` so; the same must be given to every later call.
+    pub fn new(lists: &impl Lists, rule: Rule<'_>) -> Self {
+        let mut prober = Self::nearest_known(lists);
+        match rule {
+            Rule::Recall(calibration, target) => {
+                let scale = scale(lists.metric(), calibration.typical, lists.query_norm(), lists.mean_score());
+                let threshold = calibration.z(target) * scale;
+                // Not a number where all rows are one point, or beyond float32: then every list is scanned.
+                prober.threshold = if threshold.is_nan() { f32::INFINITY } else { threshold };
+                // More recall, faster widening: 0.85 at 0.95 and 1.2 at 0.99 hold the target under filters of any
+                // selectivity.
+                prober.slope = (0.7 + 0.22 * (0.1 / (1.0 - target).max(1e-4)).ln()).max(0.25);
+            }
+            Rule::Probes(probes) => prober.threshold = prober.behind_of(lists, probes),
+        }
+        prober.reach(lists, prober.threshold);
         prober
     }
 
-    /// As [`Prober::new`], but opens exactly `probes` lists before it emits anything, and no more until it runs dry.
-    pub fn fixed(metric: Metric, stats: &[ListStats], q_norm: f32, q_to_centroid: &[f32], probes: usize) -> Self {
-        let mut prober = Self::unordered(metric, stats, q_norm, q_to_centroid);
-        prober.slope = 0.0;
-        if probes >= prober.lists.len() {
-            prober.threshold = f32::INFINITY;
-        } else if probes > 0 {
-            prober.threshold = prober.lists.select_nth_unstable_by(probes - 1, |a, b| a.0.total_cmp(&b.0)).1.0;
+    /// All lists by their bounds, and those scored that may be the nearest.
+    fn nearest_known(lists: &impl Lists) -> Self {
+        let mut prober = Self {
+            known: Vec::new(),
+            sorted: 0,
+            next: 0,
+            waiting: Vec::with_capacity(lists.count().next_multiple_of(TOGETHER)),
+            least: Vec::new(),
+            left: 0,
+            nearest: f32::INFINITY,
+            reached: f32::NEG_INFINITY,
+            threshold: 0.0,
+            slope: 0.0,
+            emitted: 0,
+            anchor: 0.0,
+        };
+        let (metric, norm) = (lists.metric(), lists.query_norm());
+        let exact = lists.bounds(&mut prober.waiting);
+        assert!(prober.waiting.len() == lists.count() && lists.stats().len() == lists.count());
+        if exact {
+            prober.known.reserve_exact(lists.count());
+            for ((list, stats), score) in (0..).zip(lists.stats()).zip(prober.waiting.drain(..)) {
+                let reach = stats.reach(metric, norm, score);
+                prober.nearest = prober.nearest.min(reach);
+                prober.known.push(Known { behind: reach, list, score });
+            }
         } else {
-            prober.threshold = f32::NEG_INFINITY;
+            for (bound, stats) in prober.waiting.iter_mut().zip(lists.stats()) {
+                let reach = stats.reach(metric, norm, *bound);
+                // Infinity says that a list is known.
+                *bound = if reach.is_nan() { f32::NEG_INFINITY } else { reach.min(f32::MAX) };
+            }
+            prober.left = lists.count();
+            prober.waiting.resize(lists.count().next_multiple_of(TOGETHER), f32::INFINITY);
+            prober.least.extend(prober.waiting.chunks_exact(TOGETHER).map(least));
+            // The list of the least bound first: its e rules out most others.
+            let least = least(&prober.least);
+            if let Some(first) = prober.waiting.iter().position(|bound| *bound == least && *bound < f32::INFINITY) {
+                prober.nearest = prober.nearest.min(prober.score(lists, first));
+            }
+            (0..prober.least.len()).for_each(|chunk| prober.score_nearest(lists, chunk));
         }
-        prober.sort_below(prober.threshold);
+        let nearest = prober.nearest;
+        for known in &mut prober.known {
+            known.behind = behind(known.behind, nearest);
+        }
         prober
     }
 
-    fn unordered(metric: Metric, stats: &[ListStats], q_norm: f32, q_to_centroid: &[f32]) -> Self {
-        assert_eq!(stats.len(), q_to_centroid.len());
-        let mut nearest = f32::INFINITY;
-        let mut lists = Vec::with_capacity(stats.len());
-        for (number, (stats, score)) in stats.iter().zip(q_to_centroid).enumerate() {
-            let reach = stats.reach(metric, q_norm, *score);
-            nearest = nearest.min(reach);
-            lists.push((reach, number as u32));
+    /// Scores what may be nearest of all in a chunk; `behind` is e itself until the nearest is known.
+    fn score_nearest(&mut self, lists: &impl Lists, chunk: usize) {
+        if self.least[chunk] > self.nearest {
+            return;
         }
-        for (reach, _) in &mut lists {
-            let behind = *reach - nearest;
-            *reach = if behind.is_nan() { 0.0 } else { behind };
+        for place in chunk * TOGETHER..(chunk + 1) * TOGETHER {
+            if self.waiting[place] <= self.nearest && self.waiting[place] < f32::INFINITY {
+                let reach = self.score(lists, place);
+                self.nearest = self.nearest.min(reach);
+            }
         }
-        Self { lists, sorted: 0, next: 0, threshold: 0.0, slope: 0.0, emitted: 0, anchor: 0.0 }
+        self.least[chunk] = least(&self.waiting[chunk * TOGETHER..][..TOGETHER]);
     }
 
-    /// Moves the lists within `limit` to the front, in order. Most scans need no more, so the others are not sorted.
-    fn sort_below(&mut self, limit: f32) {
+    /// Takes the score of a list that waited; its e.
+    fn score(&mut self, lists: &impl Lists, place: usize) -> f32 {
+        let score = lists.score(place as u32);
+        let reach = lists.stats()[place].reach(lists.metric(), lists.query_norm(), score);
+        self.known.push(Known { behind: reach, list: place as u32, score });
+        self.waiting[place] = f32::INFINITY;
+        self.left -= 1;
+        reach
+    }
+
+    /// Scores every list that may be no further behind than `limit`.
+    fn score_within(&mut self, lists: &impl Lists, limit: f32) {
+        if self.left == 0 {
+            return;
+        }
+        for chunk in 0..self.least.len() {
+            if behind(self.least[chunk], self.nearest) > limit {
+                continue;
+            }
+            for place in chunk * TOGETHER..(chunk + 1) * TOGETHER {
+                let bound = self.waiting[place];
+                if bound < f32::INFINITY && behind(bound, self.nearest) <= limit {
+                    let reach = self.score(lists, place);
+                    self.known.last_mut().expect("just scored").behind = behind(reach, self.nearest);
+                }
+            }
+            self.least[chunk] = least(&self.waiting[chunk * TOGETHER..][..TOGETHER]);
+        }
+    }
+
+    /// How far behind the last of the `probes` nearest lists is.
+    fn behind_of(&mut self, lists: &impl Lists, probes: usize) -> f32 {
+        if probes >= lists.count() {
+            return f32::INFINITY;
+        }
+        let Some(last) = probes.checked_sub(1) else {
+            return f32::NEG_INFINITY;
+        };
+        if self.left > 0 {
+            // So many lists are no further than the worst of those with the least bounds.
+            let mut bounds = self.waiting.clone();
+            bounds[..lists.count()].select_nth_unstable_by(last, f32::total_cmp);
+            self.score_within(lists, behind(bounds[last].min(f32::MAX), self.nearest));
+            if self.known.len() > last {
+                let enough = self.select(last);
+                self.score_within(lists, enough);
+            } else {
+                self.score_within(lists, f32::INFINITY);
+            }
+        }
+        self.select(last)
+    }
+
+    /// How far behind the list at `place` is in the order of those that are known.
+    fn select(&mut self, place: usize) -> f32 {
+        self.known.select_nth_unstable_by(place, |a, b| a.behind.total_cmp(&b.behind)).1.behind
+    }
+
+    /// Brings every list up to `limit` behind in order. Most scans need no more, so the others are not sorted.
+    fn reach(&mut self, lists: &impl Lists, limit: f32) {
+        self.score_within(lists, limit);
         let mut end = self.sorted;
-        for i in self.sorted..self.lists.len() {
-            if self.lists[i].0 <= limit {
-                self.lists.swap(i, end);
+        for i in self.sorted..self.known.len() {
+            if self.known[i].behind <= limit {
+                self.known.swap(i, end);
                 end += 1;
             }
         }
-        self.lists[self.sorted..end].sort_unstable_by(|a, b| a.0.total_cmp(&b.0).then(a.1.cmp(&b.1)));
+        self.known[self.sorted..end]
+            .sort_unstable_by(|a, b| a.behind.total_cmp(&b.behind).then(a.list.cmp(&b.list)));
         self.sorted = end;
+        self.reached = self.reached.max(limit);
     }
 
-    fn prepare_next(&mut self) {
-        if self.next == self.sorted && self.next < self.lists.len() {
-            let nearest = self.lists[self.next..].iter().fold(f32::INFINITY, |m, list| m.min(list.0));
-            // Twice the distance takes in a batch of lists at a time.
-            self.sort_below(nearest * 2.0);
+    fn prepare_next(&mut self, lists: &impl Lists) {
+        while self.next == self.sorted && self.next < self.known.len() + self.left {
+            let waiting = behind(least(&self.least), self.nearest);
+            let waiting = if self.left == 0 { f32::INFINITY } else { waiting };
+            let nearest = self.known[self.next..].iter().fold(waiting, |nearest, known| nearest.min(known.behind));
+            // A batch of lists at a time; and what waits behind by nothing must not hold it up.
+            self.reach(lists, (nearest * WIDER).max(f32::MIN_POSITIVE));
         }
     }
 
     /// Rows at a score up to this may be emitted before another list is opened: -infinity while the first lists are
     /// due, infinity when no list needs to be. The scan opens one nevertheless when it has no row left.
-    pub fn bound(&mut self) -> f32 {
-        self.prepare_next();
-        let Some((behind, _)) = self.lists.get(self.next) else { return f32::INFINITY };
-        let beyond = behind - self.threshold;
+    pub fn bound(&mut self, lists: &impl Lists) -> f32 {
+        let first_rows = self.emitted < ANCHOR_ROWS || self.slope == 0.0;
+        if first_rows && self.next == self.sorted && self.reached >= self.threshold {
+            return f32::INFINITY; // whatever the next list is, it is not due
+        }
+        self.prepare_next(lists);
+        let Some(known) = self.known.get(self.next) else { return f32::INFINITY };
+        let beyond = known.behind - self.threshold;
         if beyond <= 0.0 || beyond.is_nan() {
             f32::NEG_INFINITY
-        } else if self.emitted < ANCHOR_ROWS || self.slope == 0.0 {
+        } else if first_rows {
             f32::INFINITY
         } else {
             self.anchor + beyond / self.slope
         }
     }
 
-    /// The next list to open, nearest first; none when all were.
-    pub fn take(&mut self) -> Option<u32> {
-        self.prepare_next();
-        let list = self.lists.get(self.next)?.1;
+    /// The next list to open and its score, nearest first; none when all were.
+    pub fn take(&mut self, lists: &impl Lists) -> Option<(u32, f32)> {
+        self.prepare_next(lists);
+        let known = self.known.get(self.next)?;
         self.next += 1;
-        Some(list)
+        Some((known.list, known.score))
     }
 
     /// The list that comes after, as far as is known.
     pub fn peek(&self) -> Option<u32> {
-        self.lists[..self.sorted].get(self.next).map(|list| list.1)
+        self.known[..self.sorted].get(self.next).map(|known| known.list)
     }
 
     /// Lists opened so far.
     pub fn taken(&self) -> usize {
         self.next
+    }
+
+    /// Lists whose score was taken so far.
+    pub fn scored(&self) -> usize {
+        self.known.len()
     }
 
     /// A row was emitted at this score.
@@ -292,6 +498,16 @@ impl Prober {
             self.anchor = score;
         }
     }
+}
+
+/// How far behind the nearest; what is no number counts as near.
+fn behind(reach: f32, nearest: f32) -> f32 {
+    let behind = reach - nearest;
+    if behind.is_nan() { 0.0 } else { behind }
+}
+
+fn least(values: &[f32]) -> f32 {
+    values.iter().fold(f32::INFINITY, |least, value| if *value < least { *value } else { least })
 }
 
 /// A sample of the rows of an index, with the list of each.
@@ -482,9 +698,36 @@ mod tests {
 
     const CALIBRATION: Calibration = Calibration { z: [0.1, 0.2, 0.25, 0.5, 0.75, 1.5], typical: 2.0 };
 
-    fn prober(scores: &[f32], target: f32) -> Prober {
-        let stats = vec![ListStats::default(); scores.len()];
-        Prober::new(Metric::L2, &CALIBRATION, target, &stats, 1.0, scores)
+    /// A prober with the lists that it is for.
+    struct Probe<'a> {
+        lists: Scored<'a>,
+        prober: Prober,
+    }
+
+    impl<'a> Probe<'a> {
+        fn new(lists: Scored<'a>, rule: Rule<'_>) -> Self {
+            Self { prober: Prober::new(&lists, rule), lists }
+        }
+
+        fn bound(&mut self) -> f32 {
+            self.prober.bound(&self.lists)
+        }
+
+        fn take(&mut self) -> Option<u32> {
+            let (list, score) = self.prober.take(&self.lists)?;
+            assert!(score == self.lists.scores[list as usize] || score.is_nan());
+            Some(list)
+        }
+    }
+
+    const NONE: [ListStats; 500] = [ListStats { r2: 0.0, sigma: 0.0 }; 500];
+
+    fn plain(scores: &[f32]) -> Scored<'_> {
+        Scored { metric: Metric::L2, query_norm: 1.0, stats: &NONE[..scores.len()], scores }
+    }
+
+    fn prober(scores: &[f32], target: f32) -> Probe<'_> {
+        Probe::new(plain(scores), Rule::Recall(&CALIBRATION, target))
     }
 
     #[test]
@@ -531,8 +774,7 @@ mod tests {
         for lists in [1, 2, 10, 500] {
             let scores: Vec<f32> = (0..lists).map(|_| 1.0 + random.uniform() as f32 * 3.0).collect();
             for mut prober in [prober(&scores, 0.9), prober(&scores, 1.0), {
-                let stats = vec![ListStats::default(); lists];
-                Prober::fixed(Metric::L2, &stats, 1.0, &scores, lists / 3)
+                Probe::new(plain(&scores), Rule::Probes(lists / 3))
             }] {
                 let mut taken = Vec::new();
                 while let Some(list) = prober.take() {
@@ -542,7 +784,7 @@ mod tests {
                 taken.sort_unstable();
                 assert_eq!(taken, (0..lists).collect::<Vec<_>>());
                 assert_eq!(prober.bound(), f32::INFINITY);
-                assert_eq!(prober.taken(), lists);
+                assert_eq!(prober.prober.taken(), lists);
             }
         }
     }
@@ -550,15 +792,14 @@ mod tests {
     #[test]
     fn a_fixed_number_is_that_number() {
         let scores: Vec<f32> = (0..100).map(|i| ((i * 37) % 100) as f32).collect();
-        let stats = vec![ListStats::default(); 100];
         for probes in [0, 1, 7, 99, 100, 1000] {
-            let mut prober = Prober::fixed(Metric::L2, &stats, 1.0, &scores, probes);
+            let mut prober = Probe::new(plain(&scores), Rule::Probes(probes));
             while prober.bound() == f32::NEG_INFINITY {
                 prober.take();
             }
-            assert_eq!(prober.taken(), probes.min(100));
+            assert_eq!(prober.prober.taken(), probes.min(100));
             for _ in 0..50 {
-                prober.emitted(1e9);
+                prober.prober.emitted(1e9);
             }
             assert_eq!(prober.bound(), f32::INFINITY);
         }
@@ -574,11 +815,11 @@ mod tests {
         }
         for i in 0..ANCHOR_ROWS {
             assert_eq!(prober.bound(), f32::INFINITY);
-            prober.emitted(i as f32);
+            prober.prober.emitted(i as f32);
         }
         let bound = prober.bound();
         assert!(bound > 9.0 && bound < 10.0, "{bound}");
-        prober.emitted(50.0);
+        prober.prober.emitted(50.0);
         assert_eq!(prober.bound(), bound, "the anchor stays");
         assert_eq!(prober.take(), Some(2));
         assert!(prober.bound() > bound);
@@ -589,7 +830,8 @@ mod tests {
         for scores in [[f32::INFINITY; 3], [f32::NAN; 3], [0.0; 3], [1e38, 2e38, f32::MAX], [1e-44, 1e-45, 0.0]] {
             for metric in [Metric::L2, Metric::InnerProduct] {
                 let stats = [ListStats { r2: f32::MAX, sigma: 1.0 }; 3];
-                let mut prober = Prober::new(metric, &CALIBRATION, 0.95, &stats, 1e19, &scores);
+                let lists = Scored { metric, query_norm: 1e19, stats: &stats, scores: &scores };
+                let mut prober = Probe::new(lists, Rule::Recall(&CALIBRATION, 0.95));
                 assert!(!prober.bound().is_nan());
                 assert_eq!(std::iter::from_fn(|| prober.take()).count(), 3);
             }

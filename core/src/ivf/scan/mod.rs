@@ -10,12 +10,12 @@ mod candidates;
 use std::{
     cmp::Reverse,
     collections::{BinaryHeap, HashSet},
-    rc::Rc,
 };
 
 use self::candidates::{Candidates, Ordered};
 use super::{
-    Cache, Directory, Keys, Query, directory,
+    Cache, Keys, Query,
+    directory::{self, View},
     lists::{self, ChunkBuffer, Read},
     records::{self, Opened},
     slots,
@@ -29,8 +29,11 @@ use crate::{
         meta::Meta,
         slot::{SlotEntry, SlotState},
     },
-    math::{ListTerm, QueryCodes, code::ERROR_MULTIPLIER, probe::Prober},
-    metric::Metric,
+    math::{
+        ListTerm,
+        code::ERROR_MULTIPLIER,
+        probe::{Prober, Rule},
+    },
     store::{NO_BLOCK, PAGE, PageKind, PageStore},
 };
 
@@ -167,9 +170,7 @@ struct Place {
 
 /// The lists of that reading, as this query sees them.
 struct Lists {
-    directory: Rc<Directory>,
-    codes: QueryCodes,
-    to_centroid: Vec<f32>,
+    view: View,
     prober: Prober,
     /// Which lists were probed: a fixed number of probes may give way to the automatic rule.
     probed: Vec<bool>,
@@ -281,22 +282,20 @@ impl Scan {
     /// Rows up to this score may be given out before the next list is probed.
     fn next_bound(&mut self) -> f32 {
         match self.place.as_mut().and_then(|place| place.lists.as_mut()) {
-            Some(lists) => lists.prober.bound(),
+            Some(lists) => lists.prober.bound(&lists.view),
             None => f32::INFINITY,
         }
     }
 
     /// A fixed number of probes serves the first rows; then the automatic rule takes over.
     fn widen(&mut self) {
-        let metric = self.query.metric();
-        let (norm, recall) = (self.query.norm(), self.options.target_recall);
+        let recall = self.options.target_recall;
         let Some(lists) = self.place.as_mut().and_then(|place| place.lists.as_mut()).filter(|lists| lists.fixed) else {
             return;
         };
         lists.fixed = false;
-        let directory = &lists.directory;
-        let calibration = &directory.stream.calibration;
-        lists.prober = Prober::new(metric, calibration, recall, &directory.stats, norm, &lists.to_centroid);
+        let calibration = &lists.view.directory.stream.calibration;
+        lists.prober = Prober::new(&lists.view, Rule::Recall(calibration, recall));
     }
 
     /// Reads meta and directory and scores the tail.
@@ -314,22 +313,18 @@ impl Scan {
         let Some(directory) = directory else {
             return Ok(Place { meta, lists: None, l0: false });
         };
-        let metric = self.query.metric();
-        let (norm, stats) = (self.query.norm(), &directory.stats);
-        let to_centroid = directory.centroid_scores(metric, self.query.values());
-        let fixed = self.options.probes > 0 && self.given < FIXED_ROWS;
-        let prober = match fixed {
-            true => Prober::fixed(metric, stats, norm, &to_centroid, self.options.probes as usize),
-            false => {
-                let calibration = &directory.stream.calibration;
-                Prober::new(metric, calibration, self.options.target_recall, stats, norm, &to_centroid)
-            }
-        };
-        let everything = self.options.probes as usize >= stats.len() && self.options.probes > 0;
+        let probes = self.options.probes as usize;
+        let fixed = probes > 0 && self.given < FIXED_ROWS;
+        let everything = probes >= directory.stats.len() && probes > 0;
         let sure = everything || self.options.target_recall >= 1.0;
-        let codes = query_codes(&directory, &self.query, if sure { SURE_MULTIPLIER } else { ERROR_MULTIPLIER });
-        let probed = vec![false; directory.entries().len()];
-        let lists = Lists { directory, codes, to_centroid, prober, probed, fixed };
+        let view = View::new(directory, &self.query, if sure { SURE_MULTIPLIER } else { ERROR_MULTIPLIER });
+        let rule = match fixed {
+            true => Rule::Probes(probes),
+            false => Rule::Recall(&view.directory.stream.calibration, self.options.target_recall),
+        };
+        let prober = Prober::new(&view, rule);
+        let probed = vec![false; view.directory.entries().len()];
+        let lists = Lists { view, prober, probed, fixed };
         Ok(Place { meta, lists: Some(lists), l0: true })
     }
 
@@ -360,7 +355,7 @@ impl Scan {
         if entry.uid != meta.l0_uid {
             return self.restart(store, cache, keys);
         }
-        let to_mean = lists.directory.mean_score(self.query.metric(), self.query.values());
+        let to_mean = lists.view.to_mean;
         match self.score_list(store, keys, (entry.uid, entry.head), to_mean)? {
             Read::Whole => Ok(()),
             Read::Moved(block) => self.moved(store, cache, keys, (meta.l0_position, entry.uid, entry.head), block),
@@ -374,20 +369,19 @@ impl Scan {
         let Some(lists) = &mut place.lists else {
             return Ok(false);
         };
-        let list = loop {
-            let Some(list) = lists.prober.take() else {
+        let (list, to_centroid) = loop {
+            let Some((list, score)) = lists.prober.take(&lists.view) else {
                 return Ok(false);
             };
             let list = list as usize;
             if !std::mem::replace(&mut lists.probed[list], true) {
-                break list;
+                break (list, score);
             }
         };
         if let Some(after) = lists.prober.peek() {
-            store.prefetch(lists.directory.entries()[after as usize].head, 0);
+            store.prefetch(lists.view.directory.entries()[after as usize].head, 0);
         }
-        let known = lists.directory.entries()[list];
-        let to_centroid = lists.to_centroid[list];
+        let known = lists.view.directory.entries()[list];
         let mut head = known.head;
         if head == NO_BLOCK {
             // The list was empty when the directory was written; the map knows better.
@@ -438,7 +432,7 @@ impl Scan {
     ) -> Result<Read> {
         let place = self.place.as_ref().expect("the scan has started");
         let known = place.lists.as_ref().expect("lists are scored after the directory was read");
-        let (codes, layout) = (&known.codes, &known.directory.layout);
+        let (codes, layout) = (&known.view.codes, &known.view.directory.layout);
         let epoch = place.meta.data_epoch;
         let term = ListTerm { q_to_centroid: to_centroid };
         let (candidates, seen, counts) = (&mut self.candidates, &self.seen, &mut self.counts);
@@ -601,19 +595,4 @@ impl Scan {
         self.queue(slot, entry.tid, score);
         Ok(())
     }
-}
-
-/// The query's table. Codes are taken about the mean, which moves no L2 score and no inner product.
-fn query_codes(directory: &Directory, query: &Query, multiplier: f32) -> QueryCodes {
-    let metric = query.metric();
-    let shifted;
-    let about_mean = match metric {
-        Metric::InnerProduct => query.values(),
-        Metric::L2 | Metric::Cosine => {
-            let pairs = query.values().iter().zip(&directory.stream.mean);
-            shifted = zeroize::Zeroizing::new(pairs.map(|(value, mean)| value - mean).collect::<Vec<f32>>());
-            &shifted
-        }
-    };
-    QueryCodes::with_error_multiplier(&directory.rotation, metric, about_mean, multiplier)
 }
