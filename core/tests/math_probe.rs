@@ -3,7 +3,7 @@
 use sealvec_core::math::distance::{dot, l2_squared, norm, normalize};
 use sealvec_core::math::kmeans::{KmeansOptions, kmeans};
 use sealvec_core::math::random::Random;
-use sealvec_core::math::{Calibration, ListStats, Prober, Rule, Sample, Scored, assign, calibrate};
+use sealvec_core::math::{Asking, Calibration, ListStats, Prober, Rule, Scored, assign};
 use sealvec_core::metric::Metric;
 
 const DIMS: usize = 24;
@@ -53,12 +53,14 @@ impl Lists {
             .zip(centroids.chunks_exact(DIMS))
             .map(|(members, centroid)| ListStats::new(members.iter().map(|&i| &rows[i * DIMS..][..DIMS]), centroid))
             .collect();
-        // Half the rows, as a large index samples.
-        let sample = Random::new(b"half").sample(n, n / 2);
-        let points: Vec<f32> = sample.iter().flat_map(|&i| &rows[i * DIMS..][..DIMS]).copied().collect();
-        let lists: Vec<u32> = sample.iter().map(|&i| nearest[i].0).collect();
-        let sample = Sample { points: &points, lists: &lists, population: n, queries: 1024 };
-        let calibration = calibrate(metric, &sample, &centroids, &stats, pool, &mut || Ok(())).unwrap();
+        let places: Vec<usize> = Random::new(b"asking").sample(n, 1024);
+        let asking: Vec<f32> = places.iter().flat_map(|&i| &rows[i * DIMS..][..DIMS]).copied().collect();
+        let mut asking = Asking::new(metric, DIMS, &asking, &places);
+        for (first, batch) in (0..).step_by(700).zip(rows.chunks(700 * DIMS)) {
+            asking.see(&(first..first + batch.len() / DIMS).collect::<Vec<_>>(), batch, pool);
+        }
+        let list_of = |row: usize| Some(nearest[row].0);
+        let calibration = asking.calibrate(list_of, &centroids, &stats, pool, &mut || Ok(())).unwrap();
         Self { metric, rows, centroids, members, stats, calibration }
     }
 
@@ -112,8 +114,10 @@ fn a_target_recall_is_met() {
 fn degenerate_samples_calibrate_to_something_usable() {
     let calibration = |points: &[f32], lists: &[u32], centroids: &[f32]| {
         let stats = vec![ListStats::default(); centroids.len() / 2];
-        let sample = Sample { points, lists, population: lists.len(), queries: 1024 };
-        calibrate(Metric::L2, &sample, centroids, &stats, None, &mut || Ok(())).unwrap()
+        let places: Vec<usize> = (0..lists.len()).collect();
+        let mut asking = Asking::new(Metric::L2, 2, points, &places);
+        asking.see(&places, points, None);
+        asking.calibrate(|row| Some(lists[row]), centroids, &stats, None, &mut || Ok(())).unwrap()
     };
     assert_eq!(calibration(&[], &[], &[0.0, 0.0]), Calibration::everything());
     assert_eq!(calibration(&[1.0; 8], &[0; 4], &[0.0; 4]), Calibration::everything());

@@ -7,7 +7,7 @@ use rayon::prelude::*;
 use zeroize::Zeroizing;
 
 use super::{
-    Cache, Keys, L0_ROWS, LIST_ROWS, Phase, Work,
+    Cache, Keys, L0_ROWS, LIST_ROWS, Phase, RECLUSTER_BELOW, Work,
     directory::{self, Directory},
     kept::Kept,
     lists::{self, Appender, Positions},
@@ -24,9 +24,8 @@ use crate::{
         slot::{SlotEntry, SlotState},
     },
     math::{
-        Assigner, Centroids, KmeansOptions, encode_block, kmeans,
-        kmeans::{assign_batched, memory_bytes},
-        probe::{Calibration, ListStats, Sample, calibrate},
+        Asking, Assigner, Calibration, Centroids, Clusters, KmeansOptions, ListStats, cluster, encode_block,
+        kmeans::memory_bytes,
     },
     metric::Metric,
     store::{Block, PageStore},
@@ -63,15 +62,14 @@ impl For {
         }
     }
 
-    /// Rows that ask, when the probe rule is calibrated.
-    fn queries(self) -> usize {
-        match self {
-            For::Good => 1024,
-            For::AWhile => 512,
-        }
+    /// Rows that ask, when the probe rule is calibrated: each meets every row.
+    fn queries(self, rows: u64) -> usize {
+        if self == For::Good && rows < RECLUSTER_BELOW { 1024 } else { 512 }
     }
 }
 
+/// Sample rows for each list below which centroids are moved to the means of all rows.
+const THIN: usize = 32;
 /// Rows that are opened and assigned at a time.
 const BATCH_ROWS: usize = 4096;
 
@@ -173,18 +171,25 @@ pub fn cluster_all<S: PageStore>(
     let wanted = sample_size(dims, count, count * lists_for.sample_rows(), work.memory_bytes).min(live.len());
     let room = work.memory_bytes.saturating_sub(sample_bytes(dims, count, wanted)).min(work.memory_bytes / 2);
     kept.fill(store, cache, keys, &identity, &mut live, room, work)?;
-    let sample = sample(store, cache, keys, &identity, &live, &kept, wanted, work)?;
+    let asking = asking_places(live.len(), lists_for.queries(live.len() as u64));
+    let mut sample = sample(store, cache, keys, &identity, &live, &kept, wanted, &asking, work)?;
     if sample.is_empty() {
         // No row is left that can be indexed, and none may be tried again with each insert.
         return update_meta(store, |meta| meta.merged_upto = upto);
     }
     let count = count.min(sample.len() / dims);
-    let centroids = cluster_sample(&identity, &sample, count, lists_for.iterations(), work)?;
-    // What readers decode is what rows are coded against.
-    let rounded = Centroids::new(dims, &centroids);
-    let centroids = rounded.to_floats();
-    let (stats, calibration) = measure(&identity, &sample, &centroids, live.len(), lists_for.queries(), work)?;
+    let options = KmeansOptions {
+        iterations: lists_for.iterations(),
+        spherical: identity.metric == Metric::Cosine,
+        pool: work.pool,
+        ..KmeansOptions::default()
+    };
+    let mut clusters = {
+        let (tick, total) = (&mut work.tick, sample.len() as u64);
+        cluster(&mut sample, dims, count, &options, &mut || tick(Phase::Clustering, total, total))?
+    };
     let mean = mean_of(&sample, dims);
+    let thin = sample.len() / dims < count * THIN;
     drop(sample);
     kept.fill(store, cache, keys, &identity, &mut live, work.memory_bytes / 2, work)?;
     let seed = match &old {
@@ -192,13 +197,26 @@ pub fn cluster_all<S: PageStore>(
         None => crate::crypto::nonce::random()?,
     };
 
-    let assigned = assign_rows(store, cache, keys, &identity, &live, &centroids, &kept, work)?;
-    let entry = |stats| DirectoryEntry { uid: 0, position: 0, head: 0, rows: 0, stats };
-    let stream =
-        DirectoryStream { seed, calibration, mean, entries: stats.into_iter().map(entry).collect(), centroids: rounded };
+    let source = Source { identity: &identity, live: &live, kept: &kept };
+    if thin {
+        source.refine(store, cache, keys, &mut clusters, &options, work)?;
+    }
+    // What readers decode is what rows are coded against.
+    let rounded = Centroids::new(dims, &clusters.centroids);
+    clusters.centroids = rounded.to_floats();
+    let mut asking = source.asking(store, cache, keys, &asking)?;
+    let mut assigned = vec![Vec::new(); count];
+    source.assign(store, cache, keys, &clusters, work, &mut |places, values, nearest| {
+        places.iter().zip(nearest).for_each(|(place, (list, _))| assigned[*list as usize].push(*place));
+        asking.see(places, values, options.pool);
+    })?;
+    let entry = DirectoryEntry { uid: 0, position: 0, head: 0, rows: 0, stats: ListStats::default() };
+    let calibration = Calibration::everything(); // until the lists are known
+    let stream = DirectoryStream { seed, calibration, mean, entries: vec![entry; count], centroids: rounded };
     let mut batch = Batch::begin(store)?;
     let mut directory = Directory::new(batch.meta.directory_epoch + 1, identity.metric, stream);
-    write_lists(store, cache, keys, &mut batch, &mut directory, &live, assigned, &kept, work)?;
+    write_lists(store, cache, keys, &mut batch, &mut directory, &live, &assigned, &kept, work)?;
+    directory.stream.calibration = calibrate(&asking, &assigned, live.len(), &clusters.centroids, &directory, work)?;
     let rows = directory.entries().iter().map(|entry| u64::from(entry.rows)).sum();
     batch.replace_all_lists(store)?;
     batch.publish_directory(store, cache, keys, directory, |meta| {
@@ -220,7 +238,8 @@ fn sample_bytes(dims: usize, count: usize, rows: usize) -> usize {
     rows * dims * 4 + memory_bytes(rows, count, dims)
 }
 
-/// A sample of `wanted` vectors, evenly over the insertion order; fewer, or none, where rows don't open.
+/// A sample of `wanted` vectors, evenly over the insertion order and none of the places in `but`, which ascend; fewer, or
+/// none, where rows don't open.
 #[allow(clippy::too_many_arguments)]
 fn sample<S: PageStore>(
     store: &S,
@@ -230,6 +249,7 @@ fn sample<S: PageStore>(
     live: &[u64],
     kept: &Kept,
     wanted: usize,
+    but: &[usize],
     work: &mut Work<'_>,
 ) -> Result<Rows> {
     let dims = identity.dims as usize;
@@ -245,6 +265,9 @@ fn sample<S: PageStore>(
         // The first of each stretch that opens: rows that nobody can open must not thin the sample out.
         let stretch = start(index)..start(index + 1);
         for (place, slot) in stretch.clone().zip(&live[stretch]) {
+            if but.binary_search(&place).is_ok() {
+                continue;
+            }
             if kept.decode(identity, place, &mut values)
                 || open_vector(store, cache, keys, identity, *slot, &mut values)?
             {
@@ -256,46 +279,29 @@ fn sample<S: PageStore>(
     Ok(sample)
 }
 
-fn cluster_sample(
-    identity: &Identity,
-    sample: &[f32],
-    count: usize,
-    iterations: usize,
-    work: &mut Work<'_>,
-) -> Result<Vec<f32>> {
-    let options = KmeansOptions { iterations, seed: 1, spherical: identity.metric == Metric::Cosine, pool: work.pool };
-    let total = sample.len() as u64;
-    let tick = &mut work.tick;
-    kmeans(sample, identity.dims as usize, count, &options, &mut || tick(Phase::Clustering, total, total))
+/// Places of rows that ask, evenly over the insertion order: as many as were `wanted`, or one in four.
+fn asking_places(rows: usize, wanted: usize) -> Vec<usize> {
+    let count = wanted.min(rows / 4);
+    (0..count).map(|index| ((2 * index as u128 + 1) * rows as u128 / (2 * count as u128)) as usize).collect()
 }
 
-/// What the probe rule needs, measured on the sample.
-fn measure(
-    identity: &Identity,
-    sample: &[f32],
+/// What the probe rule needs, from the lists that all rows got.
+fn calibrate(
+    asking: &Asking,
+    assigned: &[Vec<usize>],
+    rows: usize,
     centroids: &[f32],
-    population: usize,
-    queries: usize,
+    directory: &Directory,
     work: &mut Work<'_>,
-) -> Result<(Vec<ListStats>, Calibration)> {
-    let dims = identity.dims as usize;
-    let rows = sample.len() / dims;
-    let mut assigned = vec![(0, 0.0); rows];
-    let tick = &mut work.tick;
-    let mut tick = || tick(Phase::Clustering, rows as u64, rows as u64);
-    assign_batched(sample, dims, centroids, work.pool, &mut assigned, &mut tick)?;
-    let lists: Vec<u32> = assigned.into_iter().map(|(list, _)| list).collect();
-    let mut rows_of = vec![Vec::new(); centroids.len() / dims];
-    for (row, list) in lists.iter().enumerate() {
-        rows_of[*list as usize].push(row);
+) -> Result<Calibration> {
+    let mut list_of = vec![u32::MAX; rows];
+    for (list, places) in assigned.iter().enumerate() {
+        places.iter().for_each(|place| list_of[*place] = list as u32);
     }
-    let stats = in_parallel(work.pool, &rows_of, |list, rows: &Vec<usize>| {
-        let rows = rows.iter().map(|row| &sample[row * dims..][..dims]);
-        ListStats::new(rows, &centroids[list * dims..][..dims])
-    });
-    let sample = Sample { points: sample, lists: &lists, population, queries };
-    let calibration = calibrate(identity.metric, &sample, centroids, &stats, work.pool, &mut tick)?;
-    Ok((stats, calibration))
+    let tick = &mut work.tick;
+    let list_of = |place: usize| Some(list_of[place]).filter(|list| *list != u32::MAX);
+    let mut tick = || tick(Phase::Writing, rows as u64, rows as u64);
+    asking.calibrate(list_of, centroids, &directory.stats, work.pool, &mut tick)
 }
 
 /// The mean of rows of `dims` elements.
@@ -308,40 +314,103 @@ pub fn mean_of(sample: &[f32], dims: usize) -> Vec<f32> {
     mean.iter().map(|sum| (sum / rows) as f32).collect()
 }
 
-/// Each list's rows, as their places in `live`, ascending.
-#[allow(clippy::too_many_arguments)]
-fn assign_rows<S: PageStore>(
-    store: &S,
-    cache: &mut Cache,
-    keys: &mut Keys<'_>,
-    identity: &Identity,
-    live: &[u64],
-    centroids: &[f32],
-    kept: &Kept,
-    work: &mut Work<'_>,
-) -> Result<Vec<Vec<usize>>> {
-    let dims = identity.dims as usize;
-    let assigner = Assigner::new(dims, centroids);
-    let mut lists = vec![Vec::new(); centroids.len() / dims];
-    let step = BATCH_ROWS.min(assigner.batch_points());
-    let mut values = Rows::zeroed(step.min(live.len().max(1)) * dims);
-    for (first, slots) in (0..).step_by(step).zip(live.chunks(step)) {
-        store.check_interrupts()?;
-        (work.tick)(Phase::Assigning, first as u64, live.len() as u64)?;
-        let mut opened = Vec::with_capacity(step);
-        for (place, slot) in (first..).zip(slots) {
-            let row = &mut values[opened.len() * dims..][..dims];
-            if kept.decode(identity, place, row) || open_vector(store, cache, keys, identity, *slot, row)? {
-                opened.push(place);
+/// The rows to cluster, by their places in `live`.
+struct Source<'a> {
+    identity: &'a Identity,
+    live: &'a [u64],
+    kept: &'a Kept,
+}
+
+/// A batch of rows: their places, the rows end to end, and the nearest list of each.
+type Visit<'v> = &'v mut dyn FnMut(&[usize], &[f32], &[(u32, f32)]);
+
+impl Source<'_> {
+    /// The rows at `places`, those that open, as queries.
+    fn asking<S: PageStore>(
+        &self,
+        store: &S,
+        cache: &mut Cache,
+        keys: &mut Keys<'_>,
+        places: &[usize],
+    ) -> Result<Asking> {
+        let dims = self.identity.dims as usize;
+        let (mut row, mut rows) = (Rows::zeroed(dims), Rows::with_capacity(places.len() * dims));
+        let mut opened = Vec::with_capacity(places.len());
+        for place in places.iter().filter(|place| **place < self.live.len()) {
+            if self.open(store, cache, keys, *place, &mut row)? {
+                rows.push(&row);
+                opened.push(*place);
             }
         }
-        let mut nearest = vec![(0, 0.0); opened.len()];
-        assigner.assign(&values[..opened.len() * dims], work.pool, &mut nearest);
-        for (place, (list, _)) in opened.into_iter().zip(nearest) {
-            lists[list as usize].push(place);
-        }
+        Ok(Asking::new(self.identity.metric, dims, &rows, &opened))
     }
-    Ok(lists)
+
+    fn open<S: PageStore>(
+        &self,
+        store: &S,
+        cache: &mut Cache,
+        keys: &mut Keys<'_>,
+        place: usize,
+        row: &mut [f32],
+    ) -> Result<bool> {
+        Ok(self.kept.decode(self.identity, place, row)
+            || open_vector(store, cache, keys, self.identity, self.live[place], row)?)
+    }
+
+    /// Finds the nearest list of every row, in their order.
+    fn assign<S: PageStore>(
+        &self,
+        store: &S,
+        cache: &mut Cache,
+        keys: &mut Keys<'_>,
+        clusters: &Clusters,
+        work: &mut Work<'_>,
+        visit: Visit<'_>,
+    ) -> Result<()> {
+        let (dims, rows) = (self.identity.dims as usize, self.live.len());
+        let assigner = Assigner::grouped(dims, &clusters.centroids, clusters.groups.as_ref());
+        let step = BATCH_ROWS.min(assigner.batch_points());
+        let mut values = Rows::zeroed(step.min(rows.max(1)) * dims);
+        for first in (0..rows).step_by(step) {
+            store.check_interrupts()?;
+            (work.tick)(Phase::Assigning, first as u64, rows as u64)?;
+            let mut opened = Vec::with_capacity(step);
+            for place in first..(first + step).min(rows) {
+                if self.open(store, cache, keys, place, &mut values[opened.len() * dims..][..dims])? {
+                    opened.push(place);
+                }
+            }
+            let mut nearest = vec![(0, 0.0); opened.len()];
+            let values = &values[..opened.len() * dims];
+            assigner.assign(values, work.pool, &mut nearest);
+            visit(&opened, values, &nearest);
+        }
+        Ok(())
+    }
+
+    /// Moves the centroids to the means of all rows: a dozen rows of a sample say only roughly where a list lies.
+    fn refine<S: PageStore>(
+        &self,
+        store: &S,
+        cache: &mut Cache,
+        keys: &mut Keys<'_>,
+        clusters: &mut Clusters,
+        options: &KmeansOptions<'_>,
+        work: &mut Work<'_>,
+    ) -> Result<()> {
+        let dims = self.identity.dims as usize;
+        let mut sums = Zeroizing::new(vec![0f64; clusters.centroids.len()]);
+        let mut counts = vec![0u32; clusters.centroids.len() / dims];
+        self.assign(store, cache, keys, clusters, work, &mut |_, values, nearest| {
+            for (row, (list, _)) in values.chunks_exact(dims).zip(nearest) {
+                counts[*list as usize] += 1;
+                let sums = &mut sums[*list as usize * dims..][..dims];
+                sums.iter_mut().zip(row).for_each(|(sum, value)| *sum += f64::from(*value));
+            }
+        })?;
+        clusters.move_to_means(dims, &sums, &counts, options);
+        Ok(())
+    }
 }
 
 /// Writes list `i` of `directory` with the rows of `assigned[i]`, as many lists at a time as fit in memory.
@@ -353,7 +422,7 @@ fn write_lists<S: PageStore>(
     batch: &mut Batch,
     directory: &mut Directory,
     live: &[u64],
-    assigned: Vec<Vec<usize>>,
+    assigned: &[Vec<usize>],
     kept: &Kept,
     work: &mut Work<'_>,
 ) -> Result<()> {
@@ -372,12 +441,13 @@ fn write_lists<S: PageStore>(
         let identity = batch.meta.identity;
         let encoded =
             encode_group(store, cache, keys, &identity, directory, first, live, &assigned[first..last], kept, work)?;
-        for (index, chunks) in (first..last).zip(encoded) {
+        for (index, (stats, chunks)) in (first..last).zip(encoded) {
             store.check_interrupts()?;
             let (position, entry) = batch.new_list(store)?;
             let entry = batch.append(store, keys, &directory.layout, position, entry, &chunks)?;
             let known = &mut directory.stream.entries[index];
             (known.uid, known.position, known.head, known.rows) = (entry.uid, position, entry.head, entry.rows);
+            (known.stats, directory.stats[index]) = (stats, stats);
             done += u64::from(entry.rows);
         }
         first = last;
@@ -388,7 +458,7 @@ fn write_lists<S: PageStore>(
 /// A chunk's plaintext and its rows.
 pub type Chunk = (Zeroizing<Vec<u8>>, usize);
 
-/// Opens, rotates and codes the rows of lists `first..`; their chunks, list by list.
+/// Opens, rotates and codes the rows of lists `first..`; what is known of each, and its chunks.
 #[allow(clippy::too_many_arguments)]
 fn encode_group<S: PageStore>(
     store: &S,
@@ -401,7 +471,7 @@ fn encode_group<S: PageStore>(
     group: &[Vec<usize>],
     kept: &Kept,
     work: &mut Work<'_>,
-) -> Result<Vec<Vec<Chunk>>> {
+) -> Result<Vec<(ListStats, Vec<Chunk>)>> {
     let dims = identity.dims as usize;
     // Places that open still, and the rows of those that are not kept.
     let mut opened: Vec<(Vec<usize>, Rows)> = Vec::with_capacity(group.len());
@@ -428,7 +498,8 @@ fn encode_group<S: PageStore>(
         }
         values[known * dims..].copy_from_slice(beyond);
         let slots: Vec<u64> = places.iter().map(|place| live[*place]).collect();
-        encode_rows(directory, identity.metric, Some(first + index), &slots, &values)
+        let stats = ListStats::new(values.chunks_exact(dims), &directory.centroid(first + index));
+        (stats, encode_rows(directory, identity.metric, Some(first + index), &slots, &values))
     }))
 }
 

@@ -25,8 +25,8 @@ use crate::{
 
 /// Lists from which a query bounds their scores by codes first. Fewer are scored all at once as fast.
 const CODED_LISTS: usize = 256;
-/// Error multiplier of those bounds: one fails in some million, and then a list is opened a little late.
-const LIST_MULTIPLIER: f32 = 5.0;
+/// Least error multiplier of those bounds: one fails in some ten thousand, and then a list is opened a little late.
+const LIST_MULTIPLIER: f32 = 3.5;
 
 /// A directory in the clear, ready to probe and to encode with.
 pub struct Directory {
@@ -149,6 +149,7 @@ pub struct View {
     norm: f32,
     scaled: Zeroizing<Vec<f32>>,
     mean_score: f32,
+    multiplier: f32,
 }
 
 impl View {
@@ -173,7 +174,8 @@ impl View {
         };
         let scaled = directory.stream.centroids.scaled(values);
         let norm = query.norm();
-        Self { directory, codes, to_mean, metric, norm, scaled, mean_score: mean_score as f32 }
+        let (mean_score, multiplier) = (mean_score as f32, multiplier.max(LIST_MULTIPLIER));
+        Self { directory, codes, to_mean, metric, norm, scaled, mean_score, multiplier }
     }
 }
 
@@ -202,7 +204,7 @@ impl Lists for View {
             let in_block = (lists - first).min(BLOCK_ROWS);
             let block = &block[..layout.block_bytes(in_block)];
             self.codes.score_block_surely(
-                LIST_MULTIPLIER,
+                self.multiplier,
                 layout,
                 term,
                 block,
@@ -514,7 +516,7 @@ mod tests {
                     let size = if round == 5 { 20.0 } else { 1.0 };
                     let query: Vec<f32> = (0..DIMS).map(|_| 0.5 + size * random.normal()).collect();
                     let query = Query::new(metric, &query);
-                    let view = View::new(directory.clone(), &query, 2.5);
+                    let view = View::new(directory.clone(), &query, 8.0); // no bound fails
                     let mut scores = Vec::new();
                     if !view.bounds(&mut scores) {
                         scores = (0..lists as u32).map(|list| view.score(list)).collect();

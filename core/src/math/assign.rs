@@ -10,6 +10,26 @@ use super::kernels::{PANEL, TILE_POINTS, table};
 /// Multiply-adds between two chances to cancel: 10 ms with AVX-512, under 100 ms without SIMD.
 const BATCH_WORK: usize = 400_000_000;
 
+/// Points that one task assigns together.
+const TASK_POINTS: usize = TILE_POINTS * 16;
+/// The same where centroids are in groups, at most: each group's points of a task are compared together, so the more the
+/// better.
+const GROUPED_POINTS: usize = 2048;
+/// The same for batches, of which each thread gets a share.
+const GROUPED_WORK: usize = 3 * BATCH_WORK;
+
+/// Centroids in groups of near ones, numbered group by group.
+#[derive(Clone, Debug, Default)]
+pub struct Groups {
+    /// Centres of the groups, end to end.
+    pub centres: Zeroizing<Vec<f32>>,
+    /// How many of the centroids are in the groups up to and with each.
+    pub ends: Vec<usize>,
+}
+
+/// How many of the groups nearest to a point its nearest centroid is looked for in.
+const NEAREST_GROUPS: usize = 8;
+
 /// Centroids packed for assignment: shifted by their mean and scaled, so that neither a large common offset nor
 /// extreme magnitudes cost precision in `|c|^2 - 2 <x, c>`.
 pub struct Assigner<'a> {
@@ -17,15 +37,107 @@ pub struct Assigner<'a> {
     centroids: &'a [f32],
     centre: Zeroizing<Vec<f32>>,
     scale: f32,
-    /// Panels of [`PANEL`] centroids, by dimension.
-    panels: Zeroizing<Vec<f32>>,
-    /// `|c|^2 / 2` of each packed centroid; infinite where a panel has no centroid.
+    packed: Panels,
+    /// The centres of groups, and the end of the panels of each.
+    groups: Option<(Panels, Vec<usize>)>,
+}
+
+/// Vectors packed in panels of [`PANEL`], by dimension.
+#[derive(Default)]
+struct Panels {
+    values: Zeroizing<Vec<f32>>,
+    /// `|c|^2 / 2` of each packed centroid; infinite where a panel has none.
     half_norms: Vec<f32>,
+    /// Their numbers.
+    numbers: Vec<u32>,
+}
+
+impl Panels {
+    /// Room for `panels` panels.
+    fn with_capacity(panels: usize, dims: usize) -> Self {
+        Self {
+            values: Zeroizing::new(Vec::with_capacity(panels * PANEL * dims)),
+            half_norms: Vec::with_capacity(panels * PANEL),
+            numbers: Vec::with_capacity(panels * PANEL),
+        }
+    }
+
+    /// Appends `rows`, numbered from `first`, to panels of their own.
+    fn push(&mut self, first: usize, rows: &[f32], centre: &[f32], scale: f32) {
+        let dims = centre.len();
+        for (group, rows) in rows.chunks(PANEL * dims).enumerate() {
+            let (start, at) = (self.values.len(), self.half_norms.len());
+            self.values.resize(start + PANEL * dims, 0.0);
+            self.half_norms.resize(at + PANEL, f32::INFINITY);
+            self.numbers.resize(at + PANEL, 0);
+            for (lane, row) in rows.chunks_exact(dims).enumerate() {
+                let mut squares = 0f64;
+                for (d, (x, c)) in row.iter().zip(centre).enumerate() {
+                    let packed = (x - c) * scale;
+                    self.values[start + d * PANEL + lane] = packed;
+                    squares += f64::from(packed) * f64::from(packed);
+                }
+                self.half_norms[at + lane] = (squares / 2.0) as f32;
+                self.numbers[at + lane] = (first + group * PANEL + lane) as u32;
+            }
+        }
+    }
+
+    fn len(&self) -> usize {
+        self.half_norms.len() / PANEL
+    }
+
+    /// `|c|^2 / 2 - <x, c>` of a tile of points and the centroids of each panel of a range: `visit(lane, first, values)`.
+    fn compare(
+        &self,
+        dims: usize,
+        tile: &[&[f32]; TILE_POINTS],
+        range: std::ops::Range<usize>,
+        mut visit: impl FnMut(usize, usize, &[f32; PANEL]),
+    ) {
+        let kernels = table();
+        let mut products = [0f32; TILE_POINTS * PANEL];
+        for number in range {
+            kernels.tile(tile, &self.values[number * PANEL * dims..][..PANEL * dims], &mut products);
+            let half_norms = &self.half_norms[number * PANEL..][..PANEL];
+            for (lane, products) in products.chunks_exact(PANEL).enumerate() {
+                let mut values = [0f32; PANEL];
+                for ((value, product), half_norm) in values.iter_mut().zip(products).zip(half_norms) {
+                    *value = half_norm - product;
+                }
+                visit(lane, number * PANEL, &values);
+            }
+        }
+    }
+
+    /// The nearest centroid of each point of a tile, if it is nearer than the best so far.
+    fn nearest(
+        &self,
+        dims: usize,
+        tile: &[&[f32]; TILE_POINTS],
+        range: std::ops::Range<usize>,
+        best: &mut [(f32, u32); TILE_POINTS],
+    ) {
+        self.compare(dims, tile, range, |lane, first, values| {
+            // Most panels hold no nearer centroid: first their least value, which the compiler vectorises.
+            let least = least(values);
+            if least < best[lane].0 {
+                let at = values.iter().position(|value| *value == least).expect("the least is one of them");
+                best[lane] = (least, self.numbers[first + at]);
+            }
+        });
+    }
 }
 
 impl<'a> Assigner<'a> {
     /// Packs `centroids` (k x dims, k at least 1).
     pub fn new(dims: usize, centroids: &'a [f32]) -> Self {
+        Self::grouped(dims, centroids, None)
+    }
+
+    /// As [`Assigner::new`]. With groups a point is compared with the centroids of the few nearest groups only, so for
+    /// one in some hundred what it gets is the second nearest.
+    pub fn grouped(dims: usize, centroids: &'a [f32], groups: Option<&Groups>) -> Self {
         assert!(dims > 0 && !centroids.is_empty() && centroids.len().is_multiple_of(dims));
         let k = centroids.len() / dims;
         let mut centre = Zeroizing::new(vec![0f64; dims]);
@@ -35,8 +147,10 @@ impl<'a> Assigner<'a> {
             }
         }
         let centre = Zeroizing::new(centre.iter().map(|sum| (sum / k as f64) as f32).collect::<Vec<f32>>());
+        let centres = groups.map_or(&[][..], |groups| &groups.centres);
         let widest = centroids
             .chunks_exact(dims)
+            .chain(centres.chunks_exact(dims))
             .flat_map(|row| row.iter().zip(&*centre))
             .map(|(x, c)| (x - c).abs())
             .fold(0f32, f32::max);
@@ -44,20 +158,29 @@ impl<'a> Assigner<'a> {
         let scale =
             if widest > 0.0 && widest.is_finite() { (-widest.log2().ceil()).clamp(-120.0, 120.0).exp2() } else { 1.0 };
 
-        let panels_count = k.div_ceil(PANEL);
-        let mut panels = Zeroizing::new(vec![0f32; panels_count * PANEL * dims]);
-        let mut half_norms = vec![f32::INFINITY; panels_count * PANEL];
-        for (i, row) in centroids.chunks_exact(dims).enumerate() {
-            let panel = &mut panels[i / PANEL * PANEL * dims..][..PANEL * dims];
-            let mut squares = 0f64;
-            for (d, (x, c)) in row.iter().zip(&*centre).enumerate() {
-                let packed = (x - c) * scale;
-                panel[d * PANEL + i % PANEL] = packed;
-                squares += f64::from(packed) * f64::from(packed);
-            }
-            half_norms[i] = (squares / 2.0) as f32;
+        let Some(groups) = groups else {
+            let mut packed = Panels::with_capacity(k.div_ceil(PANEL), dims);
+            packed.push(0, centroids, &centre, scale);
+            return Self { dims, centroids, centre, scale, packed, groups: None };
+        };
+        assert!(groups.ends.last() == Some(&k) && groups.ends.len() * dims == centres.len());
+        let starts = || std::iter::once(0).chain(groups.ends.iter().copied());
+        let panels = starts().zip(&groups.ends).map(|(start, end)| (end - start).div_ceil(PANEL)).sum();
+        let mut packed = Panels::with_capacity(panels, dims);
+        let mut ends = Vec::with_capacity(groups.ends.len());
+        for (start, end) in starts().zip(&groups.ends) {
+            packed.push(start, &centroids[start * dims..end * dims], &centre, scale);
+            ends.push(packed.len());
         }
-        Self { dims, centroids, centre, scale, panels, half_norms }
+        let mut coarse = Panels::with_capacity(groups.ends.len().div_ceil(PANEL), dims);
+        coarse.push(0, centres, &centre, scale);
+        // A group without centroids is nobody's nearest.
+        for (group, (start, end)) in starts().zip(&groups.ends).enumerate() {
+            if start == *end {
+                coarse.half_norms[group] = f32::INFINITY;
+            }
+        }
+        Self { dims, centroids, centre, scale, packed, groups: Some((coarse, ends)) }
     }
 
     /// How many centroids there are.
@@ -72,59 +195,131 @@ impl<'a> Assigner<'a> {
 
     /// Points a batch may hold so that one call of [`Assigner::assign`] stays under some 100 ms.
     pub fn batch_points(&self) -> usize {
-        (BATCH_WORK / (self.len() * self.dims)).max(TILE_POINTS)
+        let (compared, work) = match &self.groups {
+            None => (self.len(), BATCH_WORK),
+            Some((coarse, ends)) => {
+                let groups = ends.len().max(1);
+                let fine = self.packed.len() * PANEL * NEAREST_GROUPS.min(groups) / groups;
+                (coarse.len() * PANEL + fine, GROUPED_WORK)
+            }
+        };
+        (work / (compared * self.dims)).max(TILE_POINTS)
     }
 
     /// For each point the number of its nearest centroid and the squared distance to it, in parallel on `pool`.
     pub fn assign(&self, points: &[f32], pool: Option<&rayon::ThreadPool>, out: &mut [(u32, f32)]) {
         assert_eq!(points.len(), out.len() * self.dims);
-        const CHUNK: usize = TILE_POINTS * 16;
+        let threads = pool.map_or(1, rayon::ThreadPool::current_num_threads);
+        let task = match &self.groups {
+            None => TASK_POINTS,
+            Some(_) => {
+                out.len().div_ceil(threads).next_multiple_of(TILE_POINTS).clamp(TASK_POINTS, GROUPED_POINTS)
+            }
+        };
         match pool {
-            None => self.assign_here(points, out),
+            None => points
+                .chunks(task * self.dims)
+                .zip(out.chunks_mut(task))
+                .for_each(|(points, out)| self.assign_here(points, out)),
             Some(pool) => pool.install(|| {
                 points
-                    .par_chunks(CHUNK * self.dims)
-                    .zip(out.par_chunks_mut(CHUNK))
+                    .par_chunks(task * self.dims)
+                    .zip(out.par_chunks_mut(task))
                     .for_each(|(points, out)| self.assign_here(points, out));
             }),
         }
     }
 
     fn assign_here(&self, points: &[f32], out: &mut [(u32, f32)]) {
-        let kernels = table();
-        let dims = self.dims;
-        let mut packed = Zeroizing::new(vec![0f32; dims * TILE_POINTS]);
-        let mut products = [0f32; TILE_POINTS * PANEL];
-        for (points, out) in points.chunks(dims * TILE_POINTS).zip(out.chunks_mut(TILE_POINTS)) {
-            for (lane, point) in points.chunks_exact(dims).enumerate() {
-                for (d, (x, c)) in point.iter().zip(&*self.centre).enumerate() {
-                    packed[d * TILE_POINTS + lane] = (x - c) * self.scale;
-                }
-            }
-            let mut best = [(f32::INFINITY, 0u32); TILE_POINTS];
-            for (number, panel) in self.panels.chunks_exact(PANEL * dims).enumerate() {
-                kernels.tile(&packed, panel, &mut products);
-                let half_norms = &self.half_norms[number * PANEL..][..PANEL];
-                for (best, products) in best.iter_mut().zip(products.chunks_exact(PANEL)) {
-                    // Most panels hold no nearer centroid: first their least value, which the compiler vectorises.
-                    let mut values = [0f32; PANEL];
-                    for ((value, product), half_norm) in values.iter_mut().zip(products).zip(half_norms) {
-                        *value = half_norm - product;
-                    }
-                    let least = least(&values);
-                    if least < best.0 {
-                        let at = values.iter().position(|value| *value == least).expect("the least is one of them");
-                        *best = (least, (number * PANEL + at) as u32);
-                    }
-                }
-            }
-            for (lane, (point, out)) in points.chunks_exact(dims).zip(out).enumerate() {
-                let nearest = best[lane].1;
-                let centroid = &self.centroids[nearest as usize * dims..][..dims];
-                *out = (nearest, l2_squared(point, centroid));
+        match &self.groups {
+            None => self.assign_to_all(points, out),
+            Some((coarse, ends)) => self.assign_by_groups(coarse, ends, points, out),
+        }
+        for (point, out) in points.chunks_exact(self.dims).zip(out) {
+            out.1 = l2_squared(point, &self.centroids[out.0 as usize * self.dims..][..self.dims]);
+        }
+    }
+
+    /// Points as they are compared: less the centre, scaled.
+    fn centred(&self, points: &[f32], out: &mut [f32]) {
+        for (point, out) in points.chunks_exact(self.dims).zip(out.chunks_exact_mut(self.dims)) {
+            for ((x, c), out) in point.iter().zip(&*self.centre).zip(out) {
+                *out = (x - c) * self.scale;
             }
         }
     }
+
+    fn assign_to_all(&self, points: &[f32], out: &mut [(u32, f32)]) {
+        let dims = self.dims;
+        let mut centred = Zeroizing::new(vec![0f32; dims * TILE_POINTS]);
+        for (points, out) in points.chunks(dims * TILE_POINTS).zip(out.chunks_mut(TILE_POINTS)) {
+            self.centred(points, &mut centred);
+            let mut best = [(f32::INFINITY, 0u32); TILE_POINTS];
+            self.packed.nearest(dims, &tile(dims, &centred, 0..TILE_POINTS), 0..self.packed.len(), &mut best);
+            for (out, best) in out.iter_mut().zip(best) {
+                out.0 = best.1;
+            }
+        }
+    }
+
+    /// Finds the nearest groups of each point, then compares group by group.
+    fn assign_by_groups(&self, coarse: &Panels, ends: &[usize], points: &[f32], out: &mut [(u32, f32)]) {
+        let dims = self.dims;
+        let mut centred = Zeroizing::new(vec![0f32; points.len()]);
+        self.centred(points, &mut centred);
+        let mut wanted: Vec<Vec<usize>> = vec![Vec::new(); ends.len()];
+        let mut scores = vec![[(f32::INFINITY, 0u32); TILE_POINTS]; coarse.len() * PANEL];
+        let mut order = Vec::with_capacity(ends.len());
+        for first in (0..out.len()).step_by(TILE_POINTS) {
+            let last = (first + TILE_POINTS).min(out.len());
+            coarse.compare(dims, &tile(dims, &centred, first..last), 0..coarse.len(), |lane, first, values| {
+                for (at, value) in values.iter().enumerate() {
+                    scores[first + at][lane] = (*value, (first + at) as u32);
+                }
+            });
+            for point in first..last {
+                order.clear();
+                order.extend(scores.iter().map(|scores| scores[point - first]).filter(|score| score.0 < f32::INFINITY));
+                if order.len() > NEAREST_GROUPS {
+                    order.select_nth_unstable_by(NEAREST_GROUPS - 1, |a, b| a.0.total_cmp(&b.0));
+                }
+                for (_, group) in order.iter().take(NEAREST_GROUPS) {
+                    wanted[*group as usize].push(point);
+                }
+            }
+        }
+        let mut best = vec![(f32::INFINITY, 0u32); out.len()];
+        let starts = std::iter::once(0).chain(ends.iter().copied());
+        for ((start, end), wanted) in starts.zip(ends).zip(&wanted) {
+            for wanted in wanted.chunks(TILE_POINTS) {
+                let mut nearest = [(f32::INFINITY, 0); TILE_POINTS];
+                for (nearest, point) in nearest.iter_mut().zip(wanted) {
+                    *nearest = best[*point];
+                }
+                let tile = tile(dims, &centred, wanted.iter().copied());
+                self.packed.nearest(dims, &tile, start..*end, &mut nearest);
+                for (nearest, point) in nearest.into_iter().zip(wanted) {
+                    best[*point] = nearest;
+                }
+            }
+        }
+        for (out, best) in out.iter_mut().zip(best) {
+            out.0 = best.1;
+        }
+    }
+}
+
+/// The rows of some points; a lane without one repeats the first.
+pub(super) fn tile(dims: usize, rows: &[f32], points: impl Iterator<Item = usize>) -> [&[f32]; TILE_POINTS] {
+    let mut tile = [&rows[..0]; TILE_POINTS];
+    let mut filled = 0;
+    for (lane, point) in tile.iter_mut().zip(points) {
+        *lane = &rows[point * dims..][..dims];
+        filled += 1;
+    }
+    let first = tile[0];
+    tile[filled..].fill(first);
+    tile
 }
 
 /// For each point the number of its nearest centroid (k x dims) and the squared distance to it. For cosine, points and
@@ -196,6 +391,7 @@ mod tests {
             let points = vectors(&mut random, dims, TILE_POINTS, 0.0, 1.0);
             let panel = vectors(&mut random, dims, PANEL, 0.0, 1.0);
             let mut want = [0f32; TILE_POINTS * PANEL];
+            let points = super::tile(dims, &points, 0..TILE_POINTS);
             all()[0].tile(&points, &panel, &mut want);
             for set in all() {
                 let mut got = [0f32; TILE_POINTS * PANEL];

@@ -5,7 +5,7 @@
 use rayon::prelude::*;
 use zeroize::Zeroizing;
 
-use super::assign::Assigner;
+use super::assign::{Assigner, Groups};
 use super::distance::normalize;
 use super::random::Random;
 use crate::Result;
@@ -30,7 +30,8 @@ impl Default for KmeansOptions<'_> {
 
 /// Bytes that clustering `n` points needs beside the points themselves (an upper bound).
 pub fn memory_bytes(n: usize, k: usize, dims: usize) -> usize {
-    let panels = k.next_multiple_of(super::kernels::PANEL) * dims * 4;
+    let groups = (k as f64).sqrt() as usize + 1;
+    let panels = (k + groups * super::kernels::PANEL) * dims * 4;
     // centroids, packed centroids, f64 sums of the clusters being updated, assignment and order of the points
     k * dims * 4 + panels + k * dims * 4 + n * (8 + 4) + k * 32 + dims * 1024 + 65536
 }
@@ -72,7 +73,7 @@ pub fn kmeans(
     Ok(std::mem::take(&mut *centroids))
 }
 
-fn spherical(options: &KmeansOptions<'_>, dims: usize, centroids: &mut [f32]) {
+pub(super) fn spherical(options: &KmeansOptions<'_>, dims: usize, centroids: &mut [f32]) {
     if options.spherical {
         for centroid in centroids.chunks_exact_mut(dims) {
             normalize(centroid); // the mean of opposite points stays zero: a list like any other
@@ -89,7 +90,20 @@ pub fn assign_batched(
     out: &mut [(u32, f32)],
     tick: &mut dyn FnMut() -> Result<()>,
 ) -> Result<()> {
-    let assigner = Assigner::new(dims, centroids);
+    assign_grouped(points, dims, centroids, None, pool, out, tick)
+}
+
+/// As [`assign_batched`], by way of groups if there are any: see [`Assigner::grouped`].
+pub fn assign_grouped(
+    points: &[f32],
+    dims: usize,
+    centroids: &[f32],
+    groups: Option<&Groups>,
+    pool: Option<&rayon::ThreadPool>,
+    out: &mut [(u32, f32)],
+    tick: &mut dyn FnMut() -> Result<()>,
+) -> Result<()> {
+    let assigner = Assigner::grouped(dims, centroids, groups);
     let batch = assigner.batch_points();
     for (points, out) in points.chunks(batch * dims).zip(out.chunks_mut(batch)) {
         tick()?;
@@ -99,7 +113,7 @@ pub fn assign_batched(
 }
 
 /// Moves each centroid to the mean of its points, and each centroid without points to a far point of a wide cluster.
-fn update(
+pub(super) fn update(
     points: &[f32],
     dims: usize,
     nearest: &[(u32, f32)],

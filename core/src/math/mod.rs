@@ -7,6 +7,7 @@ pub mod assign;
 pub mod centroids;
 pub mod code;
 pub mod distance;
+pub mod groups;
 mod kernels;
 pub mod kmeans;
 pub mod probe;
@@ -14,11 +15,12 @@ pub mod random;
 pub mod rotate;
 pub mod split;
 
-pub use assign::{Assigner, assign, nearest};
+pub use assign::{Assigner, Groups, assign, nearest};
 pub use centroids::Centroids;
 pub use code::{BLOCK_ROWS, BlockLayout, ListTerm, QueryCodes, encode_block};
+pub use groups::{Clusters, cluster};
 pub use kmeans::{KmeansOptions, kmeans};
-pub use probe::{Calibration, ListStats, Lists, Prober, Rule, Sample, Scored, calibrate};
+pub use probe::{Asking, Calibration, ListStats, Lists, Prober, Rule, Scored};
 pub use rotate::Rotation;
 pub use split::{TwoMeans, two_means};
 

@@ -7,7 +7,7 @@
 //! A query first scans every list with e - min(e) <= z s. s is the query's own scale, so that questions far from all
 //! data open more lists: L2 t (m / t)^2.5 with m the mean of |q - c|^2 over all lists and t its mean over queries drawn
 //! from the data; inner product |q| sqrt(t) u^2 with t the mean squared norm of rows and u = |q - c|^2 averaged over lists
-//! and divided by |q|^2 + t. z comes from [`calibrate`]: rows as queries, the quantile of what their true neighbours
+//! and divided by |q|^2 + t. z comes from [`Asking`]: rows as queries, the quantile of what their true neighbours
 //! needed. On 62,666 real embeddings in 250 lists a target of 0.95 opens 27 lists and finds 0.964 of the ten nearest of
 //! held-out items, 0.984 of those of questions; a constant s that serves the items finds 0.914 of the questions'.
 //!
@@ -20,7 +20,6 @@ use zeroize::Zeroizing;
 
 use super::distance::{dot, l2_squared};
 use super::kernels::{PANEL, TILE_POINTS, table};
-use super::random::Random;
 use crate::metric::Metric;
 use crate::{Error, Result};
 
@@ -510,191 +509,193 @@ fn least(values: &[f32]) -> f32 {
     values.iter().fold(f32::INFINITY, |least, value| if *value < least { *value } else { least })
 }
 
-/// A sample of the rows of an index, with the list of each.
-pub struct Sample<'a> {
-    /// Rows end to end (cosine: normalised).
-    pub points: &'a [f32],
-    /// The list of each row.
-    pub lists: &'a [u32],
-    /// Rows in the index the sample was drawn from.
-    pub population: usize,
-    /// Rows to draw as queries: the recall that 1,024 of them promise is off by half a point at most.
-    pub queries: usize,
+/// Rows of the data as queries. Their true neighbours are found while all rows pass by, then what z each recall target
+/// needs follows from the lists of those.
+///
+/// No row that asks may have had a say in a centroid: it would lie nearer to its own list than a query does, by a sixth
+/// of the distance where a list has a dozen rows in the sample, and all thresholds would be too wide.
+pub struct Asking {
+    metric: Metric,
+    dims: usize,
+    rows: Zeroizing<Vec<f32>>,
+    /// Distances come from products, so a large common offset would drown them: this row comes off first (L2 only; the
+    /// order of inner products with one query does not survive a shift).
+    origin: Zeroizing<Vec<f32>>,
+    panels: Vec<AskingPanel>,
+    seen: usize,
 }
 
-/// Measures what z each recall target needs: rows of the sample as queries, their own row excluded, and
-/// their exact nearest neighbours in the sample, as many as ten of the whole index come to. `tick` is called on the
-/// calling thread at least every 100 ms or so.
-pub fn calibrate(
-    metric: Metric,
-    sample: &Sample<'_>,
-    centroids: &[f32],
-    stats: &[ListStats],
-    pool: Option<&rayon::ThreadPool>,
-    tick: &mut dyn FnMut() -> Result<()>,
-) -> Result<Calibration> {
-    let n = sample.lists.len();
-    if n < 2 * ANCHOR_ROWS || stats.len() < 2 {
-        return Ok(Calibration::everything());
-    }
-    let dims = sample.points.len() / n;
-    assert!(sample.points.len() == n * dims && centroids.len() == stats.len() * dims);
-    let row = |i: usize| &sample.points[i * dims..][..dims];
-    let score = |a: &[f32], b: &[f32]| match metric {
-        Metric::L2 | Metric::Cosine => l2_squared(a, b),
-        Metric::InnerProduct => -dot(a, b),
-    };
-    let queries = Random::new(b"calibrate").sample(n, sample.queries);
-    let density = n as f64 / sample.population.max(n) as f64;
-    let k = ((ANCHOR_ROWS as f64 * density).round() as usize).max(1);
-    let neighbours = neighbours(metric, sample.points, dims, &queries, k, pool, tick)?;
+/// Up to [`PANEL`] queries, by dimension, and what they found.
+struct AskingPanel {
+    values: Zeroizing<Vec<f32>>,
+    /// Their own places: no row is its own neighbour.
+    places: Vec<usize>,
+    /// The nearest rows of each so far, (distance, place), nearest first.
+    best: Vec<Vec<(f32, usize)>>,
+    /// The distance of the last of those; where a panel has no query, nothing is nearer.
+    worst: [f32; PANEL],
+}
 
-    // The scores of the queries against all centroids, a bounded batch at a time.
-    let lists = stats.len();
-    let mut to_centroids = vec![0f32; queries.len() * lists];
-    let batch = (50_000_000 / (lists * dims)).clamp(1, queries.len());
-    for (queries, out) in queries.chunks(batch).zip(to_centroids.chunks_mut(batch * lists)) {
-        tick()?;
-        let one = |(query, out): (&usize, &mut [f32])| {
-            for (centroid, out) in centroids.chunks_exact(dims).zip(out) {
-                *out = score(row(*query), centroid);
+impl Asking {
+    /// For rows of `dims` elements end to end, as many as `places`: where they are among all rows.
+    pub fn new(metric: Metric, dims: usize, rows: &[f32], places: &[usize]) -> Self {
+        assert_eq!(rows.len(), places.len() * dims);
+        let mut origin = Zeroizing::new(vec![0.0; dims]);
+        if metric != Metric::InnerProduct && !rows.is_empty() {
+            origin.copy_from_slice(&rows[..dims]);
+        }
+        let panel = |(rows, places): (&[f32], &[usize])| {
+            let mut values = Zeroizing::new(vec![0f32; PANEL * dims]);
+            let mut worst = [f32::NEG_INFINITY; PANEL];
+            for (lane, row) in rows.chunks_exact(dims).enumerate() {
+                worst[lane] = f32::INFINITY;
+                for (d, (x, o)) in row.iter().zip(&*origin).enumerate() {
+                    values[d * PANEL + lane] = x - o;
+                }
             }
+            let best = vec![Vec::with_capacity(ANCHOR_ROWS + 1); places.len()];
+            AskingPanel { values, places: places.to_vec(), best, worst }
+        };
+        let panels = rows.chunks(PANEL * dims).zip(places.chunks(PANEL)).map(panel).collect();
+        Self { metric, dims, rows: Zeroizing::new(rows.to_vec()), origin, panels, seen: 0 }
+    }
+
+    /// A batch of rows passes by, each at its place. Of equally near rows those that come first are kept.
+    pub fn see(&mut self, places: &[usize], rows: &[f32], pool: Option<&rayon::ThreadPool>) {
+        let (dims, metric, origin) = (self.dims, self.metric, &self.origin);
+        assert_eq!(rows.len(), places.len() * dims);
+        self.seen += places.len();
+        let mut centred = Zeroizing::new(vec![0f32; rows.len()]);
+        let mut half_norms = vec![0f32; places.len()];
+        let centre = |((out, row), half_norm): ((&mut [f32], &[f32]), &mut f32)| {
+            out.iter_mut().zip(row).zip(&**origin).for_each(|((out, x), o)| *out = x - o);
+            *half_norm = if metric == Metric::InnerProduct { 0.0 } else { dot(out, out) / 2.0 };
         };
         match pool {
-            None => queries.iter().zip(out.chunks_mut(lists)).for_each(one),
-            Some(pool) => pool.install(|| queries.par_iter().zip(out.par_chunks_mut(lists)).for_each(one)),
+            None => {
+                centred.chunks_mut(dims).zip(rows.chunks(dims)).zip(&mut half_norms).for_each(centre);
+                self.panels.iter_mut().for_each(|panel| panel.see(dims, places, &centred, &half_norms));
+            }
+            Some(pool) => pool.install(|| {
+                centred.par_chunks_mut(dims).zip(rows.par_chunks(dims)).zip(&mut half_norms).for_each(centre);
+                self.panels.par_iter_mut().for_each(|panel| panel.see(dims, places, &centred, &half_norms));
+            }),
         }
     }
 
-    let mean = |scores: &[f32]| scores.iter().map(|s| f64::from(*s)).sum::<f64>() / scores.len() as f64;
-    let typical = match metric {
-        Metric::L2 | Metric::Cosine => finite(mean(&to_centroids)),
-        Metric::InnerProduct => {
-            finite(queries.iter().map(|&i| f64::from(dot(row(i), row(i)))).sum::<f64>() / queries.len() as f64)
+    /// What z each recall target needs, when all rows have passed by. `list_of` names the list of a row by its place.
+    /// `tick` is called on the calling thread at least every 100 ms or so.
+    pub fn calibrate(
+        &self,
+        list_of: impl Fn(usize) -> Option<u32> + Sync,
+        centroids: &[f32],
+        stats: &[ListStats],
+        pool: Option<&rayon::ThreadPool>,
+        tick: &mut dyn FnMut() -> Result<()>,
+    ) -> Result<Calibration> {
+        assert_eq!(centroids.len(), stats.len() * self.dims);
+        if self.rows.is_empty() || self.seen < 2 * ANCHOR_ROWS || stats.len() < 2 {
+            return Ok(Calibration::everything());
         }
-    };
-    if !(typical > 0.0 && typical.is_finite()) {
-        return Ok(Calibration::everything());
-    }
-    let mut needed = Vec::with_capacity(queries.len() * k);
-    for ((query, neighbours), scores) in queries.iter().zip(&neighbours).zip(to_centroids.chunks_exact(lists)) {
-        let norm = super::distance::norm(row(*query));
-        let reach = |list: usize| stats[list].reach(metric, norm, scores[list]);
-        let nearest = (0..lists).map(reach).fold(f32::INFINITY, f32::min);
-        let scale = scale(metric, typical, norm, mean(scores) as f32);
-        for &neighbour in neighbours {
-            let z = (reach(sample.lists[neighbour as usize] as usize) - nearest) / scale;
-            needed.push(if z.is_nan() { 0.0 } else { z });
+        let dims = self.dims;
+        let neighbours: Vec<&[(f32, usize)]> =
+            self.panels.iter().flat_map(|panel| panel.best.iter().map(Vec::as_slice)).collect();
+        let one = |(query, neighbours): (&[f32], &&[(f32, usize)])| {
+            let scores = centroids.chunks_exact(dims).map(|centroid| match self.metric {
+                Metric::L2 | Metric::Cosine => l2_squared(query, centroid),
+                Metric::InnerProduct => -dot(query, centroid),
+            });
+            let scores: Vec<f32> = scores.collect();
+            let norm = super::distance::norm(query);
+            let reach = |list: usize| stats[list].reach(self.metric, norm, scores[list]);
+            let nearest = (0..stats.len()).map(reach).fold(f32::INFINITY, f32::min);
+            let lists = neighbours.iter().filter_map(|(_, place)| list_of(*place));
+            Asked {
+                norm,
+                mean: scores.iter().map(|score| f64::from(*score)).sum::<f64>() / scores.len() as f64,
+                behind: lists.map(|list| reach(list as usize) - nearest).collect(),
+            }
+        };
+        let batch = (50_000_000 / (stats.len() * dims)).clamp(1, neighbours.len());
+        let mut asked = Vec::with_capacity(neighbours.len());
+        for (queries, neighbours) in self.rows.chunks(batch * dims).zip(neighbours.chunks(batch)) {
+            tick()?;
+            match pool {
+                None => asked.extend(queries.chunks_exact(dims).zip(neighbours).map(one)),
+                Some(pool) => pool.install(|| {
+                    asked.par_extend(queries.par_chunks_exact(dims).zip(neighbours).map(one));
+                }),
+            }
         }
+        Ok(Calibration::of(self.metric, &asked))
     }
-    if needed.is_empty() {
-        return Ok(Calibration::everything()); // no distance that float32 can hold
-    }
-    needed.sort_unstable_by(f32::total_cmp);
-    let quantile = |target: f32| {
-        let aim = 1.0 - f64::from(1.0 - target) * f64::from(ALLOWED);
-        needed[((needed.len() as f64 * aim).ceil() as usize).min(needed.len()) - 1]
-    };
-    Ok(Calibration { z: TARGETS.map(quantile), typical })
 }
 
-/// The `k` nearest other rows of each query: queries packed in panels, rows streamed past them once.
-fn neighbours(
-    metric: Metric,
-    points: &[f32],
-    dims: usize,
-    queries: &[usize],
-    k: usize,
-    pool: Option<&rayon::ThreadPool>,
-    tick: &mut dyn FnMut() -> Result<()>,
-) -> Result<Vec<Vec<u32>>> {
-    let n = points.len() / dims;
-    // Distances come from products, so a large common offset would drown them: shift by a row (L2 only; the order of
-    // inner products with one query does not survive a shift).
-    let zero = vec![0f32; dims];
-    let origin = if metric == Metric::InnerProduct { &zero[..] } else { &points[..dims] };
-    let mut panels = Zeroizing::new(vec![0f32; queries.len().next_multiple_of(PANEL) * dims]);
-    for (i, &query) in queries.iter().enumerate() {
-        let panel = &mut panels[i / PANEL * PANEL * dims..][..PANEL * dims];
-        for (d, (x, o)) in points[query * dims..][..dims].iter().zip(origin).enumerate() {
-            panel[d * PANEL + i % PANEL] = x - o;
-        }
-    }
-    let chunk = |start: usize, rows: &[f32]| {
+impl AskingPanel {
+    fn see(&mut self, dims: usize, places: &[usize], rows: &[f32], half_norms: &[f32]) {
         let kernels = table();
-        let mut best = vec![Vec::<(f32, u32)>::with_capacity(k + 1); queries.len()];
-        // The worst of the k best so far, panel by panel; where a panel has no query, nothing is better.
-        let mut worst = vec![[f32::NEG_INFINITY; PANEL]; panels.len() / (PANEL * dims)];
-        worst.as_flattened_mut()[..queries.len()].fill(f32::INFINITY);
-        let mut packed = Zeroizing::new(vec![0f32; dims * TILE_POINTS]);
         let mut products = [0f32; TILE_POINTS * PANEL];
-        for (tile, rows) in rows.chunks(dims * TILE_POINTS).enumerate() {
-            let mut half_norms = [0f32; TILE_POINTS];
-            for (lane, row) in rows.chunks_exact(dims).enumerate() {
-                for (d, (x, o)) in row.iter().zip(origin).enumerate() {
-                    let x = x - o;
-                    packed[d * TILE_POINTS + lane] = x;
-                    half_norms[lane] += x * x / 2.0;
+        for first in (0..places.len()).step_by(TILE_POINTS) {
+            let last = (first + TILE_POINTS).min(places.len());
+            kernels.tile(&super::assign::tile(dims, rows, first..last), &self.values, &mut products);
+            for (row, products) in (first..last).zip(products.chunks_exact(PANEL)) {
+                let value = |product: f32| half_norms[row] - product;
+                // Most rows are near none of them, which the compiler finds out with vectors.
+                let near = products.iter().zip(&self.worst);
+                if !near.fold(false, |any, (product, worst)| any | (value(*product) < *worst)) {
+                    continue;
                 }
-            }
-            if metric == Metric::InnerProduct {
-                half_norms = [0.0; TILE_POINTS];
-            }
-            for (number, panel) in panels.chunks_exact(PANEL * dims).enumerate() {
-                kernels.tile(&packed, panel, &mut products);
-                let (best, worst) = (&mut best[number * PANEL..], &mut worst[number]);
-                for (lane, products) in products.chunks_exact(PANEL).take(rows.len() / dims).enumerate() {
-                    let point = start + tile * TILE_POINTS + lane;
-                    let value = |product: f32| half_norms[lane] - product;
-                    // Most rows are near none of them, which the compiler finds out with vectors.
-                    if !products
-                        .iter()
-                        .zip(&*worst)
-                        .fold(false, |any, (product, worst)| any | (value(*product) < *worst))
-                    {
-                        continue;
-                    }
-                    for ((j, best), worst) in best.iter_mut().take(PANEL).enumerate().zip(worst.iter_mut()) {
-                        let value = value(products[j]);
-                        if value < *worst && queries[number * PANEL + j] != point {
-                            let at = best.partition_point(|other| other.0 <= value);
-                            best.insert(at, (value, point as u32));
-                            best.truncate(k);
-                            *worst = if best.len() == k { best[k - 1].0 } else { f32::INFINITY };
-                        }
+                for ((lane, best), worst) in self.best.iter_mut().enumerate().zip(&mut self.worst) {
+                    let value = value(products[lane]);
+                    if value < *worst && self.places[lane] != places[row] {
+                        let at = best.partition_point(|other| other.0 <= value);
+                        best.insert(at, (value, places[row]));
+                        best.truncate(ANCHOR_ROWS);
+                        *worst = if best.len() == ANCHOR_ROWS { best[ANCHOR_ROWS - 1].0 } else { f32::INFINITY };
                     }
                 }
-            }
-        }
-        best
-    };
-    // Batches of some 4e8 multiply-adds, in chunks for the pool.
-    let batch = (400_000_000 / (queries.len().next_multiple_of(PANEL) * dims)).max(TILE_POINTS);
-    let threads = pool.map_or(1, rayon::ThreadPool::current_num_threads);
-    let step = batch.div_ceil(threads).next_multiple_of(TILE_POINTS);
-    let mut best = vec![Vec::<(f32, u32)>::new(); queries.len()];
-    for first in (0..n).step_by(step * threads) {
-        tick()?;
-        let starts: Vec<usize> = (first..(first + step * threads).min(n)).step_by(step).collect();
-        let one = |start: &usize| chunk(*start, &points[start * dims..(start + step).min(n) * dims]);
-        let found: Vec<_> = match pool {
-            None => starts.iter().map(one).collect(),
-            Some(pool) => pool.install(|| starts.par_iter().map(one).collect()),
-        };
-        for found in found {
-            for (best, found) in best.iter_mut().zip(found) {
-                best.extend(found);
-                best.sort_by(|a, b| a.0.total_cmp(&b.0));
-                best.truncate(k);
             }
         }
     }
-    Ok(best.into_iter().map(|best| best.into_iter().map(|(_, point)| point).collect()).collect())
+}
+
+/// What one query found.
+struct Asked {
+    norm: f32,
+    /// Mean of its scores against all centroids.
+    mean: f64,
+    /// How far behind the nearest the lists of its neighbours are.
+    behind: Vec<f32>,
+}
+
+impl Calibration {
+    fn of(metric: Metric, asked: &[Asked]) -> Self {
+        let mean = |value: fn(&Asked) -> f64| finite(asked.iter().map(value).sum::<f64>() / asked.len() as f64);
+        let typical = match metric {
+            Metric::L2 | Metric::Cosine => mean(|asked| asked.mean),
+            Metric::InnerProduct => mean(|asked| f64::from(asked.norm).powi(2)),
+        };
+        let mut needed = Vec::with_capacity(asked.len() * ANCHOR_ROWS);
+        for query in asked {
+            let scale = scale(metric, typical, query.norm, query.mean as f32);
+            needed.extend(query.behind.iter().map(|behind| behind / scale).map(|z| if z.is_nan() { 0.0 } else { z }));
+        }
+        if needed.is_empty() || !(typical > 0.0 && typical.is_finite()) {
+            return Self::everything(); // no distance that float32 can hold
+        }
+        needed.sort_unstable_by(f32::total_cmp);
+        let quantile = |target: f32| {
+            let aim = 1.0 - f64::from(1.0 - target) * f64::from(ALLOWED);
+            needed[((needed.len() as f64 * aim).ceil() as usize).min(needed.len()) - 1]
+        };
+        Self { z: TARGETS.map(quantile), typical }
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::math::random::Random;
 
     const CALIBRATION: Calibration = Calibration { z: [0.1, 0.2, 0.25, 0.5, 0.75, 1.5], typical: 2.0 };
 

@@ -367,18 +367,19 @@ fn bounds(
 }
 
 #[target_feature(enable = "avx2,fma")]
-fn tile(points: &[f32], panel: &[f32], out: &mut [f32; TILE_POINTS * PANEL]) {
+fn tile(points: &[&[f32]; TILE_POINTS], panel: &[f32], out: &mut [f32; TILE_POINTS * PANEL]) {
     // Four points by 16 centroids at a time: eight accumulators leave room in 16 registers.
     for point in (0..TILE_POINTS).step_by(4) {
         for column in (0..PANEL).step_by(16) {
             let mut acc = [[_mm256_setzero_ps(); 2]; 4];
-            for (points, panel) in points.chunks_exact(TILE_POINTS).zip(panel.chunks_exact(PANEL)) {
+            for (d, panel) in panel.chunks_exact(PANEL).enumerate() {
                 // SAFETY: the chunk has 32 elements and column is 0 or 16.
                 let (low, high) = unsafe {
                     (_mm256_loadu_ps(panel.as_ptr().add(column)), _mm256_loadu_ps(panel.as_ptr().add(column + 8)))
                 };
                 for (point, acc) in points[point..point + 4].iter().zip(&mut acc) {
-                    let point = _mm256_set1_ps(*point);
+                    // SAFETY: each point has an element for each chunk of the panel.
+                    let point = _mm256_set1_ps(unsafe { *point.get_unchecked(d) });
                     acc[0] = _mm256_fmadd_ps(point, low, acc[0]);
                     acc[1] = _mm256_fmadd_ps(point, high, acc[1]);
                 }

@@ -346,13 +346,14 @@ fn score(args: &ScoreArgs<'_>, lower: &mut [f32; BLOCK_ROWS], estimate: &mut [f3
 }
 
 #[target_feature(enable = "avx512f,fma")]
-fn tile(points: &[f32], panel: &[f32], out: &mut [f32; TILE_POINTS * PANEL]) {
+fn tile(points: &[&[f32]; TILE_POINTS], panel: &[f32], out: &mut [f32; TILE_POINTS * PANEL]) {
     let mut acc = [[_mm512_setzero_ps(); 2]; TILE_POINTS];
-    for (points, panel) in points.chunks_exact(TILE_POINTS).zip(panel.chunks_exact(PANEL)) {
+    for (d, panel) in panel.chunks_exact(PANEL).enumerate() {
         // SAFETY: the chunk has 32 elements.
         let (low, high) = unsafe { (_mm512_loadu_ps(panel.as_ptr()), _mm512_loadu_ps(panel.as_ptr().add(16))) };
         for (point, acc) in points.iter().zip(&mut acc) {
-            let point = _mm512_set1_ps(*point);
+            // SAFETY: each point has an element for each chunk of the panel.
+            let point = _mm512_set1_ps(unsafe { *point.get_unchecked(d) });
             acc[0] = _mm512_fmadd_ps(point, low, acc[0]);
             acc[1] = _mm512_fmadd_ps(point, high, acc[1]);
         }

@@ -45,7 +45,7 @@ pub(super) struct Kernels {
     score: unsafe fn(&ScoreArgs<'_>, &mut [f32; BLOCK_ROWS], &mut [f32; BLOCK_ROWS]) -> f32,
     short_sums: unsafe fn(&[u8], &[u8], usize) -> [u32; BLOCK_ROWS],
     finish: unsafe fn(&ScoreArgs<'_>, &[u32; BLOCK_ROWS], &mut [f32; BLOCK_ROWS], &mut [f32; BLOCK_ROWS]) -> f32,
-    tile: unsafe fn(&[f32], &[f32], &mut [f32; TILE_POINTS * PANEL]),
+    tile: unsafe fn(&[&[f32]; TILE_POINTS], &[f32], &mut [f32; TILE_POINTS * PANEL]),
 }
 
 /// What scoring one block needs. `lut` (entries of at most 127) and `codes` hold 16 bytes a group of four dimensions.
@@ -262,12 +262,17 @@ impl Kernels {
         }
     }
 
-    /// Inner products of [`TILE_POINTS`] points with [`PANEL`] centroids: `points` is `dims x TILE_POINTS` and
-    /// `panel` is `dims x PANEL`, both by dimension; `out` is `TILE_POINTS x PANEL`.
-    pub(super) fn tile(&self, points: &[f32], panel: &[f32], out: &mut [f32; TILE_POINTS * PANEL]) {
-        assert!(points.len().is_multiple_of(TILE_POINTS));
-        assert_eq!(points.len() / TILE_POINTS * PANEL, panel.len());
-        // SAFETY: both operands hold the same number of dimensions, and the CPU features were detected.
+    /// Inner products of [`TILE_POINTS`] points with [`PANEL`] centroids, which lie by dimension; `out` is
+    /// `TILE_POINTS x PANEL`.
+    pub(super) fn tile(
+        &self,
+        points: &[&[f32]; TILE_POINTS],
+        panel: &[f32],
+        out: &mut [f32; TILE_POINTS * PANEL],
+    ) {
+        assert!(panel.len().is_multiple_of(PANEL));
+        assert!(points.iter().all(|point| point.len() == panel.len() / PANEL));
+        // SAFETY: all operands hold the same number of dimensions, and the CPU features were detected.
         unsafe { (self.tile)(points, panel, out) }
     }
 }

@@ -253,12 +253,12 @@ fn finish(
     least(lower)
 }
 
-fn tile(points: &[f32], panel: &[f32], out: &mut [f32; TILE_POINTS * PANEL]) {
+fn tile(points: &[&[f32]; TILE_POINTS], panel: &[f32], out: &mut [f32; TILE_POINTS * PANEL]) {
     out.fill(0.0);
-    for (points, panel) in points.chunks_exact(TILE_POINTS).zip(panel.chunks_exact(PANEL)) {
+    for (d, panel) in panel.chunks_exact(PANEL).enumerate() {
         for (point, out) in points.iter().zip(out.chunks_exact_mut(PANEL)) {
             for (centroid, out) in panel.iter().zip(out) {
-                *out += point * centroid;
+                *out += point[d] * centroid;
             }
         }
     }
