@@ -5,9 +5,14 @@
 //! 2^32: column values of one ring share a key for life. It costs two AES blocks and one key schedule a
 //! message. Like GCM it does not commit to its key; keys are checked before (see [`commit`](super::commit)).
 //!
+//! A CMAC of one whole block is `AES(K, block ⊕ K1)` with `K1 = 2 · AES(K, 0)` in GF(2^128) (RFC 4493, 2.3 and 2.4), so
+//! both halves of `Kx` are two blocks that go through the cipher side by side.
+//!
 //! `sealed = nonce (24) ‖ ciphertext ‖ tag (16)`
 
-use aws_lc_rs::cmac::{AES_256, Key as CmacKey, sign_to_buffer};
+use std::cell::RefCell;
+
+use aws_lc_rs::cipher::{AES_256, StreamingEncryptingKey, UnboundCipherKey};
 use zeroize::Zeroizing;
 
 use super::aad::{Aad, Algorithm};
@@ -42,15 +47,32 @@ impl std::fmt::Debug for Sealed24 {
     }
 }
 
-/// A key of XAES-256-GCM: an AES-256-CMAC key on aws-lc's heap, which cleanses what it frees.
+/// A key of XAES-256-GCM: an AES-256 key on aws-lc's heap, which cleanses what it frees.
 ///
-/// CMAC and not aws-lc's bare AES: that key is a value, and each move of it leaves a schedule on the stack.
-pub struct XaesKey(CmacKey);
+/// A streaming key and not aws-lc's bare AES: that key is a value, and each move of it leaves a schedule on the stack.
+/// And not its CMAC, which copies the key, on the heap, for each of the two halves: three times what the blocks take.
+pub struct XaesKey {
+    /// Encrypts whole blocks each by itself, so that nothing of one is left for the next. Borrowed for one call.
+    blocks: RefCell<StreamingEncryptingKey>,
+    /// What CMAC adds to a last block that is whole.
+    k1: Zeroizing<[u8; BLOCK_LEN]>,
+}
+
+const BLOCK_LEN: usize = 16;
 
 impl XaesKey {
     /// Expands `key`; the caller keeps, and wipes, its own copy.
     pub fn new(key: &[u8; KEY_LEN]) -> Self {
-        Self(CmacKey::new(AES_256, key).expect("the length is in the type"))
+        let key = UnboundCipherKey::new(&AES_256, key).expect("the length is in the type");
+        // It would pad when it is finished, which it never is.
+        let blocks = StreamingEncryptingKey::ecb_pkcs7(key).expect("AES encrypts blocks");
+        let mut this = Self { blocks: RefCell::new(blocks), k1: Zeroizing::new([0; BLOCK_LEN]) };
+        let mut zero = Zeroizing::new([0; BLOCK_LEN]);
+        this.encrypt_blocks(&[0; BLOCK_LEN], &mut zero[..]);
+        let l = Zeroizing::new(u128::from_be_bytes(*zero));
+        let reduced = 0x87 & 0_u128.wrapping_sub(*l >> 127);
+        this.k1.copy_from_slice(&((*l << 1) ^ reduced).to_be_bytes());
+        this
     }
 
     /// A key that was never written anywhere: it lives and dies with its owner.
@@ -114,13 +136,20 @@ impl XaesKey {
 
     /// The key derivation of the specification, in its terms of SP 800-108r1: two CMACs of one block each.
     pub(super) fn derive_bytes(&self, nonce: &[u8; NONCE24_LEN]) -> Zeroizing<[u8; KEY_LEN]> {
-        let mut key = Zeroizing::new([0; KEY_LEN]);
-        for (counter, half) in (1u8..).zip(key.chunks_exact_mut(16)) {
-            let mut message = [0, counter, b'X', 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
+        let mut messages = Zeroizing::new([0; KEY_LEN]);
+        for (counter, message) in (1u8..).zip(messages.chunks_exact_mut(BLOCK_LEN)) {
+            message[..4].copy_from_slice(&[0, counter, b'X', 0]);
             message[4..].copy_from_slice(&nonce[..12]);
-            sign_to_buffer(&self.0, &message, half).expect("a tag has 16 bytes");
+            message.iter_mut().zip(self.k1.iter()).for_each(|(byte, k1)| *byte ^= k1);
         }
+        let mut key = Zeroizing::new([0; KEY_LEN]);
+        self.encrypt_blocks(&messages[..], &mut key[..]);
         key
+    }
+
+    fn encrypt_blocks(&self, blocks: &[u8], out: &mut [u8]) {
+        let done = self.blocks.borrow_mut().less_safe_update(blocks, out).map(|update| update.written().len());
+        assert_eq!(done, Ok(blocks.len()), "whole blocks go through at once");
     }
 }
 
