@@ -1,11 +1,12 @@
 //! The length coercion, which seals a session value for its column, and the casts from arrays.
 
+use pgrx::pg_sys;
 use pgrx::prelude::*;
 use sealvec_core::format::typmod::Typmod;
 use sealvec_core::format::value::{ValueHeader, ValueKind};
 
 use super::varlena::{ArrayArg, SealedDatum, Value};
-use super::{array, errors, opened, seal, typmod};
+use super::{array, errors, opened, repeated, seal, typmod};
 use crate::error::{OrRaise, SqlError};
 use crate::keys;
 
@@ -24,43 +25,75 @@ fn sealvec_coerce(value: Value<'_>, typmod: i32, _explicit: bool) -> SealedDatum
 
 /// The cast `real[] → sealvec`.
 #[pg_extern(sql = false)]
-fn sealvec_from_float4(elements: ArrayArg<'_>, typmod: i32, _explicit: bool) -> SealedDatum {
-    from_array(elements, typmod)
+fn sealvec_from_float4(
+    elements: ArrayArg<'_>,
+    typmod: i32,
+    _explicit: bool,
+    call: pg_sys::FunctionCallInfo,
+) -> SealedDatum {
+    from_array(elements, typmod, call)
 }
 
 /// The cast `double precision[] → sealvec`.
 #[pg_extern(sql = false)]
-fn sealvec_from_float8(elements: ArrayArg<'_>, typmod: i32, _explicit: bool) -> SealedDatum {
-    from_array(elements, typmod)
+fn sealvec_from_float8(
+    elements: ArrayArg<'_>,
+    typmod: i32,
+    _explicit: bool,
+    call: pg_sys::FunctionCallInfo,
+) -> SealedDatum {
+    from_array(elements, typmod, call)
 }
 
 /// The cast `numeric[] → sealvec`.
 #[pg_extern(sql = false)]
-fn sealvec_from_numeric(elements: ArrayArg<'_>, typmod: i32, _explicit: bool) -> SealedDatum {
-    from_array(elements, typmod)
+fn sealvec_from_numeric(
+    elements: ArrayArg<'_>,
+    typmod: i32,
+    _explicit: bool,
+    call: pg_sys::FunctionCallInfo,
+) -> SealedDatum {
+    from_array(elements, typmod, call)
 }
 
 /// The cast `smallint[] → sealvec`.
 #[pg_extern(sql = false)]
-fn sealvec_from_int2(elements: ArrayArg<'_>, typmod: i32, _explicit: bool) -> SealedDatum {
-    from_array(elements, typmod)
+fn sealvec_from_int2(
+    elements: ArrayArg<'_>,
+    typmod: i32,
+    _explicit: bool,
+    call: pg_sys::FunctionCallInfo,
+) -> SealedDatum {
+    from_array(elements, typmod, call)
 }
 
 /// The cast `bigint[] → sealvec`.
 #[pg_extern(sql = false)]
-fn sealvec_from_int8(elements: ArrayArg<'_>, typmod: i32, _explicit: bool) -> SealedDatum {
-    from_array(elements, typmod)
+fn sealvec_from_int8(
+    elements: ArrayArg<'_>,
+    typmod: i32,
+    _explicit: bool,
+    call: pg_sys::FunctionCallInfo,
+) -> SealedDatum {
+    from_array(elements, typmod, call)
 }
 
 /// The cast `integer[] → sealvec`.
 #[pg_extern(sql = false)]
-fn sealvec_from_int4(elements: ArrayArg<'_>, typmod: i32, _explicit: bool) -> SealedDatum {
-    from_array(elements, typmod)
+fn sealvec_from_int4(
+    elements: ArrayArg<'_>,
+    typmod: i32,
+    _explicit: bool,
+    call: pg_sys::FunctionCallInfo,
+) -> SealedDatum {
+    from_array(elements, typmod, call)
 }
 
-fn from_array(elements: ArrayArg<'_>, typmod: i32) -> SealedDatum {
-    let sealed = typmod::decode(typmod).and_then(|typmod| array::seal_array(typmod, &elements));
-    SealedDatum::new(&sealed.or_raise())
+fn from_array(elements: ArrayArg<'_>, typmod: i32, call: pg_sys::FunctionCallInfo) -> SealedDatum {
+    match typmod::decode(typmod).or_raise() {
+        None => repeated::seal(&elements, call).or_raise(),
+        column => SealedDatum::new(&array::seal_array(column, &elements).or_raise()),
+    }
 }
 
 /// A sealed value that came in as text or binary, made fit for the column if there is one.

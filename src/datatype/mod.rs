@@ -11,6 +11,7 @@ mod distance;
 pub mod errors;
 mod io;
 mod opened;
+mod repeated;
 pub mod reseal;
 pub mod seal;
 mod soft;

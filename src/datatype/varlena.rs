@@ -137,6 +137,15 @@ impl ArrayArg<'_> {
     pub fn as_ptr(&self) -> *mut pg_sys::ArrayType {
         self.array.as_ptr()
     }
+
+    /// All of it, headers too, but for the length.
+    pub fn bytes(&self) -> &[u8] {
+        // SAFETY: detoasted, so its length stands in front, in four bytes; it lives as long as `self`.
+        unsafe {
+            let varlena = self.array.as_ptr().cast::<pg_sys::varlena>();
+            std::slice::from_raw_parts(pgrx::vardata_any(varlena).cast::<u8>(), pgrx::varsize_any_exhdr(varlena))
+        }
+    }
 }
 
 // SAFETY: a strict function is called with a Datum of its declared type, `sealvec`, which lives as long as the call.

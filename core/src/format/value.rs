@@ -194,17 +194,33 @@ pub fn seal_value_into(key: &XaesKey, header: &ValueHeader, id: &Uuid, vector: &
 /// another length, [`Error::Open`] for another key, ring or session, or if a bit was changed. On an error
 /// `out` is all zero.
 pub fn open_value(key: &XaesKey, id: &Uuid, value: &[u8], out: &mut [f32]) -> Result<()> {
-    out.fill(0.0);
-    let header = ValueHeader::decode(value)?;
+    let opened = ValueHeader::decode(value).and_then(|header| open_value_of(key, &header, id, value, out));
+    opened.inspect_err(|_| out.fill(0.0))
+}
+
+/// As [`open_value`], of a value whose header was decoded before.
+///
+/// # Errors
+/// As [`open_value`].
+pub fn open_value_of(key: &XaesKey, header: &ValueHeader, id: &Uuid, value: &[u8], out: &mut [f32]) -> Result<()> {
+    let opened = check(header, id, value, out)
+        .and_then(|()| key.open_into(&header.aad(id), &value[HEADER_LEN..], bytemuck::cast_slice_mut(out)));
+    opened.inspect_err(|_| out.fill(0.0))?;
+    if cfg!(target_endian = "big") {
+        out.iter_mut().for_each(|element| *element = f32::from_bits(element.to_bits().swap_bytes()));
+    }
+    Ok(())
+}
+
+fn check(header: &ValueHeader, id: &Uuid, value: &[u8], out: &[f32]) -> Result<()> {
+    if value.len() != header.value_len() {
+        return Err(MALFORMED);
+    }
     if out.len() != header.dims() {
         return Err(Error::Dimensions { expected: header.dims(), found: out.len() });
     }
     if header.kind == ValueKind::Column && header.ring != id.number() {
         return Err(Error::Open);
-    }
-    key.open_into(&header.aad(id), &value[HEADER_LEN..], bytemuck::cast_slice_mut(out))?;
-    if cfg!(target_endian = "big") {
-        out.iter_mut().for_each(|element| *element = f32::from_bits(element.to_bits().swap_bytes()));
     }
     Ok(())
 }
