@@ -110,8 +110,13 @@ impl Candidates {
         }
     }
 
-    /// The cut follows the `GOOD`-th best estimate: rows whose bound lies above it are not needed soon.
+    /// The cut follows the `GOOD`-th best estimate: rows whose bound lies above it are not needed soon. Until more rows than
+    /// those were wanted: from then on it only rises, or each list that a long scan adds would have it look for the next
+    /// rows among all again.
     fn note_estimate(&mut self, estimate: f32) {
+        if self.refill > REFILL {
+            return;
+        }
         if self.good.len() < GOOD {
             self.good.push(Ordered(estimate));
             if self.good.len() < GOOD {
