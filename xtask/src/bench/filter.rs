@@ -1,4 +1,5 @@
-//! Filtered search: the data set's own filters in WHERE, with nothing set.
+//! Filtered search: the data set's own filters in WHERE, with nothing set, and an ordinary index on each field that a
+//! filter names, as whoever filters by it has: which way is taken is the planner's to choose.
 
 use std::fmt::Write as _;
 use std::path::Path;
@@ -19,8 +20,6 @@ use crate::run::step;
 
 /// One query in so many is asked: a filter that few rows pass makes each cost as much as a scan.
 const EVERY: usize = 4;
-const TABLE: &str = "filtered";
-const INDEX: &str = "filtered_index";
 
 /// The fields that filters name, and their types.
 const FIELDS: [(&str, &str); 8] = [
@@ -55,24 +54,41 @@ pub struct Filtered {
     pub latencies: Latencies,
     /// What the planner chose, with nothing set.
     pub plan: &'static str,
+    /// The same of the rival.
+    pub rival: Option<Box<Filtered>>,
 }
 
-/// Makes a table with the items' fields and an index, and asks it with each filter of `data`. Nothing where the set has
-/// none.
-pub fn measure(ground: &Ground, data: &Path) -> Result<Vec<Filtered>> {
+/// The table that holds the fields for an engine, and its index of vectors.
+fn names(engine: Engine) -> (String, String) {
+    let table = format!("filtered_{}", engine.table());
+    let index = format!("{table}_index");
+    (table, index)
+}
+
+/// Makes a table with the items' fields and its indexes, and asks it with each filter of `data`; the same for `rival`.
+/// Nothing where the set has none.
+pub fn measure(ground: &Ground, data: &Path, rival: Option<Engine>) -> Result<Vec<Filtered>> {
     let Some(items) = items(data, ground.vectors.rows())? else {
         eprintln!("note: no filters.json with items in {}: no filtered search", data.display());
         return Ok(Vec::new());
     };
     let filters: Vec<Filter> = serde_json::from_str(&read_text(&data.join("filters.json"))?)?;
-    table(ground, &items)?;
+    fields(ground, &items)?;
+    for engine in [Some(Engine::Sealed), rival].into_iter().flatten() {
+        table(ground, engine)?;
+    }
     let some: Vec<f32> = ground.queries.iter().step_by(EVERY).flatten().copied().collect();
     let queries = Matrix { dims: ground.queries.dims, values: some };
     let mut all = Vec::new();
     for filter in &filters {
         let passing = items.iter().map(|item| filter.passes(item)).collect::<Result<Vec<bool>>>()?;
         if passing.contains(&true) {
-            all.push(step(&filter.name, || one(ground, filter, &passing, &queries))?);
+            all.push(step(&filter.name, || {
+                let asked = Asked::new(ground, filter, &passing, &queries);
+                let mut sealed = asked.of(Engine::Sealed)?;
+                sealed.rival = rival.map(|rival| asked.of(rival)).transpose()?.map(Box::new);
+                Ok(sealed)
+            })?);
         } else {
             eprintln!("note: no row passes {}: not measured", filter.name);
         }
@@ -99,10 +115,9 @@ fn items(data: &Path, rows: usize) -> Result<Option<Vec<Value>>> {
     Ok(Some(items))
 }
 
-fn table(ground: &Ground, items: &[Value]) -> Result<()> {
-    let mut client = ground.cluster.connect(DATABASE)?;
+fn fields(ground: &Ground, items: &[Value]) -> Result<()> {
     let columns: String = FIELDS.iter().map(|(name, kind)| format!(", {name} {kind}")).collect();
-    client.batch_execute(&format!("CREATE UNLOGGED TABLE fields (id int{columns})"))?;
+    ground.cluster.connect(DATABASE)?.batch_execute(&format!("CREATE UNLOGGED TABLE fields (id int{columns})"))?;
     let mut rows = String::new();
     for (id, item) in items.iter().enumerate() {
         let _ = write!(rows, "{id}");
@@ -113,16 +128,25 @@ fn table(ground: &Ground, items: &[Value]) -> Result<()> {
         rows.push('\n');
     }
     let mut wire = Wire::connect(&ground.cluster.socket(), ground.cluster.port()?, DATABASE)?;
-    let engine = Engine::Sealed;
-    step(&format!("filling table {TABLE}"), || {
-        wire.copy("COPY fields FROM STDIN", [rows])?;
+    step("filling table fields", || wire.copy("COPY fields FROM STDIN", [rows]))
+}
+
+fn table(ground: &Ground, engine: Engine) -> Result<()> {
+    let mut client = ground.cluster.connect(DATABASE)?;
+    let (table, index) = names(engine);
+    let columns: String = FIELDS.iter().map(|(name, _)| format!(", {name}")).collect();
+    step(&format!("filling table {table} and its indexes"), || {
         client.batch_execute(&format!(
-            "CREATE TABLE {TABLE} AS SELECT id, embedding{} FROM {} JOIN fields USING (id) ORDER BY id; DROP TABLE fields",
-            FIELDS.iter().map(|(name, _)| format!(", {name}")).collect::<String>(),
+            "CREATE TABLE {table} AS SELECT id, embedding{columns} FROM {} JOIN fields USING (id) ORDER BY id",
             engine.table()
         ))?;
-        client.batch_execute(&engine.create_index(INDEX, TABLE, ground.metric, ground.precision))?;
-        client.batch_execute(&format!("VACUUM ANALYZE {TABLE}")).map_err(Into::into)
+        for (name, kind) in FIELDS {
+            let method = if kind.ends_with("[]") { "gin" } else { "btree" };
+            client.batch_execute(&format!("CREATE INDEX {table}_{name} ON {table} USING {method} ({name})"))?;
+        }
+        client.batch_execute("SET maintenance_work_mem = '1GB'")?;
+        client.batch_execute(&engine.create_index(&index, &table, ground.metric, ground.precision))?;
+        client.batch_execute(&format!("VACUUM ANALYZE {table}")).map_err(Into::into)
     })
 }
 
@@ -146,55 +170,72 @@ fn escaped(text: &str) -> String {
     text.replace('\\', "\\\\").replace('\t', "\\t").replace('\n', "\\n").replace('\r', "\\r")
 }
 
-fn one(ground: &Ground, filter: &Filter, passing: &[bool], queries: &Matrix) -> Result<Filtered> {
-    let values: Vec<f32> =
-        ground.vectors.iter().zip(passing).filter(|(_, passes)| **passes).flat_map(|(row, _)| row).copied().collect();
-    let matching = Matrix { dims: ground.vectors.dims, values };
-    let matches = matching.rows();
-    let truth = Truth::compute(ground.metric, &matching, queries);
-    let engine = Engine::Sealed;
-    let sql = engine.filtered_query(TABLE, ground.metric, &format!("WHERE {}", filter.condition()?));
-    let mut wire = Wire::connect(&ground.cluster.socket(), ground.cluster.port()?, DATABASE)?;
-    ground.hurry(wire.pid);
-    wire.execute("SET plan_cache_mode = force_generic_plan")?;
-    wire.prepare(&sql, &[engine.parameter_type(ground.types)])?;
-    let (mut found, mut full, mut rows) = (0, 0, Vec::new());
-    let mut times: Vec<Duration> = Vec::new();
-    let wanted = matches.min(K);
-    wire.query(&parameter(queries.row(0)), &mut rows)?; // opens the directory
-    for (number, query) in queries.iter().enumerate() {
-        let parameter = parameter(query);
-        let begun = Instant::now();
-        wire.query(&parameter, &mut rows)?;
-        times.push(begun.elapsed());
-        ensure!(rows.iter().all(|&row| passing[row as usize]), "a row that does not pass {}", filter.name);
-        full += usize::from(rows.len() == wanted);
-        found += truth.found(number, query, &rows, ground.vectors);
+/// One filter, and the true answers to it.
+struct Asked<'a> {
+    ground: &'a Ground<'a>,
+    filter: &'a Filter,
+    passing: &'a [bool],
+    queries: &'a Matrix,
+    matches: usize,
+    truth: Truth,
+}
+
+impl<'a> Asked<'a> {
+    fn new(ground: &'a Ground, filter: &'a Filter, passing: &'a [bool], queries: &'a Matrix) -> Self {
+        let rows = ground.vectors.iter().zip(passing).filter(|(_, passes)| **passes).flat_map(|(row, _)| row);
+        let matching = Matrix { dims: ground.vectors.dims, values: rows.copied().collect() };
+        let truth = Truth::compute(ground.metric, &matching, queries);
+        Self { ground, filter, passing, queries, matches: matching.rows(), truth }
     }
-    Ok(Filtered {
-        name: filter.name.clone(),
-        matches,
-        selectivity: matches as f64 / passing.len() as f64,
-        recall: found as f64 / (wanted * queries.rows()) as f64,
-        full: full as f64 / queries.rows() as f64,
-        latencies: Latencies::of(&times),
-        plan: plan(ground, &sql)?,
-    })
+
+    fn of(&self, engine: Engine) -> Result<Filtered> {
+        let Self { ground, filter, passing, queries, matches, truth } = self;
+        let (table, index) = names(engine);
+        let sql = engine.filtered_query(&table, ground.metric, &format!("WHERE {}", filter.condition()?));
+        let mut wire = Wire::connect(&ground.cluster.socket(), ground.cluster.port()?, DATABASE)?;
+        ground.hurry(wire.pid);
+        wire.execute("SET plan_cache_mode = force_generic_plan")?;
+        wire.prepare(&sql, &[engine.parameter_type(ground.types)])?;
+        let (mut found, mut full, mut rows) = (0, 0, Vec::new());
+        let mut times: Vec<Duration> = Vec::new();
+        let wanted = (*matches).min(K);
+        wire.query(&parameter(queries.row(0)), &mut rows)?; // opens the directory
+        for (number, query) in queries.iter().enumerate() {
+            let parameter = parameter(query);
+            let begun = Instant::now();
+            wire.query(&parameter, &mut rows)?;
+            times.push(begun.elapsed());
+            ensure!(rows.iter().all(|&row| passing[row as usize]), "a row that does not pass {}", filter.name);
+            full += usize::from(rows.len() == wanted);
+            found += truth.found(number, query, &rows, ground.vectors);
+        }
+        Ok(Filtered {
+            name: filter.name.clone(),
+            matches: *matches,
+            selectivity: *matches as f64 / passing.len() as f64,
+            recall: found as f64 / (wanted * queries.rows()) as f64,
+            full: full as f64 / queries.rows() as f64,
+            latencies: Latencies::of(&times),
+            plan: plan(ground, engine, &sql, &index)?,
+            rival: None,
+        })
+    }
 }
 
 /// The plan with the parameter unknown, as the timed statement has it.
-fn plan(ground: &Ground, sql: &str) -> Result<&'static str> {
+fn plan(ground: &Ground, engine: Engine, sql: &str, index: &str) -> Result<&'static str> {
+    let kind = if engine == Engine::Sealed { "sealvec" } else { "vector" };
     let mut client = ground.cluster.connect(DATABASE)?;
     client.batch_execute("SET plan_cache_mode = force_generic_plan")?;
-    client.batch_execute(&format!("PREPARE search (sealvec) AS {sql}"))?;
+    client.batch_execute(&format!("PREPARE search ({kind}) AS {sql}"))?;
     let lines = client.query("EXPLAIN EXECUTE search ('[1]')", &[])?;
     let uses = |what: &str| lines.iter().any(|line| line.get::<_, &str>(0).contains(what));
-    Ok(if uses(INDEX) {
+    Ok(if uses(&format!("using {index}")) {
         "index"
     } else if uses("Seq Scan") {
         "sequential"
     } else {
-        "other"
+        "filter" // the field's index, and a sort
     })
 }
 
@@ -238,14 +279,21 @@ pub fn print(all: &[Filtered]) {
     if all.is_empty() {
         return;
     }
-    println!("\nfiltered search, nothing set, top {K}");
     println!(
-        "  {:40} {:>9} {:>9} {:>7} {:>7} {:>9} {:>9} {:>9}  plan",
-        "filter", "rows", "share", "recall", "full", "p50 ms", "p99 ms", "max ms"
+        "\nfiltered search, nothing set, top {K}; a btree index on each field, GIN on tags, beside that of the vectors"
     );
+    println!(
+        "plan: index = the vectors', in order; filter = the field's, then a sort; sequential = neither, then a sort"
+    );
+    print!(
+        "  {:40} {:>9} {:>9} {:>7} {:>7} {:>9} {:>9} {:>9}  {:10}",
+        "filter", "rows", "share", "recall", "full", "p50 ms", "p99 ms", "max ms", "plan"
+    );
+    let rival = all.iter().any(|filtered| filtered.rival.is_some());
+    println!("{}", if rival { "   hnsw, same indexes: recall, full, p50 ms, plan" } else { "" });
     for filtered in all {
-        println!(
-            "  {:40} {:9} {:8.2}% {:7.4} {:7.4} {:9.2} {:9.2} {:9.2}  {}",
+        print!(
+            "  {:40} {:9} {:8.2}% {:7.4} {:7.4} {:9.2} {:9.2} {:9.2}  {:10}",
             filtered.name,
             filtered.matches,
             100.0 * filtered.selectivity,
@@ -256,6 +304,13 @@ pub fn print(all: &[Filtered]) {
             filtered.latencies.max_ms,
             filtered.plan
         );
+        match &filtered.rival {
+            Some(rival) => {
+                let Filtered { recall, full, latencies, plan, .. } = &**rival;
+                println!("   {recall:.4} {full:.4} {:8.2}  {plan}", latencies.p50_ms);
+            }
+            None => println!(),
+        }
     }
 }
 

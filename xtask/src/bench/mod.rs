@@ -272,7 +272,7 @@ impl Bench {
             }
         }
         if self.wants(Part::Filter) {
-            results.filters = filter::measure(ground, &set.directory)?;
+            results.filters = filter::measure(ground, &set.directory, self.first_hnsw())?;
         }
         let grown = derived_from.filter(|base| base.vectors.rows() < ground.vectors.rows());
         if let (Some(base), Some(sweep), true) = (grown, results.sweeps.first(), self.wants(Part::Growth)) {
