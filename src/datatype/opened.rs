@@ -5,17 +5,20 @@
 //! value with a flipped bit would pass as opened. The right to open is checked each time all the same.
 
 use std::cell::Cell;
+use std::rc::Rc;
 
 use pgrx::pg_sys;
 use pgrx::prelude::*;
 use sealvec_core::Error;
+use sealvec_core::crypto::XaesKey;
 use sealvec_core::format::value::{self, HEADER_LEN, ValueHeader, ValueKind};
+use sealvec_core::keys::Uuid;
 use zeroize::Zeroizing;
 
 use super::varlena::Value;
 use super::{errors, repeated, seal, typmod};
 use crate::error::SqlError;
-use crate::keys::{self, Right};
+use crate::keys::{self, Right, Standing};
 
 /// Runs `f` on the elements of `value`; wrong bytes, a locked ring or a dead session are errors.
 pub fn with_vector<R>(value: Value<'_>, f: impl FnOnce(&[f32]) -> R) -> Result<R, SqlError> {
@@ -68,21 +71,68 @@ pub fn header(bytes: &[u8]) -> Result<ValueHeader, SqlError> {
 }
 
 /// Opens `bytes` into the front of `out`, which has room for its dimensions.
-fn open_into(header: &ValueHeader, bytes: &[u8], right: Right, out: &mut [f32]) -> Result<(), SqlError> {
+fn open_into(
+    header: &ValueHeader,
+    bytes: &[u8],
+    right: Right,
+    out: &mut [f32],
+    last: &mut Option<LastKey>,
+) -> Result<(), SqlError> {
+    if let Some(last) = last.as_ref().filter(|last| last.opens(header, right)) {
+        return value::open_value_of(&last.key, header, &last.uuid, bytes, out).map_err(|error| closed(header, error));
+    }
+    *last = None;
     match header.kind() {
-        ValueKind::Session => keys::with_session_key(|key, session| value::open_value_of(key, header, session, bytes, out))
-            .map_err(|error| if matches!(error, Error::Open) { errors::dead_session() } else { error.into() }),
-        ValueKind::Column => {
-            let opened = keys::with_dek(header.ring(), Some(header.dek_version()), right, |dek, ring| {
-                seal::with_value_key(dek, ring, |key| value::open_value_of(key, header, &ring.uuid, bytes, out))
-            })?;
-            opened.map_err(|error| match error {
-                Error::Open => SqlError::from(error)
-                    .detail(format!("It says that it was sealed by {}.", typmod::ring_name(header.ring())))
-                    .hint("Its bytes are not those that were sealed: bring the row back from a backup."),
-                other => other.into(),
-            })
+        ValueKind::Session => {
+            keys::with_session_key(|key, session| value::open_value_of(key, header, session, bytes, out))
+                .map_err(|error| if matches!(error, Error::Open) { errors::dead_session() } else { error.into() })
         }
+        ValueKind::Column => {
+            let (version, before) = (header.dek_version(), keys::generation());
+            let (opened, key, uuid) = keys::with_dek(header.ring(), Some(version), right, |dek, ring| {
+                seal::with_value_key(dek, ring, |key| {
+                    (value::open_value_of(key, header, &ring.uuid, bytes, out), key.clone(), ring.uuid)
+                })
+            })?;
+            *last = Standing::of(header.ring(), before).map(|standing| LastKey {
+                ring: header.ring(),
+                version,
+                right,
+                uuid,
+                key,
+                standing,
+            });
+            opened.map_err(|error| closed(header, error))
+        }
+    }
+}
+
+/// A value of a column did not open.
+#[cold]
+fn closed(header: &ValueHeader, error: Error) -> SqlError {
+    match error {
+        Error::Open => SqlError::from(error)
+            .detail(format!("It says that it was sealed by {}.", typmod::ring_name(header.ring())))
+            .hint("Its bytes are not those that were sealed: bring the row back from a backup."),
+        other => other.into(),
+    }
+}
+
+/// The key that opened the value before, for as long as nothing changes: a scan opens row after row with it.
+struct LastKey {
+    ring: u32,
+    version: u32,
+    right: Right,
+    uuid: Uuid,
+    key: Rc<XaesKey>,
+    standing: Standing,
+}
+
+impl LastKey {
+    fn opens(&self, header: &ValueHeader, right: Right) -> bool {
+        header.kind() == ValueKind::Column
+            && (header.ring(), header.dek_version(), right) == (self.ring, self.version, self.right)
+            && self.standing.holds()
     }
 }
 
@@ -99,11 +149,13 @@ struct Slot {
     dims: usize,
     /// Where the value before this one lay.
     last: usize,
+    last_key: Option<LastKey>,
 }
 
 impl Default for Slot {
     fn default() -> Self {
-        Self { front: [0; FRONT_LEN], sealed: Vec::new(), elements: Zeroizing::new(Vec::new()), dims: 0, last: 0 }
+        let elements = Zeroizing::new(Vec::new());
+        Self { front: [0; FRONT_LEN], sealed: Vec::new(), elements, dims: 0, last: 0, last_key: None }
     }
 }
 
@@ -131,6 +183,7 @@ impl Slot {
         if again && self.sealed == bytes {
             return match header.kind() {
                 ValueKind::Session => Ok(()),
+                ValueKind::Column if self.last_key.as_ref().is_some_and(|last| last.opens(header, right)) => Ok(()),
                 ValueKind::Column => keys::with_dek(header.ring(), Some(header.dek_version()), right, |_, _| ()),
             };
         }
@@ -141,7 +194,7 @@ impl Slot {
             // Not resized: that would leave a copy of the old elements behind.
             self.elements = Zeroizing::new(vec![0.0; self.dims]);
         }
-        let opened = open_into(header, bytes, right, &mut self.elements[..self.dims]);
+        let opened = open_into(header, bytes, right, &mut self.elements[..self.dims], &mut self.last_key);
         if let Err(error) = opened {
             self.wipe();
             return Err(error);
@@ -188,16 +241,21 @@ thread_local! {
     static SLOTS: Cell<Option<Box<[Slot; 2]>>> = const { Cell::new(None) };
 }
 
-/// Wipes the elements and derived keys that are not in use at this moment. Allocates nothing, asks nobody.
+/// Wipes the elements that are not in use at this moment. Allocates nothing, asks nobody.
 fn forget() {
     let _ = SLOTS.try_with(|slots| drop(slots.take())); // wiped by Zeroizing
     repeated::forget();
+}
+
+/// And the derived keys.
+fn forget_all() {
+    forget();
     seal::forget_keys();
 }
 
-/// Makes sure that no element, nor a key derived to open one, outlives its transaction or the closing of a ring.
+/// Makes sure that no element outlives its transaction, nor it or a key derived to open one the closing of a ring.
 pub fn init() {
-    keys::on_close(forget);
+    keys::on_close(forget_all);
     // SAFETY: the callback lives as long as the library, which Postgres never unloads.
     unsafe { pg_sys::RegisterXactCallback(Some(at_transaction_end), std::ptr::null_mut()) };
 }

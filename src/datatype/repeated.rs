@@ -1,9 +1,9 @@
 //! An array that one place of a statement casts again for every row, such as a bound query vector: sealed once.
 //!
 //! Postgres does not fold a stable cast of a parameter: it runs for each row that a scan compares. What the cast made
-//! the last time is given again if its array is the same, bit by bit. The same place and the same execution only, so
-//! that two statements never show by equal bytes that they asked for the same vector. Without a column only: what is
-//! stored is sealed anew each time.
+//! the last time is given again if its array is the same, bit by bit. The same place and the same execution only (in
+//! PL/pgSQL, whose expressions last as long, the same transaction), so that two statements do not show by equal bytes
+//! that they asked for the same vector. Without a column only: what is stored is sealed anew each time.
 
 use std::cell::Cell;
 

@@ -1,6 +1,7 @@
 //! Turns elements into sealed bytes, under the session key or under a column's ring.
 
 use std::cell::RefCell;
+use std::rc::Rc;
 
 use sealvec_core::crypto::XaesKey;
 use sealvec_core::format::typmod::{DIMS_MAX, Typmod};
@@ -44,7 +45,7 @@ const KEYS_MAX: usize = 8;
 struct CachedKey {
     ring: Uuid,
     version: u32,
-    key: XaesKey,
+    key: Rc<XaesKey>,
 }
 
 thread_local! {
@@ -54,14 +55,15 @@ thread_local! {
 
 /// Runs `f` with the key of column values under `dek`. Must be called inside `keys::with_dek`, which has checked that
 /// this session may use the DEK; the cache only saves deriving the same key again.
-pub fn with_value_key<R>(dek: &Dek<'_>, ring: &RingInfo, f: impl FnOnce(&XaesKey) -> R) -> R {
+pub fn with_value_key<R>(dek: &Dek<'_>, ring: &RingInfo, f: impl FnOnce(&Rc<XaesKey>) -> R) -> R {
     CACHE.with_borrow_mut(|keys| {
         let found = keys.iter().position(|k| k.version == dek.version() && k.ring == ring.uuid);
         let at = found.unwrap_or_else(|| {
             if keys.len() == KEYS_MAX {
                 keys.remove(0);
             }
-            keys.push(CachedKey { ring: ring.uuid, version: dek.version(), key: dek.value_key(&ring.uuid) });
+            let key = Rc::new(dek.value_key(&ring.uuid));
+            keys.push(CachedKey { ring: ring.uuid, version: dek.version(), key });
             keys.len() - 1
         });
         f(&keys[at].key)

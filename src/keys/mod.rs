@@ -35,7 +35,7 @@ pub use functions::{
 };
 pub use held::{Right, on_close};
 pub use kek::{shown, shown_token};
-pub use lease::Lease;
+pub use lease::{Lease, Standing};
 pub use ring_user::newest_of_users;
 pub use scoped::{Credential, Scope, open_again, open_for_call, remember};
 pub use session::{generation, is_denied, is_open, is_open_in_session, opens_by_itself, with_dek, with_keys};

@@ -110,6 +110,11 @@ pub fn is_open_in_session(ring: u32) -> bool {
     is_open(ring) && !SESSION.with_borrow(|session| session.rings.get(&ring).is_some_and(|held| held.scope.is_some()))
 }
 
+/// Whether `user` opened the ring, and not for single calls: while it is open he may use it.
+pub(super) fn is_opener(ring: u32, user: pg_sys::Oid) -> bool {
+    SESSION.with_borrow(|session| session.shown(ring).is_some_and(|held| held.scope.is_none() && held.opener == user))
+}
+
 /// Whether a user opened the ring in this session who may not do what `right` says.
 pub fn is_denied(ring: u32, right: Right) -> bool {
     SESSION.with_borrow(|session| session.shown(ring).is_some_and(|held| !held.gives(right)))

@@ -29,6 +29,26 @@ PREPARE casts_real (real[]) AS SELECT id, e <-> $1 AS distance FROM casts ORDER 
 EXECUTE casts_real ('{1,2,3}');
 PREPARE casts_smallint (smallint[]) AS SELECT id, e <-> $1 AS distance FROM casts ORDER BY e <-> $1, id LIMIT 2;
 EXECUTE casts_smallint ('{1,2,3}');
+-- One place that casts the same array for each row, or another now and then: each row gets its own.
+PREPARE casts_again (real[]) AS
+    SELECT n, sealvec.open((CASE WHEN n % 4 = 0 THEN ARRAY[n, n, n]::real[] ELSE $1 END)::sealvec) AS opened FROM generate_series(1, 9) n;
+EXECUTE casts_again ('{1,2,3}');
+PREPARE casts_six (real[]) AS SELECT count(*) FROM generate_series(1, 5) n WHERE
+    sealvec.same($1::sealvec, ARRAY[1, 2, 3]::real[]::sealvec) AND sealvec.same(ARRAY[n, 2, 3]::real[]::sealvec, ARRAY[n, 2, 3]::float8[]::sealvec)
+    AND NOT sealvec.same($1::sealvec, ARRAY[n, n, n]::real[]::sealvec);
+EXECUTE casts_six ('{1,2,3}');
+-- What is stored is sealed anew each time, and two statements never show that they asked for the same.
+CREATE TABLE casts_stored (e sealvec(3, casts));
+PREPARE casts_store (real[]) AS INSERT INTO casts_stored SELECT $1 FROM generate_series(1, 20);
+EXECUTE casts_store ('{1,2,3}');
+SELECT count(DISTINCT e::text) AS sealed, count(*) FILTER (WHERE sealvec.open(e) = '{1,2,3}') AS opened FROM casts_stored;
+DROP TABLE casts_stored;
+PREPARE casts_text (real[]) AS SELECT $1::sealvec::text AS sealed FROM generate_series(1, 3) n OFFSET 2;
+BEGIN;
+EXECUTE casts_text ('{1,2,3}') \gset first_
+EXECUTE casts_text ('{1,2,3}') \gset second_
+SELECT :'first_sealed' = :'second_sealed' AS same;
+COMMIT;
 -- An array literal without a type is still text for the column, and of all the array types none is guessed.
 SELECT id FROM casts WHERE e <-> '{1.5,2.5,3.5}' = 0;
 SELECT sealvec.dims('{1.5,2.5,3.5}');
