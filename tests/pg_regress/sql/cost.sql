@@ -1,9 +1,11 @@
 -- The planner takes the index where it is the better way, with nothing set.
 SELECT sealvec.create_key_ring('cost') IS NOT NULL AS made;
-CREATE TABLE cost (id integer PRIMARY KEY, topic integer, v sealvec(96, cost));
-INSERT INTO cost SELECT i, i % 1000, ARRAY(SELECT (hashint8(i * 1009::bigint + j) / 2147483648.0)::real FROM generate_series(1, 96) j)
+CREATE TABLE cost (id integer PRIMARY KEY, topic integer, tags text[], note text, v sealvec(96, cost));
+INSERT INTO cost SELECT i, i % 1000, ARRAY['n' || i % 7, 'n' || i % 300], i % 100,
+    ARRAY(SELECT (hashint8(i * 1009::bigint + j) / 2147483648.0)::real FROM generate_series(1, 96) j)
 FROM generate_series(1, 10000) i;
 CREATE INDEX cost_topic ON cost (topic);
+CREATE INDEX cost_tags ON cost USING gin (tags);
 CREATE INDEX cost_v ON cost USING sealed_ivf (v);
 ANALYZE cost;
 CREATE FUNCTION pg_temp.query() RETURNS sealvec LANGUAGE sql STABLE AS
@@ -15,6 +17,15 @@ EXPLAIN (COSTS off) SELECT id FROM cost ORDER BY v <-> pg_temp.query() LIMIT 10;
 EXPLAIN (COSTS off) SELECT id FROM cost WHERE topic < 500 ORDER BY v <-> pg_temp.query() LIMIT 10;
 -- a filter that ten rows pass
 EXPLAIN (COSTS off) SELECT id FROM cost WHERE topic = 5 ORDER BY v <-> pg_temp.query() LIMIT 10;
+-- few enough that to open them all takes less than to look past the others: a hundred rows, then thirty with a tag
+EXPLAIN (COSTS off) SELECT id FROM cost WHERE topic < 10 ORDER BY v <-> pg_temp.query() LIMIT 10;
+EXPLAIN (COSTS off) SELECT id FROM cost WHERE tags @> ARRAY['n299'] ORDER BY v <-> pg_temp.query() LIMIT 10;
+-- a tag that one row in seven has
+EXPLAIN (COSTS off) SELECT id FROM cost WHERE tags @> ARRAY['n5'] ORDER BY v <-> pg_temp.query() LIMIT 1;
+-- a hundred rows again, with no index to find them by
+EXPLAIN (COSTS off) SELECT id FROM cost WHERE note = '7' ORDER BY v <-> pg_temp.query() LIMIT 10;
+-- as many rows as pass
+EXPLAIN (COSTS off) SELECT id FROM cost WHERE topic < 10 ORDER BY v <-> pg_temp.query() LIMIT 100;
 -- one row by its key
 EXPLAIN (COSTS off) SELECT id FROM cost WHERE id = 5 ORDER BY v <-> pg_temp.query() LIMIT 1;
 -- every row
