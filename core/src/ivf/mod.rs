@@ -47,7 +47,7 @@ pub const TAIL_ROWS: u64 = 64;
 /// Rows of L0 from which they go to lists.
 pub const L0_ROWS: u64 = 4096;
 /// Rows that a list should have.
-pub const LIST_ROWS: u64 = 176;
+pub const LIST_ROWS: u64 = 88;
 /// Rows below which growth by half clusters from scratch.
 pub const RECLUSTER_BELOW: u64 = 100_000;
 
