@@ -9,7 +9,7 @@ use super::{Reader, Writer};
 use crate::{
     Error, Result,
     math::{
-        Centroids,
+        BLOCK_ROWS, BlockLayout, Centroids,
         probe::{Calibration, ListStats},
     },
     store::{BODY, Block, Clear},
@@ -68,9 +68,31 @@ pub struct DirectoryStream {
     pub entries: Vec<DirectoryEntry>,
     /// Their centroids, in the same order.
     pub centroids: Centroids,
+    /// What follows from mean and centroids, so that a backend's first query need not work it out.
+    pub digest: Option<Digest>,
 }
 
-const STREAM_VERSION: u16 = 1;
+/// What queries want to know of all centroids together.
+pub struct Digest {
+    /// Mean of the centroids less the mean of the rows.
+    pub offset: Zeroizing<Vec<f32>>,
+    /// Mean squared distance of the centroids from the mean of the rows.
+    pub spread: f32,
+    /// Codes of the centroids about the mean of the rows, in whole blocks of [`BLOCK_ROWS`] (of which the last may need
+    /// less); none of few lists.
+    pub codes: Zeroizing<Vec<u8>>,
+}
+
+impl Digest {
+    /// Bytes of the codes of `lists` lists in `dims` dimensions.
+    pub fn code_bytes(lists: usize, dims: usize) -> usize {
+        lists.div_ceil(BLOCK_ROWS) * BlockLayout::new(dims).block_bytes(BLOCK_ROWS)
+    }
+}
+
+const STREAM_VERSION: u16 = 2;
+/// The first: without a digest.
+const NO_DIGEST: u16 = 1;
 const ENTRY: usize = 8 + 4 + 4 + 4 + 4 + 4;
 
 impl DirectoryStream {
@@ -79,11 +101,13 @@ impl DirectoryStream {
         let (scale, halves) = (self.centroids.scale(), self.centroids.halves());
         const FIXED: usize = 2 + 2 + 4 + 4 + 32 + Calibration::BYTES;
         // All of its room at once: a vector that grows leaves its old bytes behind.
-        let room = FIXED + self.mean.len() * 4 + self.entries.len() * ENTRY + halves.len();
+        let digest = self.digest.as_ref().map_or(0, |digest| digest.offset.len() * 4 + 4 + digest.codes.len());
+        let room = FIXED + self.mean.len() * 4 + self.entries.len() * ENTRY + halves.len() + digest;
         let mut head = Zeroizing::new(Vec::with_capacity(room));
         head.resize(FIXED, 0);
         let mut w = Writer(&mut head);
-        w.u16(STREAM_VERSION).u16(dims as u16).u32(self.entries.len() as u32).bytes(&scale.to_le_bytes());
+        let version = if self.digest.is_some() { STREAM_VERSION } else { NO_DIGEST };
+        w.u16(version).u16(dims as u16).u32(self.entries.len() as u32).bytes(&scale.to_le_bytes());
         w.bytes(&self.seed).bytes(&self.calibration.encode());
         self.mean.iter().for_each(|value| head.extend_from_slice(&value.to_le_bytes()));
         for entry in &self.entries {
@@ -94,6 +118,11 @@ impl DirectoryStream {
             head.extend_from_slice(&bytes);
         }
         head.extend_from_slice(halves);
+        if let Some(digest) = &self.digest {
+            digest.offset.iter().for_each(|value| head.extend_from_slice(&value.to_le_bytes()));
+            head.extend_from_slice(&digest.spread.to_le_bytes());
+            head.extend_from_slice(&digest.codes);
+        }
         head
     }
 
@@ -106,11 +135,16 @@ impl DirectoryStream {
         }
         let mut r = Reader(bytes);
         let (version, stored_dims, count, scale) = (r.u16(), r.u16(), r.u32() as usize, r.f32());
-        if version != STREAM_VERSION {
+        if version != STREAM_VERSION && version != NO_DIGEST {
             return Err(Error::Version { what: "centroid directory", found: version, known: STREAM_VERSION });
         }
-        let expected = count.checked_mul(ENTRY + dims * 2).and_then(|rest| rest.checked_add(fixed));
-        if stored_dims as usize != dims || expected != Some(bytes.len()) {
+        let lists = count.checked_mul(ENTRY + dims * 2).and_then(|rest| rest.checked_add(fixed));
+        let digest = if version == STREAM_VERSION { dims * 4 + 4 } else { 0 };
+        let Some(codes) = lists.and_then(|lists| bytes.len().checked_sub(lists + digest)) else {
+            return Err(malformed);
+        };
+        let coded = version == STREAM_VERSION && codes == Digest::code_bytes(count, dims);
+        if stored_dims as usize != dims || !(codes == 0 || coded) {
             return Err(malformed);
         }
         let seed = r.bytes();
@@ -125,8 +159,15 @@ impl DirectoryStream {
                 stats: ListStats { r2: r.f32(), sigma: r.f32() },
             })
             .collect();
-        let centroids = Centroids::from_halves(dims, scale, r.0);
-        Ok(Self { seed, calibration, mean, entries, centroids })
+        let (halves, rest) = r.0.split_at(count * dims * 2);
+        let centroids = Centroids::from_halves(dims, scale, halves);
+        let mut r = Reader(rest);
+        let digest = (version == STREAM_VERSION).then(|| Digest {
+            offset: Zeroizing::new((0..dims).map(|_| r.f32()).collect()),
+            spread: r.f32(),
+            codes: Zeroizing::new(r.0.to_vec()),
+        });
+        Ok(Self { seed, calibration, mean, entries, centroids, digest })
     }
 }
 
@@ -136,23 +177,38 @@ mod tests {
 
     #[test]
     fn bad_streams_are_refused() {
-        let stream = DirectoryStream {
+        let mut stream = DirectoryStream {
             seed: [7; 32],
             calibration: Calibration::everything(),
             mean: vec![0.5; 3],
             entries: vec![DirectoryEntry { uid: 9, position: 1, head: 4, rows: 2, stats: ListStats::default() }],
             centroids: Centroids::new(3, &[1.0, -2.0, 0.25]),
+            digest: None,
         };
         let bytes = stream.encode(3);
         let back = DirectoryStream::decode(&bytes, 3).unwrap();
-        assert_eq!((back.mean, back.entries[0].uid), (stream.mean, 9));
+        assert_eq!((back.mean, back.entries[0].uid), (stream.mean.clone(), 9));
         assert_eq!(*back.centroids.to_floats(), [1.0, -2.0, 0.25]);
         for len in 0..bytes.len() {
             assert!(DirectoryStream::decode(&bytes[..len], 3).is_err(), "cut at {len}");
         }
         assert!(DirectoryStream::decode(&bytes, 4).is_err());
         let mut other = bytes.clone();
-        other[0] = 2;
+        other[0] = 3;
         assert!(matches!(DirectoryStream::decode(&other, 3), Err(Error::Version { .. })));
+        other[0] = 2; // says that a digest follows
+        assert!(DirectoryStream::decode(&other, 3).is_err());
+
+        for len in [0, Digest::code_bytes(1, 3)] {
+            let offset = Zeroizing::new(vec![0.25, -1.0, 2.0]);
+            stream.digest = Some(Digest { offset, spread: 7.5, codes: Zeroizing::new(vec![3; len]) });
+            let bytes = stream.encode(3);
+            let back = DirectoryStream::decode(&bytes, 3).unwrap().digest.unwrap();
+            assert_eq!((&back.offset[..], back.spread, back.codes.len()), (&[0.25, -1.0, 2.0][..], 7.5, len));
+            for len in 0..bytes.len() {
+                let cut = DirectoryStream::decode(&bytes[..len], 3);
+                assert!(cut.is_err() || cut.unwrap().digest.unwrap().codes.is_empty(), "cut at {len}");
+            }
+        }
     }
 }

@@ -212,7 +212,8 @@ pub fn cluster_all<S: PageStore>(
     })?;
     let entry = DirectoryEntry { uid: 0, position: 0, head: 0, rows: 0, stats: ListStats::default() };
     let calibration = Calibration::everything(); // until the lists are known
-    let stream = DirectoryStream { seed, calibration, mean, entries: vec![entry; count], centroids: rounded };
+    let entries = vec![entry; count];
+    let stream = DirectoryStream { seed, calibration, mean, entries, centroids: rounded, digest: None };
     let mut batch = Batch::begin(store)?;
     let mut directory = Directory::new(batch.meta.directory_epoch + 1, identity.metric, stream);
     write_lists(store, cache, keys, &mut batch, &mut directory, &live, &assigned, &kept, work)?;

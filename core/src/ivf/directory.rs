@@ -9,7 +9,7 @@ use crate::{
     Error, Result,
     crypto::DirectoryAad,
     format::{
-        directory::{DirectoryEntry, DirectoryPage, DirectoryStream, PIECE_PLAIN_MAX},
+        directory::{Digest, DirectoryEntry, DirectoryPage, DirectoryStream, PIECE_PLAIN_MAX},
         list::ChunkLayout,
         meta::{META_BLOCK, Meta},
         slot::{ChildBlock, NODE_CHILDREN, NodeHeader},
@@ -40,12 +40,6 @@ pub struct Directory {
     pub stream: DirectoryStream,
     /// Statistics of the lists, as the probe rule wants them.
     pub stats: Vec<ListStats>,
-    /// Codes of the centroids about the mean, in blocks; none of few lists.
-    codes: Zeroizing<Vec<u8>>,
-    /// Mean of the centroids less the mean of the rows.
-    offset: Zeroizing<Vec<f32>>,
-    /// Mean squared distance of the centroids from the mean of the rows.
-    spread: f64,
 }
 
 impl Drop for Directory {
@@ -59,21 +53,16 @@ impl Directory {
     pub fn new(epoch: u64, metric: Metric, stream: DirectoryStream) -> Self {
         let dims = stream.mean.len();
         let stats = stream.entries.iter().map(|entry| entry.stats).collect();
-        let mut directory = Self {
-            epoch,
-            layout: ChunkLayout::new(dims),
-            rotation: Rotation::new(dims, stream.seed),
-            stream,
-            stats,
-            codes: Zeroizing::default(),
-            offset: Zeroizing::new(vec![0.0; dims]),
-            spread: 0.0,
-        };
-        directory.measure();
-        if directory.stats.len() >= CODED_LISTS {
-            directory.encode(metric);
+        let rotation = Rotation::new(dims, stream.seed);
+        let mut directory = Self { epoch, layout: ChunkLayout::new(dims), rotation, stream, stats };
+        if directory.stream.digest.is_none() {
+            directory.stream.digest = Some(directory.make_digest(metric));
         }
         directory
+    }
+
+    fn digest(&self) -> &Digest {
+        self.stream.digest.as_ref().expect("every directory has one")
     }
 
     /// A directory without lists, around the mean of the first rows.
@@ -81,42 +70,36 @@ impl Directory {
         let seed = crate::crypto::nonce::random()?;
         let calibration = Calibration::everything();
         let centroids = Centroids::new(mean.len(), &[]);
-        Ok(Self::new(epoch, metric, DirectoryStream { seed, calibration, mean, entries: Vec::new(), centroids }))
+        Ok(Self::new(epoch, metric, DirectoryStream { seed, calibration, mean, entries: Vec::new(), centroids, digest: None }))
     }
 
-    /// What the mean score of all lists follows from.
-    fn measure(&mut self) {
-        let (dims, count) = (self.stream.mean.len(), self.stats.len().max(1) as f64);
-        let mut sums = Zeroizing::new(vec![0f64; dims]);
-        let mut centroid = Zeroizing::new(vec![0f32; dims]);
-        for list in 0..self.stats.len() {
-            self.stream.centroids.decode(list, &mut centroid);
-            centroid.iter_mut().zip(&self.stream.mean).for_each(|(value, mean)| *value -= mean);
-            sums.iter_mut().zip(&*centroid).for_each(|(sum, value)| *sum += f64::from(*value));
-            self.spread += f64::from(distance::dot(&centroid, &centroid));
-        }
-        self.spread /= count;
-        self.offset.iter_mut().zip(&*sums).for_each(|(offset, sum)| *offset = (sum / count) as f32);
-    }
-
-    /// Codes the centroids about the mean, as L0's rows are.
-    fn encode(&mut self, metric: Metric) {
-        let (padded, layout, lists) = (self.rotation.padded(), self.layout.block, self.stats.len());
-        let whole = layout.block_bytes(BLOCK_ROWS);
-        let mut codes = Zeroizing::new(vec![0; lists.div_ceil(BLOCK_ROWS) * whole]);
+    /// Codes the centroids about the mean of the rows, as L0's rows are, and takes their own mean.
+    fn make_digest(&self, metric: Metric) -> Digest {
+        let (dims, padded, layout) = (self.stream.mean.len(), self.rotation.padded(), self.layout.block);
+        let lists = self.stats.len();
+        let coded = if lists >= CODED_LISTS { Digest::code_bytes(lists, dims) } else { 0 };
+        let mut codes = Zeroizing::new(vec![0; coded]);
         let about = Zeroizing::new(vec![0.0; padded]);
-        let (mut shifted, mut rotated) = (Zeroizing::default(), Rows::zeroed(BLOCK_ROWS * padded));
-        let mut centroid = Zeroizing::new(vec![0.0; self.stream.mean.len()]);
-        for (first, out) in (0..lists).step_by(BLOCK_ROWS).zip(codes.chunks_exact_mut(whole)) {
+        let mut rotated = Rows::zeroed(BLOCK_ROWS * padded);
+        let (mut centroid, mut sums) = (Zeroizing::new(vec![0f32; dims]), Zeroizing::new(vec![0f64; dims]));
+        let mut spread = 0f64;
+        for (block, first) in (0..lists).step_by(BLOCK_ROWS).enumerate() {
             let in_block = (lists - first).min(BLOCK_ROWS);
-            for (list, out) in (first..first + in_block).zip(rotated.chunks_exact_mut(padded)) {
+            for (list, rotated) in (first..first + in_block).zip(rotated.chunks_exact_mut(padded)) {
                 self.stream.centroids.decode(list, &mut centroid);
-                self.rotate(&centroid, &mut shifted, out);
+                centroid.iter_mut().zip(&self.stream.mean).for_each(|(value, mean)| *value -= mean);
+                sums.iter_mut().zip(&*centroid).for_each(|(sum, value)| *sum += f64::from(*value));
+                spread += f64::from(distance::dot(&centroid, &centroid));
+                self.rotation.apply(&centroid, rotated);
             }
-            let out = &mut out[..layout.block_bytes(in_block)];
-            encode_block(&layout, metric, &about, &rotated[..in_block * padded], out);
+            if coded > 0 {
+                let out = &mut codes[block * layout.block_bytes(BLOCK_ROWS)..][..layout.block_bytes(in_block)];
+                encode_block(&layout, metric, &about, &rotated[..in_block * padded], out);
+            }
         }
-        self.codes = codes;
+        let count = lists.max(1) as f64;
+        let offset = Zeroizing::new(sums.iter().map(|sum| (sum / count) as f32).collect());
+        Digest { offset, spread: (spread / count) as f32, codes }
     }
 
     /// The lists.
@@ -156,7 +139,7 @@ impl View {
     /// How `query` sees `directory`; its bounds of rows fail as rarely as `multiplier` says.
     pub fn new(directory: Rc<Directory>, query: &Query, multiplier: f32) -> Self {
         let (metric, values, mean) = (query.metric(), query.values(), &directory.stream.mean);
-        let product = |values: &[f32]| f64::from(distance::dot(values, &directory.offset));
+        let product = |values: &[f32]| f64::from(distance::dot(values, &directory.digest().offset));
         // Codes are taken about the mean, which moves no L2 score and no inner product.
         let (codes, to_mean, mean_score) = match metric {
             Metric::InnerProduct => {
@@ -169,7 +152,7 @@ impl View {
                 let about = Zeroizing::new(pairs.map(|(value, mean)| value - mean).collect::<Vec<f32>>());
                 let codes = QueryCodes::with_error_multiplier(&directory.rotation, metric, &about, multiplier);
                 let to_mean = distance::dot(&about, &about);
-                (codes, to_mean, f64::from(to_mean) - 2.0 * product(&about) + directory.spread)
+                (codes, to_mean, f64::from(to_mean) - 2.0 * product(&about) + f64::from(directory.digest().spread))
             }
         };
         let scaled = directory.stream.centroids.scaled(values);
@@ -190,7 +173,8 @@ impl Lists for View {
 
     fn bounds(&self, out: &mut Vec<f32>) -> bool {
         let directory = &self.directory;
-        if directory.codes.is_empty() {
+        let codes = &directory.digest().codes;
+        if codes.is_empty() {
             directory.stream.centroids.score_all(self.metric, &self.scaled, out);
             return true;
         }
@@ -199,7 +183,7 @@ impl Lists for View {
         let (mut lowers, mut estimates) = ([0.0; BLOCK_ROWS], [0.0; BLOCK_ROWS]);
         out.clear();
         for (block, first) in
-            directory.codes.chunks_exact(layout.block_bytes(BLOCK_ROWS)).zip((0..lists).step_by(BLOCK_ROWS))
+            codes.chunks_exact(layout.block_bytes(BLOCK_ROWS)).zip((0..lists).step_by(BLOCK_ROWS))
         {
             let in_block = (lists - first).min(BLOCK_ROWS);
             let block = &block[..layout.block_bytes(in_block)];
@@ -475,6 +459,7 @@ mod tests {
             mean: crate::ivf::cluster::mean_of(&centroids[..lists / 2 * DIMS], DIMS),
             entries: (0..lists).map(entry).collect(),
             centroids: Centroids::new(DIMS, &centroids),
+            digest: None,
         };
         Rc::new(Directory::new(1, metric, stream))
     }
@@ -511,7 +496,7 @@ mod tests {
         for metric in [Metric::L2, Metric::Cosine, Metric::InnerProduct] {
             for lists in [1, 2, 31, CODED_LISTS, CODED_LISTS + 1, 1000, 2011] {
                 let directory = directory(&mut random, metric, lists);
-                assert_eq!(directory.codes.is_empty(), lists < CODED_LISTS);
+                assert_eq!(directory.digest().codes.is_empty(), lists < CODED_LISTS);
                 for round in 0..6 {
                     let size = if round == 5 { 20.0 } else { 1.0 };
                     let query: Vec<f32> = (0..DIMS).map(|_| 0.5 + size * random.normal()).collect();
@@ -598,6 +583,7 @@ mod tests {
                     mean: vec![0.0; 8],
                     entries: vec![entry; 300],
                     centroids: Centroids::new(8, &centroids),
+                    digest: None,
                 };
                 let directory = Rc::new(Directory::new(1, metric, stream));
                 let view = View::new(directory, &Query::new(metric, &[query; 8]), 2.5);

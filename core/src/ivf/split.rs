@@ -374,6 +374,7 @@ fn write<S: PageStore>(
         entries,
         // What readers decode is what rows are coded against.
         centroids: Centroids::new(dims, &centroids),
+        digest: None,
     };
     let mut directory = Directory::new(batch.meta.directory_epoch + 1, metric, stream);
     for (index, members) in writing.into_iter().enumerate() {
