@@ -70,6 +70,8 @@ impl For {
 
 /// Sample rows for each list below which centroids are moved to the means of all rows.
 const THIN: usize = 32;
+/// How often.
+const REFINEMENTS: usize = 2;
 /// Rows that are opened and assigned at a time.
 const BATCH_ROWS: usize = 4096;
 
@@ -198,7 +200,7 @@ pub fn cluster_all<S: PageStore>(
     };
 
     let source = Source { identity: &identity, live: &live, kept: &kept };
-    if thin {
+    for _ in 0..if thin { REFINEMENTS } else { 0 } {
         source.refine(store, cache, keys, &mut clusters, &options, work)?;
     }
     // What readers decode is what rows are coded against.
@@ -206,7 +208,8 @@ pub fn cluster_all<S: PageStore>(
     clusters.centroids = rounded.to_floats();
     let mut asking = source.asking(store, cache, keys, &asking)?;
     let mut assigned = vec![Vec::new(); count];
-    source.assign(store, cache, keys, &clusters, work, &mut |places, values, nearest| {
+    let assigner = Assigner::grouped(dims, &clusters.centroids, clusters.groups.as_ref());
+    source.assign(store, cache, keys, &assigner, work, &mut |places, values, nearest| {
         places.iter().zip(nearest).for_each(|(place, (list, _))| assigned[*list as usize].push(*place));
         asking.see(places, values, options.pool);
     })?;
@@ -364,12 +367,11 @@ impl Source<'_> {
         store: &S,
         cache: &mut Cache,
         keys: &mut Keys<'_>,
-        clusters: &Clusters,
+        assigner: &Assigner<'_>,
         work: &mut Work<'_>,
         visit: Visit<'_>,
     ) -> Result<()> {
         let (dims, rows) = (self.identity.dims as usize, self.live.len());
-        let assigner = Assigner::grouped(dims, &clusters.centroids, clusters.groups.as_ref());
         let step = BATCH_ROWS.min(assigner.batch_points());
         let mut values = Rows::zeroed(step.min(rows.max(1)) * dims);
         for first in (0..rows).step_by(step) {
@@ -402,7 +404,8 @@ impl Source<'_> {
         let dims = self.identity.dims as usize;
         let mut sums = Zeroizing::new(vec![0f64; clusters.centroids.len()]);
         let mut counts = vec![0u32; clusters.centroids.len() / dims];
-        self.assign(store, cache, keys, clusters, work, &mut |_, values, nearest| {
+        let assigner = Assigner::grouped(dims, &clusters.centroids, clusters.groups.as_ref()).roughly();
+        self.assign(store, cache, keys, &assigner, work, &mut |_, values, nearest| {
             for (row, (list, _)) in values.chunks_exact(dims).zip(nearest) {
                 counts[*list as usize] += 1;
                 let sums = &mut sums[*list as usize * dims..][..dims];

@@ -17,7 +17,7 @@ use crate::{
     keys::IndexKeys,
     math::{
         BLOCK_ROWS, Centroids, ListTerm, QueryCodes, Rotation, distance, encode_block,
-        probe::{Calibration, Lists, ListStats},
+        probe::{Calibration, ListStats, Lists},
     },
     metric::Metric,
     store::{Action, Block, Clear, NO_BLOCK, PageKind, PageStore, SealedBytes, body},
@@ -70,7 +70,11 @@ impl Directory {
         let seed = crate::crypto::nonce::random()?;
         let calibration = Calibration::everything();
         let centroids = Centroids::new(mean.len(), &[]);
-        Ok(Self::new(epoch, metric, DirectoryStream { seed, calibration, mean, entries: Vec::new(), centroids, digest: None }))
+        Ok(Self::new(
+            epoch,
+            metric,
+            DirectoryStream { seed, calibration, mean, entries: Vec::new(), centroids, digest: None },
+        ))
     }
 
     /// Codes the centroids about the mean of the rows, as L0's rows are, and takes their own mean.
@@ -182,20 +186,10 @@ impl Lists for View {
         let term = ListTerm { q_to_centroid: self.to_mean };
         let (mut lowers, mut estimates) = ([0.0; BLOCK_ROWS], [0.0; BLOCK_ROWS]);
         out.clear();
-        for (block, first) in
-            codes.chunks_exact(layout.block_bytes(BLOCK_ROWS)).zip((0..lists).step_by(BLOCK_ROWS))
-        {
+        for (block, first) in codes.chunks_exact(layout.block_bytes(BLOCK_ROWS)).zip((0..lists).step_by(BLOCK_ROWS)) {
             let in_block = (lists - first).min(BLOCK_ROWS);
             let block = &block[..layout.block_bytes(in_block)];
-            self.codes.score_block_surely(
-                self.multiplier,
-                layout,
-                term,
-                block,
-                in_block,
-                &mut lowers,
-                &mut estimates,
-            );
+            self.codes.score_block_surely(self.multiplier, layout, term, block, in_block, &mut lowers, &mut estimates);
             out.extend_from_slice(&lowers[..in_block]);
         }
         false
@@ -510,7 +504,8 @@ mod tests {
                     let near = (view.mean_score() - mean).abs() <= 1e-4 * (1.0 + mean.abs());
                     assert!(near, "{metric:?} {lists}: mean {} is not {mean}", view.mean_score());
                     let norm = query.norm();
-                    let flat = Flat(Scored { metric, query_norm: norm, stats: &directory.stats, scores: &scores }, &view);
+                    let flat =
+                        Flat(Scored { metric, query_norm: norm, stats: &directory.stats, scores: &scores }, &view);
                     let calibration = &directory.stream.calibration;
                     let recalls = [0.5, 0.9, 0.99, 1.0].map(|target| Rule::Recall(calibration, target));
                     let probes = [0, 1, 7, lists / 2, lists - 1, lists, lists + 9].map(Rule::Probes);

@@ -303,11 +303,7 @@ fn nearest_fit(directory: &Directory, unfit: &Unfit, row: &[f32]) -> Option<usiz
 }
 
 /// Lists near either new centroid that are not being given up themselves.
-fn neighbours(
-    directory: &Directory,
-    halves: &[(Zeroizing<Vec<f32>>, Members)],
-    unfit: &Unfit,
-) -> Vec<usize> {
+fn neighbours(directory: &Directory, halves: &[(Zeroizing<Vec<f32>>, Members)], unfit: &Unfit) -> Vec<usize> {
     let centroids = &directory.stream.centroids;
     let scaled: Vec<_> = halves.iter().map(|(half, _)| centroids.scaled(half)).collect();
     let mut nearest: Vec<(f32, usize)> = (0..centroids.len())

@@ -29,6 +29,8 @@ pub struct Groups {
 
 /// How many of the groups nearest to a point its nearest centroid is looked for in.
 const NEAREST_GROUPS: usize = 8;
+/// The same while centroids still move.
+const ROUGHLY_GROUPS: usize = 4;
 
 /// Centroids packed for assignment: shifted by their mean and scaled, so that neither a large common offset nor
 /// extreme magnitudes cost precision in `|c|^2 - 2 <x, c>`.
@@ -40,6 +42,8 @@ pub struct Assigner<'a> {
     packed: Panels,
     /// The centres of groups, and the end of the panels of each.
     groups: Option<(Panels, Vec<usize>)>,
+    /// Groups that a point is compared with.
+    nearest_groups: usize,
 }
 
 /// Vectors packed in panels of [`PANEL`], by dimension.
@@ -161,7 +165,7 @@ impl<'a> Assigner<'a> {
         let Some(groups) = groups else {
             let mut packed = Panels::with_capacity(k.div_ceil(PANEL), dims);
             packed.push(0, centroids, &centre, scale);
-            return Self { dims, centroids, centre, scale, packed, groups: None };
+            return Self { dims, centroids, centre, scale, packed, groups: None, nearest_groups: 0 };
         };
         assert!(groups.ends.last() == Some(&k) && groups.ends.len() * dims == centres.len());
         let starts = || std::iter::once(0).chain(groups.ends.iter().copied());
@@ -180,7 +184,13 @@ impl<'a> Assigner<'a> {
                 coarse.half_norms[group] = f32::INFINITY;
             }
         }
-        Self { dims, centroids, centre, scale, packed, groups: Some((coarse, ends)) }
+        Self { dims, centroids, centre, scale, packed, groups: Some((coarse, ends)), nearest_groups: NEAREST_GROUPS }
+    }
+
+    /// Compares with fewer groups: good enough to move centroids.
+    pub fn roughly(mut self) -> Self {
+        self.nearest_groups = ROUGHLY_GROUPS;
+        self
     }
 
     /// How many centroids there are.
@@ -199,7 +209,7 @@ impl<'a> Assigner<'a> {
             None => (self.len(), BATCH_WORK),
             Some((coarse, ends)) => {
                 let groups = ends.len().max(1);
-                let fine = self.packed.len() * PANEL * NEAREST_GROUPS.min(groups) / groups;
+                let fine = self.packed.len() * PANEL * self.nearest_groups.min(groups) / groups;
                 (coarse.len() * PANEL + fine, GROUPED_WORK)
             }
         };
@@ -212,9 +222,7 @@ impl<'a> Assigner<'a> {
         let threads = pool.map_or(1, rayon::ThreadPool::current_num_threads);
         let task = match &self.groups {
             None => TASK_POINTS,
-            Some(_) => {
-                out.len().div_ceil(threads).next_multiple_of(TILE_POINTS).clamp(TASK_POINTS, GROUPED_POINTS)
-            }
+            Some(_) => out.len().div_ceil(threads).next_multiple_of(TILE_POINTS).clamp(TASK_POINTS, GROUPED_POINTS),
         };
         match pool {
             None => points
@@ -280,10 +288,10 @@ impl<'a> Assigner<'a> {
             for point in first..last {
                 order.clear();
                 order.extend(scores.iter().map(|scores| scores[point - first]).filter(|score| score.0 < f32::INFINITY));
-                if order.len() > NEAREST_GROUPS {
-                    order.select_nth_unstable_by(NEAREST_GROUPS - 1, |a, b| a.0.total_cmp(&b.0));
+                if order.len() > self.nearest_groups {
+                    order.select_nth_unstable_by(self.nearest_groups - 1, |a, b| a.0.total_cmp(&b.0));
                 }
-                for (_, group) in order.iter().take(NEAREST_GROUPS) {
+                for (_, group) in order.iter().take(self.nearest_groups) {
                     wanted[*group as usize].push(point);
                 }
             }

@@ -33,7 +33,8 @@ impl Clusters {
     /// Moves each centroid to the mean of its points, given their sums and counts; one without points stays.
     pub fn move_to_means(&mut self, dims: usize, sums: &[f64], counts: &[u32], options: &KmeansOptions<'_>) {
         assert!(sums.len() == self.centroids.len() && counts.len() * dims == sums.len());
-        for ((centroid, sums), count) in self.centroids.chunks_exact_mut(dims).zip(sums.chunks_exact(dims)).zip(counts) {
+        for ((centroid, sums), count) in self.centroids.chunks_exact_mut(dims).zip(sums.chunks_exact(dims)).zip(counts)
+        {
             if *count > 0 {
                 centroid.iter_mut().zip(sums).for_each(|(x, sum)| *x = (sum / f64::from(*count)) as f32);
             }
@@ -173,7 +174,8 @@ mod tests {
 
         // The same points, in another order.
         let sorted = |points: &[f32]| {
-            let mut rows: Vec<Vec<u32>> = points.chunks(DIMS).map(|p| p.iter().map(|x| x.to_bits()).collect()).collect();
+            let mut rows: Vec<Vec<u32>> =
+                points.chunks(DIMS).map(|p| p.iter().map(|x| x.to_bits()).collect()).collect();
             rows.sort();
             rows
         };

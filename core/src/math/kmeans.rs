@@ -93,7 +93,7 @@ pub fn assign_batched(
     assign_grouped(points, dims, centroids, None, pool, out, tick)
 }
 
-/// As [`assign_batched`], by way of groups if there are any: see [`Assigner::grouped`].
+/// As [`assign_batched`], by way of groups if there are any, [roughly](Assigner::roughly).
 pub fn assign_grouped(
     points: &[f32],
     dims: usize,
@@ -103,7 +103,7 @@ pub fn assign_grouped(
     out: &mut [(u32, f32)],
     tick: &mut dyn FnMut() -> Result<()>,
 ) -> Result<()> {
-    let assigner = Assigner::grouped(dims, centroids, groups);
+    let assigner = Assigner::grouped(dims, centroids, groups).roughly();
     let batch = assigner.batch_points();
     for (points, out) in points.chunks(batch * dims).zip(out.chunks_mut(batch)) {
         tick()?;

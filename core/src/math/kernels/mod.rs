@@ -264,12 +264,7 @@ impl Kernels {
 
     /// Inner products of [`TILE_POINTS`] points with [`PANEL`] centroids, which lie by dimension; `out` is
     /// `TILE_POINTS x PANEL`.
-    pub(super) fn tile(
-        &self,
-        points: &[&[f32]; TILE_POINTS],
-        panel: &[f32],
-        out: &mut [f32; TILE_POINTS * PANEL],
-    ) {
+    pub(super) fn tile(&self, points: &[&[f32]; TILE_POINTS], panel: &[f32], out: &mut [f32; TILE_POINTS * PANEL]) {
         assert!(panel.len().is_multiple_of(PANEL));
         assert!(points.iter().all(|point| point.len() == panel.len() / PANEL));
         // SAFETY: all operands hold the same number of dimensions, and the CPU features were detected.
