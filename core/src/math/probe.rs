@@ -293,9 +293,9 @@ impl Prober {
                 let threshold = calibration.z(target) * scale;
                 // Not a number where all rows are one point, or beyond float32: then every list is scanned.
                 prober.threshold = if threshold.is_nan() { f32::INFINITY } else { threshold };
-                // More recall, faster widening: 0.85 at 0.95 and 1.2 at 0.99 hold the target under filters of any
+                // More recall, faster widening: 1.1 at 0.95 and 1.45 at 0.99 hold the target under filters of any
                 // selectivity.
-                prober.slope = (0.7 + 0.22 * (0.1 / (1.0 - target).max(1e-4)).ln()).max(0.25);
+                prober.slope = (0.95 + 0.22 * (0.1 / (1.0 - target).max(1e-4)).ln()).max(0.25);
             }
             Rule::Probes(probes) => prober.threshold = prober.behind_of(lists, probes),
         }
