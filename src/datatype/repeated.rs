@@ -48,7 +48,7 @@ pub fn seal(array: &ArrayArg<'_>, call: pg_sys::FunctionCallInfo) -> Result<Seal
         return Ok(SealedDatum::new(&array::seal_array(None, array)?));
     };
     let mut casts = CASTS.take().unwrap_or_default();
-    let sealed = casts.seal(place, bytes, || array::seal_array(None, array)).map(|sealed| SealedDatum::new(sealed));
+    let sealed = casts.seal(place, bytes, || array::seal_array(None, array)).map(SealedDatum::new);
     CASTS.set(Some(casts));
     sealed
 }
