@@ -544,35 +544,31 @@ impl Scan {
             }
         }
         for (slot, entry) in slots.iter().zip(entries) {
-            match entry {
-                Some(entry) => self.open_entry(store, cache, keys, *slot, entry)?,
-                None => self.counts.opened += 1,
-            }
+            self.open_entry(store, cache, keys, *slot, entry)?;
         }
         Ok(())
     }
 
     /// Opens a row and scores it exactly. Dead rows are nobody's any more.
     fn open<S: PageStore>(&mut self, store: &S, cache: &mut Cache, keys: &mut Keys<'_>, slot: u64) -> Result<()> {
-        match slots::live_entry(store, &mut cache.leaves, slot)? {
-            Some(entry) => self.open_entry(store, cache, keys, slot, entry),
-            None => Ok(()),
-        }
+        let entry = slots::live_entry(store, &mut cache.leaves, slot)?;
+        self.open_entry(store, cache, keys, slot, entry)
     }
 
-    /// As [`open`](Self::open), where `entry` was just read.
+    /// As [`open`](Self::open), where `entry` was just read: none of a dead row, which counts all the same.
     fn open_entry<S: PageStore>(
         &mut self,
         store: &S,
         cache: &mut Cache,
         keys: &mut Keys<'_>,
         slot: u64,
-        mut entry: SlotEntry,
+        entry: Option<SlotEntry>,
     ) -> Result<()> {
         self.counts.opened += 1;
         if self.counts.opened.is_multiple_of(INTERRUPT_ROWS) {
             store.check_interrupts()?;
         }
+        let Some(mut entry) = entry else { return Ok(()) };
         let place = self.place.as_ref().expect("the scan has started");
         let identity = &place.meta.identity;
         let mut times = 0;
