@@ -5,23 +5,23 @@ CREATE FUNCTION sealvec.coerce(@extschema@.sealvec, integer, boolean) RETURNS @e
     AS 'MODULE_PATHNAME', 'sealvec_coerce_wrapper' LANGUAGE C STABLE STRICT PARALLEL RESTRICTED;
 
 CREATE FUNCTION sealvec.from_array(real[], integer, boolean) RETURNS @extschema@.sealvec
-    AS 'MODULE_PATHNAME', 'sealvec_from_float4_wrapper' LANGUAGE C STABLE STRICT PARALLEL RESTRICTED;
+    AS 'MODULE_PATHNAME', 'sealvec_from_array_wrapper' LANGUAGE C STABLE STRICT PARALLEL RESTRICTED;
 
 CREATE FUNCTION sealvec.from_array(double precision[], integer, boolean) RETURNS @extschema@.sealvec
-    AS 'MODULE_PATHNAME', 'sealvec_from_float8_wrapper' LANGUAGE C STABLE STRICT PARALLEL RESTRICTED;
+    AS 'MODULE_PATHNAME', 'sealvec_from_array_wrapper' LANGUAGE C STABLE STRICT PARALLEL RESTRICTED;
 
 CREATE FUNCTION sealvec.from_array(numeric[], integer, boolean) RETURNS @extschema@.sealvec
-    AS 'MODULE_PATHNAME', 'sealvec_from_numeric_wrapper' LANGUAGE C STABLE STRICT PARALLEL RESTRICTED;
+    AS 'MODULE_PATHNAME', 'sealvec_from_array_wrapper' LANGUAGE C STABLE STRICT PARALLEL RESTRICTED;
 
 -- psycopg sends a list of small integers as smallint[].
 CREATE FUNCTION sealvec.from_array(smallint[], integer, boolean) RETURNS @extschema@.sealvec
-    AS 'MODULE_PATHNAME', 'sealvec_from_int2_wrapper' LANGUAGE C STABLE STRICT PARALLEL RESTRICTED;
+    AS 'MODULE_PATHNAME', 'sealvec_from_array_wrapper' LANGUAGE C STABLE STRICT PARALLEL RESTRICTED;
 
 CREATE FUNCTION sealvec.from_array(integer[], integer, boolean) RETURNS @extschema@.sealvec
-    AS 'MODULE_PATHNAME', 'sealvec_from_int4_wrapper' LANGUAGE C STABLE STRICT PARALLEL RESTRICTED;
+    AS 'MODULE_PATHNAME', 'sealvec_from_array_wrapper' LANGUAGE C STABLE STRICT PARALLEL RESTRICTED;
 
 CREATE FUNCTION sealvec.from_array(bigint[], integer, boolean) RETURNS @extschema@.sealvec
-    AS 'MODULE_PATHNAME', 'sealvec_from_int8_wrapper' LANGUAGE C STABLE STRICT PARALLEL RESTRICTED;
+    AS 'MODULE_PATHNAME', 'sealvec_from_array_wrapper' LANGUAGE C STABLE STRICT PARALLEL RESTRICTED;
 
 CREATE CAST (@extschema@.sealvec AS @extschema@.sealvec)
     WITH FUNCTION sealvec.coerce(@extschema@.sealvec, integer, boolean) AS IMPLICIT;

@@ -23,73 +23,14 @@ fn sealvec_coerce(value: Value<'_>, typmod: i32, _explicit: bool) -> SealedDatum
     }
 }
 
-/// The cast `real[] → sealvec`.
+/// The casts to `sealvec` from arrays of `real`, `double precision`, `numeric` and integers: an array says what it holds.
 #[pg_extern(sql = false)]
-fn sealvec_from_float4(
+fn sealvec_from_array(
     elements: ArrayArg<'_>,
     typmod: i32,
     _explicit: bool,
     call: pg_sys::FunctionCallInfo,
 ) -> SealedDatum {
-    from_array(elements, typmod, call)
-}
-
-/// The cast `double precision[] → sealvec`.
-#[pg_extern(sql = false)]
-fn sealvec_from_float8(
-    elements: ArrayArg<'_>,
-    typmod: i32,
-    _explicit: bool,
-    call: pg_sys::FunctionCallInfo,
-) -> SealedDatum {
-    from_array(elements, typmod, call)
-}
-
-/// The cast `numeric[] → sealvec`.
-#[pg_extern(sql = false)]
-fn sealvec_from_numeric(
-    elements: ArrayArg<'_>,
-    typmod: i32,
-    _explicit: bool,
-    call: pg_sys::FunctionCallInfo,
-) -> SealedDatum {
-    from_array(elements, typmod, call)
-}
-
-/// The cast `smallint[] → sealvec`.
-#[pg_extern(sql = false)]
-fn sealvec_from_int2(
-    elements: ArrayArg<'_>,
-    typmod: i32,
-    _explicit: bool,
-    call: pg_sys::FunctionCallInfo,
-) -> SealedDatum {
-    from_array(elements, typmod, call)
-}
-
-/// The cast `bigint[] → sealvec`.
-#[pg_extern(sql = false)]
-fn sealvec_from_int8(
-    elements: ArrayArg<'_>,
-    typmod: i32,
-    _explicit: bool,
-    call: pg_sys::FunctionCallInfo,
-) -> SealedDatum {
-    from_array(elements, typmod, call)
-}
-
-/// The cast `integer[] → sealvec`.
-#[pg_extern(sql = false)]
-fn sealvec_from_int4(
-    elements: ArrayArg<'_>,
-    typmod: i32,
-    _explicit: bool,
-    call: pg_sys::FunctionCallInfo,
-) -> SealedDatum {
-    from_array(elements, typmod, call)
-}
-
-fn from_array(elements: ArrayArg<'_>, typmod: i32, call: pg_sys::FunctionCallInfo) -> SealedDatum {
     match typmod::decode(typmod).or_raise() {
         None => repeated::seal(&elements, call).or_raise(),
         column => SealedDatum::new(&array::seal_array(column, &elements).or_raise()),
