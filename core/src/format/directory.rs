@@ -68,7 +68,7 @@ pub struct DirectoryStream {
     pub entries: Vec<DirectoryEntry>,
     /// Their centroids, in the same order.
     pub centroids: Centroids,
-    /// What follows from mean and centroids, so that a backend's first query need not work it out.
+    /// What follows from mean and centroids, so that a backend's first query need not work it out. None until it has been.
     pub digest: Option<Digest>,
 }
 
@@ -91,23 +91,21 @@ impl Digest {
 }
 
 const STREAM_VERSION: u16 = 2;
-/// The first: without a digest.
-const NO_DIGEST: u16 = 1;
 const ENTRY: usize = 8 + 4 + 4 + 4 + 4 + 4;
 
 impl DirectoryStream {
-    /// Encodes the stream for vectors of `dims` elements.
+    /// Encodes the stream, which has its digest, for vectors of `dims` elements.
     pub fn encode(&self, dims: usize) -> Zeroizing<Vec<u8>> {
+        let digest = self.digest.as_ref().expect("what is written was a directory before");
         let (scale, halves) = (self.centroids.scale(), self.centroids.halves());
         const FIXED: usize = 2 + 2 + 4 + 4 + 32 + Calibration::BYTES;
         // All of its room at once: a vector that grows leaves its old bytes behind.
-        let digest = self.digest.as_ref().map_or(0, |digest| digest.offset.len() * 4 + 4 + digest.codes.len());
-        let room = FIXED + self.mean.len() * 4 + self.entries.len() * ENTRY + halves.len() + digest;
+        let room = FIXED + self.mean.len() * 4 + self.entries.len() * ENTRY + halves.len();
+        let room = room + digest.offset.len() * 4 + 4 + digest.codes.len();
         let mut head = Zeroizing::new(Vec::with_capacity(room));
         head.resize(FIXED, 0);
         let mut w = Writer(&mut head);
-        let version = if self.digest.is_some() { STREAM_VERSION } else { NO_DIGEST };
-        w.u16(version).u16(dims as u16).u32(self.entries.len() as u32).bytes(&scale.to_le_bytes());
+        w.u16(STREAM_VERSION).u16(dims as u16).u32(self.entries.len() as u32).bytes(&scale.to_le_bytes());
         w.bytes(&self.seed).bytes(&self.calibration.encode());
         self.mean.iter().for_each(|value| head.extend_from_slice(&value.to_le_bytes()));
         for entry in &self.entries {
@@ -118,11 +116,9 @@ impl DirectoryStream {
             head.extend_from_slice(&bytes);
         }
         head.extend_from_slice(halves);
-        if let Some(digest) = &self.digest {
-            digest.offset.iter().for_each(|value| head.extend_from_slice(&value.to_le_bytes()));
-            head.extend_from_slice(&digest.spread.to_le_bytes());
-            head.extend_from_slice(&digest.codes);
-        }
+        digest.offset.iter().for_each(|value| head.extend_from_slice(&value.to_le_bytes()));
+        head.extend_from_slice(&digest.spread.to_le_bytes());
+        head.extend_from_slice(&digest.codes);
         head
     }
 
@@ -135,16 +131,14 @@ impl DirectoryStream {
         }
         let mut r = Reader(bytes);
         let (version, stored_dims, count, scale) = (r.u16(), r.u16(), r.u32() as usize, r.f32());
-        if version != STREAM_VERSION && version != NO_DIGEST {
+        if version != STREAM_VERSION {
             return Err(Error::Version { what: "centroid directory", found: version, known: STREAM_VERSION });
         }
-        let lists = count.checked_mul(ENTRY + dims * 2).and_then(|rest| rest.checked_add(fixed));
-        let digest = if version == STREAM_VERSION { dims * 4 + 4 } else { 0 };
-        let Some(codes) = lists.and_then(|lists| bytes.len().checked_sub(lists + digest)) else {
+        let lists = count.checked_mul(ENTRY + dims * 2).and_then(|rest| rest.checked_add(fixed + dims * 4 + 4));
+        let Some(codes) = lists.and_then(|before| bytes.len().checked_sub(before)) else {
             return Err(malformed);
         };
-        let coded = version == STREAM_VERSION && codes == Digest::code_bytes(count, dims);
-        if stored_dims as usize != dims || !(codes == 0 || coded) {
+        if stored_dims as usize != dims || !(codes == 0 || codes == Digest::code_bytes(count, dims)) {
             return Err(malformed);
         }
         let seed = r.bytes();
@@ -162,12 +156,9 @@ impl DirectoryStream {
         let (halves, rest) = r.0.split_at(count * dims * 2);
         let centroids = Centroids::from_halves(dims, scale, halves);
         let mut r = Reader(rest);
-        let digest = (version == STREAM_VERSION).then(|| Digest {
-            offset: Zeroizing::new((0..dims).map(|_| r.f32()).collect()),
-            spread: r.f32(),
-            codes: Zeroizing::new(r.0.to_vec()),
-        });
-        Ok(Self { seed, calibration, mean, entries, centroids, digest })
+        let offset = Zeroizing::new((0..dims).map(|_| r.f32()).collect());
+        let digest = Digest { offset, spread: r.f32(), codes: Zeroizing::new(r.0.to_vec()) };
+        Ok(Self { seed, calibration, mean, entries, centroids, digest: Some(digest) })
     }
 }
 
@@ -177,13 +168,18 @@ mod tests {
 
     #[test]
     fn bad_streams_are_refused() {
+        let digest = |len| Digest {
+            offset: Zeroizing::new(vec![0.25, -1.0, 2.0]),
+            spread: 7.5,
+            codes: Zeroizing::new(vec![3; len]),
+        };
         let mut stream = DirectoryStream {
             seed: [7; 32],
             calibration: Calibration::everything(),
             mean: vec![0.5; 3],
             entries: vec![DirectoryEntry { uid: 9, position: 1, head: 4, rows: 2, stats: ListStats::default() }],
             centroids: Centroids::new(3, &[1.0, -2.0, 0.25]),
-            digest: None,
+            digest: Some(digest(0)),
         };
         let bytes = stream.encode(3);
         let back = DirectoryStream::decode(&bytes, 3).unwrap();
@@ -194,14 +190,13 @@ mod tests {
         }
         assert!(DirectoryStream::decode(&bytes, 4).is_err());
         let mut other = bytes.clone();
-        other[0] = 3;
-        assert!(matches!(DirectoryStream::decode(&other, 3), Err(Error::Version { .. })));
-        other[0] = 2; // says that a digest follows
-        assert!(DirectoryStream::decode(&other, 3).is_err());
+        for version in [1, 3] {
+            other[0] = version;
+            assert!(matches!(DirectoryStream::decode(&other, 3), Err(Error::Version { .. })));
+        }
 
         for len in [0, Digest::code_bytes(1, 3)] {
-            let offset = Zeroizing::new(vec![0.25, -1.0, 2.0]);
-            stream.digest = Some(Digest { offset, spread: 7.5, codes: Zeroizing::new(vec![3; len]) });
+            stream.digest = Some(digest(len));
             let bytes = stream.encode(3);
             let back = DirectoryStream::decode(&bytes, 3).unwrap().digest.unwrap();
             assert_eq!((&back.offset[..], back.spread, back.codes.len()), (&[0.25, -1.0, 2.0][..], 7.5, len));
