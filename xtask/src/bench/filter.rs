@@ -193,7 +193,8 @@ impl<'a> Asked<'a> {
         let (table, index) = names(engine);
         let sql = engine.filtered_query(&table, ground.metric, &format!("WHERE {}", filter.condition()?));
         let mut wire = Wire::connect(&ground.cluster.socket(), ground.cluster.port()?, DATABASE)?;
-        ground.hurry(wire.pid);
+        ground.answer_beside_us(wire.pid);
+        let beside = ground.hold();
         wire.execute("SET plan_cache_mode = force_generic_plan")?;
         wire.prepare(&sql, &[engine.parameter_type(ground.types)])?;
         let (mut found, mut full, mut rows) = (0, 0, Vec::new());
@@ -209,6 +210,7 @@ impl<'a> Asked<'a> {
             full += usize::from(rows.len() == wanted);
             found += truth.found(number, query, &rows, ground.vectors);
         }
+        drop(beside);
         Ok(Filtered {
             name: filter.name.clone(),
             matches: *matches,

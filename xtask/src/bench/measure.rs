@@ -14,6 +14,7 @@ use serde::Serialize;
 
 use super::engine::{Engine, Types};
 use super::goals::Goals;
+use super::one_core::{self, Held};
 use super::truth::{Metric, Truth};
 use crate::data::Matrix;
 use crate::pg::Cluster;
@@ -32,6 +33,8 @@ pub struct Ground<'a> {
     pub goals: Goals,
     /// Leave priorities as they are.
     pub background: bool,
+    /// Where client and backend of a timed query work, unless the system is to place them.
+    pub core: Option<u32>,
 }
 
 impl Ground<'_> {
@@ -47,6 +50,17 @@ impl Ground<'_> {
             .stdout(Stdio::null())
             .stderr(Stdio::null())
             .status();
+    }
+
+    /// As [`hurry`](Self::hurry), for a backend that only answers queries that are timed one by one.
+    pub fn answer_beside_us(&self, pid: u32) {
+        self.hurry(pid);
+        self.core.inspect(|core| one_core::put(pid, *core));
+    }
+
+    /// Holds us beside such backends while the answer lives.
+    pub fn hold(&self) -> Option<Held> {
+        self.core.and_then(Held::on)
     }
 }
 

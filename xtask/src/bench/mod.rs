@@ -16,6 +16,7 @@ mod insert;
 mod limit;
 mod load;
 mod measure;
+mod one_core;
 mod profile;
 mod report;
 mod rest;
@@ -104,6 +105,9 @@ pub struct Bench {
     /// Leave priorities as they are: other programs go on undisturbed, and figures are worse for it.
     #[arg(long)]
     background: bool,
+    /// Leave client and backend of timed queries on the cores where the system puts them, not on one.
+    #[arg(long)]
+    any_core: bool,
     /// Use the extension as it was installed last.
     #[arg(long)]
     no_build: bool,
@@ -319,6 +323,7 @@ impl Bench {
             types,
             goals: Goals::of(set.vectors.rows(), self.derive.is_some()),
             background: self.background,
+            core: if self.any_core { None } else { one_core::core() },
         }
     }
 
