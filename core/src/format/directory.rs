@@ -10,7 +10,8 @@ use crate::{
     Error, Result,
     math::{
         BLOCK_ROWS, BlockLayout, Centroids,
-        probe::{Calibration, ListStats},
+        calibrate::Calibration,
+        probe::ListStats,
     },
     store::{BODY, Block, Clear},
 };

@@ -17,7 +17,8 @@ use crate::{
     keys::IndexKeys,
     math::{
         BLOCK_ROWS, Centroids, ListTerm, QueryCodes, Rotation, distance, encode_block,
-        probe::{Calibration, ListStats, Lists},
+        calibrate::Calibration,
+        probe::{ListStats, Lists},
     },
     metric::Metric,
     store::{Action, Block, Clear, NO_BLOCK, PageKind, PageStore, SealedBytes, body},

@@ -4,6 +4,7 @@
 //! Only [`kernels`] holds unsafe code: SIMD loops behind one function table chosen at run time.
 
 pub mod assign;
+pub mod calibrate;
 pub mod centroids;
 pub mod code;
 pub mod distance;
@@ -16,11 +17,12 @@ pub mod rotate;
 pub mod split;
 
 pub use assign::{Assigner, Groups, assign, nearest};
+pub use calibrate::{Asking, Calibration};
 pub use centroids::Centroids;
 pub use code::{BLOCK_ROWS, BlockLayout, ListTerm, QueryCodes, encode_block};
 pub use groups::{Clusters, cluster};
 pub use kmeans::{KmeansOptions, kmeans};
-pub use probe::{Asking, Calibration, ListStats, Lists, Prober, Rule, Scored};
+pub use probe::{ListStats, Lists, Prober, Rule, Scored};
 pub use rotate::Rotation;
 pub use split::{TwoMeans, two_means};
 

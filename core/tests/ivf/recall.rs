@@ -51,7 +51,7 @@ fn rows_far_from_all_others_are_found() {
                 index.insert(row);
             });
             let found: f64 = alone.iter().map(|row| index.recall(row, 1, ScanOptions::default())).sum();
-            assert!(found >= 57.0, "{metric:?} {far}: {found} of 60");
+            assert!(found >= 59.0, "{metric:?} {far}: {found} of 60");
         }
     }
 }
