@@ -36,18 +36,29 @@ pub fn with_bytes<R>(sealed: &[u8], f: impl FnOnce(&[f32]) -> R) -> Result<R, Sq
 }
 
 fn with_opened<R>(sealed: &[u8], right: Right, f: impl FnOnce(&[f32]) -> R) -> Result<R, SqlError> {
-    let mut slots = SLOTS.take().unwrap_or_default();
-    let filled = header(sealed).and_then(|header| slots[0].fill(&header, sealed, right));
-    let result = filled.map(|()| f(slots[0].elements()));
-    SLOTS.set(Some(slots));
-    result
+    with_slots(|slots| {
+        header(sealed).and_then(|header| slots[0].fill(&header, sealed, right))?;
+        Ok(f(slots[0].elements()))
+    })
 }
 
 /// Runs `f` on the elements of both values, which must have equally many.
 pub fn with_pair<R>(left: Value<'_>, right: Value<'_>, f: impl FnOnce(&[f32], &[f32]) -> R) -> Result<R, SqlError> {
+    with_slots(|slots| {
+        fill_pair(slots, left, right)?;
+        Ok(f(slots[0].elements(), slots[1].elements()))
+    })
+}
+
+/// Takes the slots out for `f`. They go back only if all went well and no ring was closed meanwhile: what closes one wipes
+/// the slots that it finds, and would not have found these.
+fn with_slots<R>(f: impl FnOnce(&mut [Slot; 2]) -> Result<R, SqlError>) -> Result<R, SqlError> {
+    let before = keys::closings();
     let mut slots = SLOTS.take().unwrap_or_default();
-    let result = fill_pair(&mut slots, left, right).map(|()| f(slots[0].elements(), slots[1].elements()));
-    SLOTS.set(Some(slots));
+    let result = f(&mut slots);
+    if result.is_ok() && keys::closings() == before {
+        SLOTS.set(Some(slots));
+    }
     result
 }
 

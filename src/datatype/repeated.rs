@@ -2,8 +2,8 @@
 //!
 //! Postgres does not fold a stable cast of a parameter: it runs for each row that a scan compares. What the cast made
 //! the last time is given again if its array is the same, bit by bit. The same place and the same execution only (in
-//! PL/pgSQL, whose expressions last as long, the same transaction), so that two statements do not show by equal bytes
-//! that they asked for the same vector. Without a column only: what is stored is sealed anew each time.
+//! PL/pgSQL, whose expressions last as long, the same transaction), so that statements of different places, sessions or
+//! transactions do not show by equal bytes that they asked for the same vector. Without a column only: what is stored is sealed anew each time.
 
 use std::cell::Cell;
 
@@ -13,6 +13,7 @@ use zeroize::Zeroizing;
 use super::array;
 use super::varlena::{ArrayArg, SealedDatum};
 use crate::error::SqlError;
+use crate::keys;
 
 /// Places kept at once. A statement that compares with more vectors at a time seals them in turns.
 const PLACES: usize = 4;
@@ -47,9 +48,13 @@ pub fn seal(array: &ArrayArg<'_>, call: pg_sys::FunctionCallInfo) -> Result<Seal
     let Some(place) = place(call).filter(|_| bytes.len() <= BYTES_MAX) else {
         return Ok(SealedDatum::new(&array::seal_array(None, array)?));
     };
+    let before = keys::closings();
     let mut casts = CASTS.take().unwrap_or_default();
     let sealed = casts.seal(place, bytes, || array::seal_array(None, array)).map(SealedDatum::new);
-    CASTS.set(Some(casts));
+    // What closes a ring or drops the session's key wipes what it finds, and would not have found these.
+    if sealed.is_ok() && keys::closings() == before {
+        CASTS.set(Some(casts));
+    }
     sealed
 }
 

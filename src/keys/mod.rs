@@ -33,6 +33,7 @@ pub use functions::{
     check_kek, check_owner, create_ring, drop_ring, hold_for_change, owned_ring, remove_dek, ring_exists, shred,
     with_ring,
 };
+pub use held::generation as closings;
 pub use held::{Right, on_close};
 pub use kek::{shown, shown_token};
 pub use lease::{Lease, Standing};

@@ -170,6 +170,39 @@ fn locking_everywhere_and_another_user_take_the_keys_out_of_memory() {
 }
 
 #[test]
+fn a_statement_that_meets_the_closing_of_a_ring_leaves_nothing_that_it_opened() {
+    if !cluster::is_root() {
+        eprintln!("skipped: looking into a backend's memory needs root");
+        return;
+    }
+    let vault = Vault::start("idle-closing", &[]);
+    let mut admin = vault.cluster.client();
+    let ring: String = one(&mut admin, "SELECT uuid::text FROM sealvec.key_rings");
+    let key = *Deriver::new(&vault.dek).subkey(Label::ColumnValue, &ring.parse().expect("a UUID"));
+    let vectors = data::vectors().cut(5_000, DIMS);
+    let front = |row: usize| -> [u8; 32] {
+        let bytes: Vec<u8> = vectors.row(row)[..8].iter().flat_map(|value| value.to_le_bytes()).collect();
+        bytes.try_into().expect("eight elements")
+    };
+    let (left, right) = (front(1), front(2));
+    let (mut app, pid) = vault.open_as("app", "1h");
+    let distance = "SELECT a.embedding <-> b.embedding FROM secrets a, secrets b WHERE a.id = 1 AND b.id = 2";
+    run(&mut app, &format!("BEGIN; {distance}; {distance}; {distance}; SAVEPOINT before"));
+    let held = || memory::count(pid, &[&key[..], &left[..], &right[..]]);
+    let found = held();
+    assert!(found.iter().all(|count| *count > 0), "the search finds what is there: {found:?}");
+    run(&mut admin, "SELECT sealvec.lock('vault', everywhere => true)");
+    thread::sleep(Duration::from_millis(1_000));
+    for statement in [distance, "SELECT sealvec.open(embedding) FROM secrets WHERE id = 1"] {
+        assert_eq!(error_of(&mut app, statement).code().code(), "55000");
+        run(&mut app, "ROLLBACK TO before");
+    }
+    assert_eq!(held(), [0, 0, 0], "of the key and two values");
+    run(&mut app, "ROLLBACK");
+    vault.cluster.log_is_clean();
+}
+
+#[test]
 fn a_session_of_a_standby_hears_that_the_primary_locked_the_ring() {
     if !cluster::is_root() {
         eprintln!("skipped: looking into a backend's memory needs root");
