@@ -8,11 +8,7 @@ use zeroize::Zeroizing;
 use super::{Reader, Writer};
 use crate::{
     Error, Result,
-    math::{
-        BLOCK_ROWS, BlockLayout, Centroids,
-        calibrate::Calibration,
-        probe::ListStats,
-    },
+    math::{BLOCK_ROWS, BlockLayout, Centroids, calibrate::Calibration, probe::ListStats},
     store::{BODY, Block, Clear},
 };
 
@@ -64,7 +60,7 @@ pub struct DirectoryStream {
     /// Recall targets measured when the lists were clustered.
     pub calibration: Calibration,
     /// Mean of all rows, which codes are taken against: L0's centroid.
-    pub mean: Vec<f32>,
+    pub mean: Zeroizing<Vec<f32>>,
     /// The lists.
     pub entries: Vec<DirectoryEntry>,
     /// Their centroids, in the same order.
@@ -144,7 +140,7 @@ impl DirectoryStream {
         }
         let seed = r.bytes();
         let calibration = Calibration::decode(&r.bytes::<{ Calibration::BYTES }>())?;
-        let mean = (0..dims).map(|_| r.f32()).collect();
+        let mean = Zeroizing::new((0..dims).map(|_| r.f32()).collect());
         let entries = (0..count)
             .map(|_| DirectoryEntry {
                 uid: r.u64(),
@@ -177,7 +173,7 @@ mod tests {
         let mut stream = DirectoryStream {
             seed: [7; 32],
             calibration: Calibration::everything(),
-            mean: vec![0.5; 3],
+            mean: vec![0.5; 3].into(),
             entries: vec![DirectoryEntry { uid: 9, position: 1, head: 4, rows: 2, stats: ListStats::default() }],
             centroids: Centroids::new(3, &[1.0, -2.0, 0.25]),
             digest: Some(digest(0)),

@@ -16,8 +16,9 @@ use crate::{
     },
     keys::IndexKeys,
     math::{
-        BLOCK_ROWS, Centroids, ListTerm, QueryCodes, Rotation, distance, encode_block,
+        BLOCK_ROWS, Centroids, ListTerm, QueryCodes, Rotation,
         calibrate::Calibration,
+        distance, encode_block,
         probe::{ListStats, Lists},
     },
     metric::Metric,
@@ -45,7 +46,7 @@ pub struct Directory {
 
 impl Drop for Directory {
     fn drop(&mut self) {
-        self.stream.mean.zeroize();
+        self.stream.seed.zeroize(); // the mean and the rest by themselves
     }
 }
 
@@ -67,7 +68,7 @@ impl Directory {
     }
 
     /// A directory without lists, around the mean of the first rows.
-    pub fn first(epoch: u64, metric: Metric, mean: Vec<f32>) -> Result<Self> {
+    pub fn first(epoch: u64, metric: Metric, mean: Zeroizing<Vec<f32>>) -> Result<Self> {
         let seed = crate::crypto::nonce::random()?;
         let calibration = Calibration::everything();
         let centroids = Centroids::new(mean.len(), &[]);
@@ -92,7 +93,7 @@ impl Directory {
             let in_block = (lists - first).min(BLOCK_ROWS);
             for (list, rotated) in (first..first + in_block).zip(rotated.chunks_exact_mut(padded)) {
                 self.stream.centroids.decode(list, &mut centroid);
-                centroid.iter_mut().zip(&self.stream.mean).for_each(|(value, mean)| *value -= mean);
+                centroid.iter_mut().zip(&*self.stream.mean).for_each(|(value, mean)| *value -= mean);
                 sums.iter_mut().zip(&*centroid).for_each(|(sum, value)| *sum += f64::from(*value));
                 spread += f64::from(distance::dot(&centroid, &centroid));
                 self.rotation.apply(&centroid, rotated);
@@ -120,7 +121,7 @@ impl Directory {
     /// Rotates `values - mean`: what rows and centroids are coded as.
     pub fn rotate(&self, values: &[f32], shifted: &mut Vec<f32>, out: &mut [f32]) {
         shifted.clear();
-        shifted.extend(values.iter().zip(&self.stream.mean).map(|(value, mean)| value - mean));
+        shifted.extend(values.iter().zip(&*self.stream.mean).map(|(value, mean)| value - mean));
         self.rotation.apply(shifted, out);
     }
 }
@@ -143,7 +144,7 @@ pub struct View {
 impl View {
     /// How `query` sees `directory`; its bounds of rows fail as rarely as `multiplier` says.
     pub fn new(directory: Rc<Directory>, query: &Query, multiplier: f32) -> Self {
-        let (metric, values, mean) = (query.metric(), query.values(), &directory.stream.mean);
+        let (metric, values, mean) = (query.metric(), query.values(), &*directory.stream.mean);
         let product = |values: &[f32]| f64::from(distance::dot(values, &directory.digest().offset));
         // Codes are taken about the mean, which moves no L2 score and no inner product.
         let (codes, to_mean, mean_score) = match metric {
@@ -264,6 +265,7 @@ fn load<S: PageStore>(store: &S, keys: &IndexKeys, meta: &Meta) -> Result<Result
     };
     let mut bytes = Zeroizing::new(Vec::with_capacity(blocks.len() * PIECE_PLAIN_MAX));
     for (ordinal, block) in blocks.into_iter().enumerate() {
+        store.check_interrupts()?;
         let corrupt = |what| Error::Corrupt { block, what };
         let page = store.read(block)?;
         let expected = DirectoryPage { epoch, ordinal: ordinal as u32 };
@@ -320,6 +322,7 @@ fn index_pages<S: PageStore>(store: &S, root: Block, epoch: u64) -> Result<Vec<I
     let mut found = Vec::new();
     let mut block = root;
     while block != NO_BLOCK {
+        store.check_interrupts()?;
         let page = store.read(block)?;
         let this = pages::known(&page, block)? == PageKind::DirectoryIndex;
         let Some(node) = NodeHeader::at(body(&page), 0).filter(|node| this && node.key == epoch) else {
@@ -576,7 +579,7 @@ mod tests {
                 let stream = DirectoryStream {
                     seed: [5; 32],
                     calibration: Calibration::decode(&floats([0.05, 0.1, 0.2, 0.4, 0.6, 1.0, 30.0])).unwrap(),
-                    mean: vec![0.0; 8],
+                    mean: vec![0.0; 8].into(),
                     entries: vec![entry; 300],
                     centroids: Centroids::new(8, &centroids),
                     digest: None,

@@ -1,6 +1,6 @@
 //! Rows that a clustering keeps as it opened them, while there is room: to open one again costs a page and a decryption.
 
-use super::{Cache, Keys, Phase, Work, cluster::open_entry, records::Opened, slots, vector};
+use super::{Cache, Keys, Phase, Work, open::open_entry, records::Opened, slots, vector};
 use crate::{
     Result,
     format::{meta::Identity, vector::plain_len},

@@ -1,10 +1,14 @@
 //! Merge: the tail into L0, L0 into lists, in small batches by whoever holds the key.
 
 use super::{
-    Cache, Keys, L0_ROWS, Phase, RECLUSTER_BELOW, TAIL_ROWS, Work, bind_keys,
-    cluster::{self, Batch, For, cluster_all, encode_rows, in_parallel, open_entry, open_vector},
+    Cache, Keys, L0_ROWS, Phase, RECLUSTER_BELOW, TAIL_ROWS, Work,
+    batch::Batch,
+    bind_keys,
+    cluster::{self, For, cluster_all},
     directory::{self, Directory},
+    encode::{encode_rows, in_parallel},
     lists::{self, ChunkBuffer, Read},
+    open::{open_entry, open_vector},
     read_meta,
     records::{self, Opened},
     recover::recover,

@@ -5,21 +5,25 @@
 //! [`vacuum`] needs no key. [`check`] opens everything and asserts every invariant.
 //! The rules that keep them apart are in `src/index/README.md`.
 
+mod batch;
 pub mod build;
 pub mod check;
 mod check_pages;
 pub mod cluster;
 pub mod directory;
+mod encode;
 pub mod insert;
 mod kept;
 mod lists;
 pub mod merge;
+mod open;
 mod pages;
 mod records;
 mod recover;
 mod rows;
 pub mod scan;
 mod slots;
+mod source;
 mod split;
 pub mod stats;
 pub mod vacuum;

@@ -11,9 +11,12 @@ use zeroize::Zeroizing;
 
 use super::{
     Cache, Keys, L0_ROWS, LIST_ROWS, Phase, RECLUSTER_BELOW, Work,
-    cluster::{Batch, encode_rows, open_vector},
+    batch::Batch,
+    cluster::LISTS_MAX,
     directory::{self, Directory},
+    encode::encode_rows,
     lists, merge,
+    open::open_vector,
     rows::Rows,
     slots,
 };
@@ -122,6 +125,9 @@ fn find_unfit<S: PageStore>(
     let most = (work.memory_bytes / each).clamp(1, CHANGES_MAX);
     let overfull = (0..rows.len()).filter(|list| rows[*list] as u64 > limit).collect();
     let mut unfit = Unfit { overfull, ..Unfit::default() };
+    if rows.len() as u64 > LISTS_MAX {
+        unfit.overfull.clear(); // the map has room to write each list anew once
+    }
     unfit.overfull.sort_by_key(|list| std::cmp::Reverse(rows[*list]));
     unfit.overfull.truncate(most);
     unfit.worn = scattered(&directory.layout, &known, &unfit.overfull, most);

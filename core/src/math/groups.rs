@@ -8,7 +8,7 @@
 use zeroize::Zeroizing;
 
 use super::{
-    assign::{Assigner, Groups},
+    assign::Groups,
     kmeans::{KmeansOptions, assign_batched, assign_grouped, kmeans, spherical, update},
     random::Random,
 };
@@ -18,6 +18,8 @@ use crate::Result;
 const GROUPED: usize = 500;
 /// Points for each group that groups are made from.
 const GROUP_POINTS: usize = 128;
+/// Points that are moved between two ticks.
+const TICK_POINTS: usize = 1 << 14;
 /// Rounds over all points after each group was clustered.
 const ROUNDS: usize = 3;
 
@@ -31,7 +33,14 @@ pub struct Clusters {
 
 impl Clusters {
     /// Moves each centroid to the mean of its points, given their sums and counts; one without points stays.
-    pub fn move_to_means(&mut self, dims: usize, sums: &[f64], counts: &[u32], options: &KmeansOptions<'_>) {
+    pub fn move_to_means(
+        &mut self,
+        dims: usize,
+        sums: &[f64],
+        counts: &[u32],
+        options: &KmeansOptions<'_>,
+        tick: &mut dyn FnMut() -> Result<()>,
+    ) -> Result<()> {
         assert!(sums.len() == self.centroids.len() && counts.len() * dims == sums.len());
         for ((centroid, sums), count) in self.centroids.chunks_exact_mut(dims).zip(sums.chunks_exact(dims)).zip(counts)
         {
@@ -41,8 +50,9 @@ impl Clusters {
         }
         spherical(options, dims, &mut self.centroids);
         if let Some(groups) = &mut self.groups {
-            *groups = regroup(&mut self.centroids, dims, &groups.centres);
+            *groups = regroup(&mut self.centroids, dims, &groups.centres, options, tick)?;
         }
+        Ok(())
     }
 }
 
@@ -66,7 +76,7 @@ pub fn cluster(
     let centres = group_centres(points, dims, count, options, tick)?;
     let mut nearest = vec![(0, 0.0); n];
     assign_batched(points, dims, &centres, options.pool, &mut nearest, tick)?;
-    let ends = sort(points, dims, count, &nearest);
+    let ends = sort(points, dims, count, &nearest, tick)?;
 
     // Each group's share of the clusters follows from its points; rounding runs on, so that they come to k.
     let mut centroids = Zeroizing::new(Vec::with_capacity(k * dims));
@@ -78,12 +88,12 @@ pub fn cluster(
         centroids.extend_from_slice(&found);
         start = end;
     }
-    let mut groups = regroup(&mut centroids, dims, &centres);
+    let mut groups = regroup(&mut centroids, dims, &centres, options, tick)?;
     for _ in 0..ROUNDS {
         assign_grouped(points, dims, &centroids, Some(&groups), options.pool, &mut nearest, tick)?;
         update(points, dims, &nearest, &mut centroids, options.pool, tick)?;
         spherical(options, dims, &mut centroids);
-        groups = regroup(&mut centroids, dims, &centres);
+        groups = regroup(&mut centroids, dims, &centres, options, tick)?;
     }
     Ok(Clusters { centroids, groups: Some(groups) })
 }
@@ -106,7 +116,13 @@ fn group_centres(
 }
 
 /// Puts the points of each of `count` clusters together; where those of each end.
-fn sort(points: &mut [f32], dims: usize, count: usize, nearest: &[(u32, f32)]) -> Vec<usize> {
+fn sort(
+    points: &mut [f32],
+    dims: usize,
+    count: usize,
+    nearest: &[(u32, f32)],
+    tick: &mut dyn FnMut() -> Result<()>,
+) -> Result<Vec<usize>> {
     let mut ends = vec![0usize; count];
     nearest.iter().for_each(|(cluster, _)| ends[*cluster as usize] += 1);
     let mut total = 0;
@@ -120,6 +136,9 @@ fn sort(points: &mut [f32], dims: usize, count: usize, nearest: &[(u32, f32)]) -
         ends[*cluster as usize] += 1;
     }
     for i in 0..to.len() {
+        if i.is_multiple_of(TICK_POINTS) {
+            tick()?;
+        }
         while to[i] != i {
             let other = to[i];
             let (low, high) = points.split_at_mut(i.max(other) * dims);
@@ -127,20 +146,27 @@ fn sort(points: &mut [f32], dims: usize, count: usize, nearest: &[(u32, f32)]) -
             to.swap(i, other);
         }
     }
-    ends
+    Ok(ends)
 }
 
 /// Numbers centroids anew, group by group, each in the group of the nearest centre.
-fn regroup(centroids: &mut [f32], dims: usize, centres: &Zeroizing<Vec<f32>>) -> Groups {
+fn regroup(
+    centroids: &mut [f32],
+    dims: usize,
+    centres: &Zeroizing<Vec<f32>>,
+    options: &KmeansOptions<'_>,
+    tick: &mut dyn FnMut() -> Result<()>,
+) -> Result<Groups> {
     let mut nearest = vec![(0, 0.0); centroids.len() / dims];
-    Assigner::new(dims, centres).assign(centroids, None, &mut nearest);
-    let ends = sort(centroids, dims, centres.len() / dims, &nearest);
-    Groups { centres: centres.clone(), ends }
+    assign_batched(centroids, dims, centres, options.pool, &mut nearest, tick)?;
+    let ends = sort(centroids, dims, centres.len() / dims, &nearest, tick)?;
+    Ok(Groups { centres: centres.clone(), ends })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::math::Assigner;
     use crate::{Error, math::assign::nearest};
 
     const DIMS: usize = 12;
@@ -204,7 +230,7 @@ mod tests {
             let sums = &mut sums[cluster as usize * DIMS..][..DIMS];
             sums.iter_mut().zip(point).for_each(|(sum, x)| *sum += f64::from(*x));
         }
-        found.move_to_means(DIMS, &sums, &counts, &options);
+        found.move_to_means(DIMS, &sums, &counts, &options, &mut || Ok(())).unwrap();
         let after = spread(&all, &found.centroids);
         assert!(after < 0.97 * before, "{after} after {before}");
         assert_eq!(found.groups.unwrap().ends.last(), Some(&600));
