@@ -17,7 +17,7 @@ use crate::{
     },
     keys::IndexKeys,
     store::{Action, BODY, Block, Clear, NO_BLOCK, PAGE, PageKind, PageStore, SealedBytes, body},
-    wipe::Plain,
+    wipe::{Plain, wipe},
 };
 
 /// The map page that holds `position`.
@@ -299,6 +299,12 @@ pub struct ChunkBuffer {
 }
 
 impl ChunkBuffer {
+    /// Keeps the room and nothing of what was opened in it.
+    pub fn wipe(&mut self) {
+        wipe(&mut self.plain);
+        self.chunks.clear();
+    }
+
     /// Where the next chunk, of `len` bytes, goes.
     fn place(&mut self, len: usize) -> Range<usize> {
         let start = self.chunks.last().map_or(0, |(last, _)| last.end);

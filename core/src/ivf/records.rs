@@ -18,6 +18,7 @@ use crate::{
     store::{
         Action, BODY, Block, Clear, NO_BLOCK, PAGE, PAGES_MAX, PageKind, PageMut, PageStore, SealedBytes, Slot, body,
     },
+    wipe::wipe,
 };
 
 /// Buffers for one record at a time, wiped when dropped.
@@ -46,6 +47,12 @@ pub enum Opened {
 }
 
 impl Scratch {
+    /// Keeps the room and nothing of the vector that was opened last.
+    pub fn wipe(&mut self) {
+        wipe(&mut self.plain);
+        wipe(bytemuck::cast_slice_mut(&mut self.values));
+    }
+
     /// The opened vector in index space.
     pub fn decode(&self, opened: Opened, identity: &Identity, out: &mut [f32]) {
         match opened {

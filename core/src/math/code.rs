@@ -185,7 +185,7 @@ fn rounded_up(x: f64) -> f16 {
 #[derive(Clone, Debug)]
 pub struct QueryCodes {
     metric: Metric,
-    lut: Vec<u8>,
+    lut: Zeroizing<Vec<u8>>,
     delta: f32,
     bias: f32,
     lut_err: f32,
@@ -203,7 +203,7 @@ impl QueryCodes {
     pub fn with_error_multiplier(rotation: &Rotation, metric: Metric, q: &[f32], multiplier: f32) -> Self {
         let mut rotated = Zeroizing::new(vec![0f32; rotation.padded()]);
         rotation.apply(q, &mut rotated);
-        let mut lut = vec![0u8; rotated.len() * 4];
+        let mut lut = Zeroizing::new(vec![0u8; rotated.len() * 4]);
         let made = table().table(&rotated, &mut lut);
         let norm = norm(&rotated);
         // Which entry of a group a code selects is as good as random to the query's rounding: five sigma of the sum,

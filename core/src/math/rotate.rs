@@ -8,6 +8,8 @@
 //!
 //! The rotation is no secret and no encryption: it spreads each vector evenly over its codes.
 
+use zeroize::Zeroizing;
+
 use super::kernels::table;
 use super::random::Random;
 
@@ -18,7 +20,7 @@ pub struct Rotation {
     padded: usize,
     window: usize,
     /// The sign bit of each element, by round.
-    flips: Vec<u32>,
+    flips: Zeroizing<Vec<u32>>,
 }
 
 impl Rotation {
@@ -29,7 +31,7 @@ impl Rotation {
         let window = 1 << padded.ilog2();
         let rounds = if window == padded { 3 } else { 4 };
         let mut random = Random::from_seed(seed);
-        let mut flips = Vec::with_capacity(rounds * padded);
+        let mut flips = Zeroizing::new(Vec::with_capacity(rounds * padded));
         for _ in 0..rounds * padded / 64 {
             let word = random.next();
             flips.extend((0..64).map(|bit| ((word >> bit & 1) as u32) << 31));

@@ -152,7 +152,8 @@ pub struct Scan {
     stuck: (u32, u32),
 }
 
-/// Memory that one scan leaves to the next: what a scan needs is too much to ask the system for each time. Wiped on drop.
+/// Memory that one scan leaves to the next: what a scan needs is too much to ask the system for each time. Nothing that was
+/// opened is in it, but slots and how far from the last query they may be.
 #[derive(Default)]
 pub struct Spare {
     candidates: candidates::Spare,
@@ -240,8 +241,10 @@ impl Scan {
         }
     }
 
-    /// Leaves its memory to the next scan; it gives no more rows.
-    pub fn finish(self, cache: &mut Cache) {
+    /// Leaves its memory to the next scan, wiped of what it opened; it gives no more rows.
+    pub fn finish(mut self, cache: &mut Cache) {
+        self.buffer.wipe();
+        cache.records.wipe();
         cache.spare = Spare { candidates: self.candidates.leave(), buffer: self.buffer };
     }
 
