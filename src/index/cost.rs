@@ -93,7 +93,7 @@ pub unsafe extern "C-unwind" fn amcostestimate(
         (*startup_cost, *total_cost) = (first, all.max(first));
         let passing = (*info.rel).rows.clamp(1.0, estimate.rows);
         let limit = (*root).limit_tuples;
-        if limit > 0.0 && limit < passing {
+        if limit > 0.0 && limit < passing && (*total_cost).is_finite() {
             let thrown_away = if passing < estimate.rows { FILTER_ROWS } else { 1.0 };
             let at_limit = cost((limit * estimate.rows / passing * thrown_away).min(estimate.rows));
             let share = limit / passing;
@@ -219,6 +219,9 @@ impl Prices {
     }
 }
 
+/// Rows of a tail that is looked at each time.
+const LONG_TAIL: f64 = 8192.0;
+
 /// The meta page as it was when last looked at.
 unsafe fn known(info: &pg_sys::IndexOptInfo) -> Known {
     // SAFETY: the planner holds a lock on the index, so it opens without one. What lies in rd_amcache is ours,
@@ -227,7 +230,8 @@ unsafe fn known(info: &pg_sys::IndexOptInfo) -> Known {
         let index = pg_sys::index_open(info.indexoid, pg_sys::NoLock as i32);
         let cached = (*index).rd_amcache.cast::<Known>();
         let known = match cached.as_ref() {
-            Some(known) if info.pages <= known.pages + known.pages / 8 => *known,
+            // A tail is coded without many pages, and who opened it row by row is told nothing of it.
+            Some(known) if info.pages <= known.pages + known.pages / 8 && known.rows_in_tail < LONG_TAIL => *known,
             _ => {
                 let known = read(index, info.pages);
                 if cached.is_null() {

@@ -127,10 +127,7 @@ pub unsafe extern "C-unwind" fn amendscan(scan: pg_sys::IndexScanDesc) {
 /// Ends what runs, and leaves its memory to the next scan of the index; not what it opened of a ring that was closed since.
 fn finish(state: &mut State) {
     if let Some(Running { session, scan, .. }) = state.running.take() {
-        let mut session = session.using();
-        if session.is_open() {
-            scan.finish(session.cache());
-        }
+        session.leave(|cache| scan.finish(cache));
     }
 }
 

@@ -94,6 +94,17 @@ impl Session {
     }
 }
 
+impl Session {
+    /// Runs `f` on the cache if the keys under which it was filled are still open. Waits for nobody and asks nobody: a scan ends
+    /// in the middle of a commit, too.
+    pub fn leave(&self, f: impl FnOnce(&mut Cache)) {
+        let Ok(mut state) = self.0.state.try_borrow_mut() else { return };
+        if state.keys.is_some() && state.generation == keys::closings() && !self.0.broken.get() {
+            f(&mut state.cache);
+        }
+    }
+}
+
 impl State {
     /// Nothing opened, under no generation.
     fn new(index: Uuid) -> Self {
