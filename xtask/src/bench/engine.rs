@@ -96,9 +96,9 @@ impl Engine {
                     String::from(NOTHING_SET),
                     vec![String::from("RESET sealvec.probes"), String::from("RESET sealvec.target_recall")],
                 )];
-                for target in
-                    ["0.90", "0.93", "0.94", "0.96", "0.97", "0.975", "0.98", "0.985", "0.988", "0.99", "0.995"]
-                {
+                for target in [
+                    "0.90", "0.93", "0.94", "0.96", "0.97", "0.975", "0.977", "0.98", "0.985", "0.988", "0.99", "0.995",
+                ] {
                     all.push((
                         format!("target {target}"),
                         vec![String::from("RESET sealvec.probes"), format!("SET sealvec.target_recall = {target}")],
