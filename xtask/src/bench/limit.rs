@@ -12,8 +12,10 @@ use crate::run::step;
 /// AES-GCM of one core, and how fast one core reads codes from its caches; the figures.
 const OPENED_PER_SECOND: f64 = 12e9;
 const SCORED_PER_SECOND: f64 = 30e9;
-/// Bytes of a row in a list beside its code: slot and two factors.
+/// Bytes of a row in a list beside its code: slot and factors.
 const BESIDE_CODE: f64 = 12.0;
+/// Lists from which a query meets their centroids by code first, and exactly only those that it may open.
+const CODED_LISTS: f64 = 256.0;
 
 #[derive(Serialize)]
 pub struct Limit {
@@ -21,14 +23,16 @@ pub struct Limit {
     pub setting: String,
     /// Coded rows that a query opens and scores.
     pub rows: f64,
+    /// Codes that it scores: those rows, and centroids.
+    pub codes: f64,
     pub bytes_opened: f64,
     pub bytes_scored: f64,
     pub limit_us: f64,
     pub cpu_us: f64,
 }
 
-/// For the fewest probes that reach each level: so many lists of the size that a query meets, L0, and the
-/// centroids. Exact rows of the rerank are left out; they are some 30 records of less than a kilobyte.
+/// For the fewest probes that reach each level: so many lists of the size that a query meets, L0, the codes of all
+/// centroids and the centroids of these lists. Exact rows of the rerank are left out; they are some 30 records of less than a kilobyte.
 pub fn limits(ground: &Ground, sweep: &Sweep, index: &str) -> Result<Vec<Limit>> {
     step("reading list sizes", || {
         let mut client = ground.cluster.connect(DATABASE)?;
@@ -49,11 +53,15 @@ pub fn limits(ground: &Ground, sweep: &Sweep, index: &str) -> Result<Vec<Limit>>
                 .filter_map(|point| Some((point, point.setting.strip_prefix("probes ")?.parse::<f64>().ok()?)))
                 .min_by(|a, b| a.1.total_cmp(&b.1))?;
             let rows = probes.min(lists) * per_list + l0 as f64;
-            let (opened, scored) = (rows * (dims / 8.0 + BESIDE_CODE), rows * dims / 8.0 + lists * dims * 2.0);
+            let coded = if lists < CODED_LISTS { 0.0 } else { lists };
+            let exact = if lists < CODED_LISTS { lists } else { probes };
+            let opened = rows * (dims / 8.0 + BESIDE_CODE);
+            let scored = (rows + coded) * dims / 8.0 + exact * dims * 2.0;
             Some(Limit {
                 level,
                 setting: point.setting.clone(),
                 rows,
+                codes: rows + coded,
                 bytes_opened: opened,
                 bytes_scored: scored,
                 limit_us: 1e6 * (opened / OPENED_PER_SECOND + scored / SCORED_PER_SECOND),

@@ -173,6 +173,8 @@ pub struct Profile {
     pub samples: usize,
     /// Coded rows that a query opens, where they are known.
     pub rows: Option<f64>,
+    /// Codes that it scores: of those rows, and of centroids.
+    pub codes: Option<f64>,
     pub cpu_us: f64,
     pub stages: Vec<Share>,
     /// The functions with the most samples of their own.
@@ -233,12 +235,12 @@ pub fn measure(ground: &Ground, sweep: &Sweep, limits: &[Limit]) -> Result<Optio
         }
         let script = quiet(Command::new("perf").args(["script", "--fields", "ip,sym", "--input"]).arg(&file))?;
         fs::remove_file(&file)?;
-        Ok(fold(&script, level, point, known.map(|limit| limit.rows)))
+        Ok(fold(&script, level, point, known))
     })?;
     Ok(profile)
 }
 
-fn fold(script: &str, level: f64, point: &Point, rows: Option<f64>) -> Option<Profile> {
+fn fold(script: &str, level: f64, point: &Point, known: Option<&Limit>) -> Option<Profile> {
     let stacks = stacks(script);
     let samples = stacks.len();
     if samples == 0 {
@@ -262,7 +264,8 @@ fn fold(script: &str, level: f64, point: &Point, rows: Option<f64>) -> Option<Pr
         level,
         setting: point.setting.clone(),
         samples,
-        rows,
+        rows: known.map(|limit| limit.rows),
+        codes: known.map(|limit| limit.codes),
         // As timed without perf, which slows the backend down.
         cpu_us: point.timing.cpu_us,
         stages: Stage::ALL
@@ -317,13 +320,13 @@ impl Profile {
         let inside = self.cpu_us - us(Stage::Executor) - us(Stage::Values);
         let index = Figure::lower(name("the index in all"), inside, "µs").note(&of_query);
         figures.push(ground.goals.index_us.into_iter().fold(index, Figure::wanted));
-        if let Some(rows) = self.rows {
-            let note = format!("{rows:.0} rows");
-            figures.extend([
-                Figure::lower(name("open, a row"), 1e3 * us(Stage::Open) / rows, "ns").wanted(OPEN_NS).note(&note),
-                Figure::lower(name("score, a row"), 1e3 * us(Stage::Score) / rows, "ns").wanted(SCORE_NS).note(&note),
-            ]);
-        }
+        let each = |stage: Stage, of: Option<f64>, what: &str, wanted: f64, unit: &str| {
+            let of = of?;
+            let figure = Figure::lower(name(what), 1e3 * us(stage) / of, "ns").wanted(wanted);
+            Some(figure.note(format!("{of:.0} {unit}")))
+        };
+        figures.extend(each(Stage::Open, self.rows, "open, a row", OPEN_NS, "rows"));
+        figures.extend(each(Stage::Score, self.codes, "score, a code", SCORE_NS, "codes, of rows and of centroids"));
         figures
     }
 }
