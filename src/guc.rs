@@ -19,6 +19,7 @@ static FAILED_UNLOCK_DELAY_MAX: GucSetting<i32> = GucSetting::<i32>::new(4_000);
 static PROBES: GucSetting<i32> = GucSetting::<i32>::new(0);
 static TARGET_RECALL: GucSetting<f64> = GucSetting::<f64>::new(0.95);
 static MAX_SCAN_TUPLES: GucSetting<i32> = GucSetting::<i32>::new(0);
+static LIST_CACHE: GucSetting<i32> = GucSetting::<i32>::new(8 << 10);
 
 /// Registers every setting; once per backend.
 pub fn init() {
@@ -141,6 +142,16 @@ pub fn init() {
         GucContext::Userset,
         none,
     );
+    GucRegistry::define_int_guc(
+        c"sealvec.list_cache",
+        c"Memory in which a session keeps lists of an index that it has opened.",
+        c"For each index, until its key ring is closed. 0 keeps none.",
+        &LIST_CACHE,
+        0,
+        i32::MAX / 1024,
+        GucContext::Userset,
+        GucFlags::UNIT_KB,
+    );
 }
 
 /// `sealvec.local_root_key_file` as set; empty means the default path.
@@ -206,6 +217,11 @@ pub fn target_recall() -> f64 {
 /// `sealvec.max_scan_tuples`; 0 sets no limit.
 pub fn max_scan_tuples() -> u32 {
     u32::try_from(MAX_SCAN_TUPLES.get()).expect("the GUC's lower bound is 0")
+}
+
+/// `sealvec.list_cache` in bytes.
+pub fn list_cache() -> usize {
+    usize::try_from(LIST_CACHE.get()).expect("the GUC's lower bound is 0") << 10
 }
 
 /// Refuses settings under our prefix that nobody registered; called when all modules have registered theirs.

@@ -161,7 +161,11 @@ unsafe fn start(scan: pg_sys::IndexScanDesc, store: &RelationStore) -> Result<Ru
 
         let meta = shape::meta((*scan).indexRelation, store)?;
         let session = session(meta.identity.index);
-        session.using().open(store, &meta, Right::Read)?;
+        {
+            let mut session = session.using();
+            session.open(store, &meta, Right::Read)?;
+            session.cache().keep_opened(guc::list_cache());
+        }
         let (scan, distance) = query(&*(*scan).orderByData, &meta)?;
         let lease = Lease::new(meta.identity.ring, Right::Read);
         Ok(Running { identity: meta.identity, session, scan, distance, lease })

@@ -4,7 +4,7 @@ use std::cell::Cell;
 
 use pgrx::pg_sys;
 use sealvec_core::format::meta::META_BLOCK;
-use sealvec_core::store::{Block, PageStore};
+use sealvec_core::store::{Block, PAGE, PageStore};
 use sealvec_core::{Error, Result};
 
 use super::buffer::{self, SharedPage};
@@ -145,6 +145,17 @@ impl PageStore for RelationStore {
         unsafe { recent::prefetch(self.relation, block, offset) }
     }
 
+    /// The position of the record that changed it last.
+    fn version(&self, page: &[u8; PAGE]) -> Option<u64> {
+        // SAFETY: the relation is open.
+        if !unsafe { stamps_pages(self.relation) } {
+            return None;
+        }
+        let [high, low] = [0, 4].map(|at| u32::from_ne_bytes(page[at..at + 4].try_into().expect("four bytes")));
+        let position = u64::from(high) << 32 | u64::from(low);
+        (position != 0).then_some(position)
+    }
+
     fn blocks(&self) -> Result<Block> {
         // SAFETY: the relation is open.
         let blocks = unsafe { pg_sys::RelationGetNumberOfBlocksInFork(self.relation, self.fork) };
@@ -231,5 +242,23 @@ fn vacuum_delay_point() {
         pg_sys::vacuum_delay_point();
         #[cfg(feature = "pg18")]
         pg_sys::vacuum_delay_point(false);
+    }
+}
+
+/// `InvalidSubTransactionId`, which is a macro.
+const NO_SUBTRANSACTION: pg_sys::SubTransactionId = 0;
+
+/// Whether each change of a page leaves another position in it: as long as changes are logged. A relation that the running
+/// transaction made may go unlogged until it commits (`wal_level = minimal`).
+unsafe fn stamps_pages(relation: pg_sys::Relation) -> bool {
+    // SAFETY: the caller's relation is open.
+    unsafe {
+        #[cfg(feature = "pg15")]
+        let file = (*relation).rd_firstRelfilenodeSubid;
+        #[cfg(not(feature = "pg15"))]
+        let file = (*relation).rd_firstRelfilelocatorSubid;
+        (*(*relation).rd_rel).relpersistence == pg_sys::RELPERSISTENCE_PERMANENT as std::ffi::c_char
+            && (*relation).rd_createSubid == NO_SUBTRANSACTION
+            && file == NO_SUBTRANSACTION
     }
 }

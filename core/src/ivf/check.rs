@@ -8,6 +8,7 @@ use super::{
     directory,
     lists::{self, ChunkBuffer, Read},
     merge::chunk_slots,
+    opened::OpenedPages,
     read_meta, records,
     records::Opened,
     recover::recover,
@@ -120,7 +121,16 @@ fn read_list<S: PageStore>(
         Ok(())
     };
     let at = (entry.uid, entry.head);
-    match lists::read(store, keys.index, layout, at, meta.data_epoch, &mut ChunkBuffer::default(), &mut visit)? {
+    match lists::read(
+        store,
+        keys.index,
+        layout,
+        at,
+        meta.data_epoch,
+        &mut ChunkBuffer::default(),
+        &mut OpenedPages::default(),
+        &mut visit,
+    )? {
         Read::Whole => {}
         Read::Moved(block) => {
             return Err(Error::Corrupt { block, what: "a list's page belongs to another list" });

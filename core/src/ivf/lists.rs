@@ -4,7 +4,10 @@
 
 use std::ops::Range;
 
-use super::pages;
+use super::{
+    opened::{OpenedChunk, OpenedPages},
+    pages,
+};
 use crate::{
     Error, Result,
     crypto::ChunkAad,
@@ -293,8 +296,8 @@ pub enum Read {
 pub struct ChunkBuffer {
     /// Room for the chunks of a page, of which some is in use.
     plain: Plain,
-    /// Where in `plain` each chunk lies, and its rows.
-    chunks: Vec<(Range<usize>, usize)>,
+    /// Where in `plain` each chunk lies.
+    chunks: Vec<OpenedChunk>,
     sealed: Vec<u8>,
 }
 
@@ -307,7 +310,7 @@ impl ChunkBuffer {
 
     /// Where the next chunk, of `len` bytes, goes.
     fn place(&mut self, len: usize) -> Range<usize> {
-        let start = self.chunks.last().map_or(0, |(last, _)| last.end);
+        let start = self.chunks.last().map_or(0, |last| last.place.end);
         let end = start + len;
         if self.plain.len() < end {
             // A vector that grows leaves its old bytes behind; this one is wiped when it is replaced.
@@ -320,7 +323,8 @@ impl ChunkBuffer {
 }
 
 /// Opens every chunk of list `uid` that is live at `epoch`, from `head` on, a page at a time under its
-/// share lock, and gives (plaintext, rows) to `visit` with no lock held.
+/// share lock, and gives (plaintext, rows) to `visit` with no lock held. Pages that are in `opened` as they are now need no opening.
+#[allow(clippy::too_many_arguments)]
 pub fn read<S: PageStore>(
     store: &S,
     keys: &mut IndexKeys,
@@ -328,6 +332,7 @@ pub fn read<S: PageStore>(
     (uid, head): (u64, Block),
     epoch: u64,
     buffer: &mut ChunkBuffer,
+    opened: &mut OpenedPages,
     visit: &mut dyn FnMut(&[u8], usize) -> Result<()>,
 ) -> Result<Read> {
     let (mut block, mut ordinal) = (head, 0);
@@ -342,16 +347,31 @@ pub fn read<S: PageStore>(
         if head.next != NO_BLOCK {
             store.prefetch(head.next, 0);
         }
+        let version = store.version(&page);
+        if let Some(known) = version.and_then(|version| opened.get(block, version)) {
+            drop(page);
+            for (plain, rows) in known.chunks(epoch) {
+                visit(plain, rows)?;
+            }
+            (block, ordinal) = (head.next, ordinal + 1);
+            continue;
+        }
+        let mut all = true;
         for piece in pieces(body(&page)) {
             let piece = piece.ok_or(Error::Corrupt { block, what: "malformed chunk" })?;
+            all &= piece.header.born <= epoch && piece.header.pieces == 1;
             // What is appended after this scan began is born later.
             if piece.header.born <= epoch {
                 take(keys, layout, uid, block, piece, &mut long, buffer)?;
             }
         }
         drop(page);
-        for (place, rows) in &buffer.chunks {
-            visit(&buffer.plain[place.clone()], *rows)?;
+        if let Some(version) = version.filter(|_| all) {
+            let end = buffer.chunks.last().map_or(0, |last| last.place.end);
+            opened.met(block, version, &buffer.plain[..end], &buffer.chunks);
+        }
+        for chunk in &buffer.chunks {
+            visit(&buffer.plain[chunk.place.clone()], chunk.rows)?;
         }
         (block, ordinal) = (head.next, ordinal + 1);
     }
@@ -399,7 +419,7 @@ fn take(
     let aad = chunk_aad(keys, uid, &first, at);
     let opened = keys.list(uid).open_into(&aad, sealed, &mut buffer.plain[place.clone()]);
     opened.map_err(|_| corrupt("could not open a chunk"))?;
-    buffer.chunks.push((place, rows));
+    buffer.chunks.push(OpenedChunk { place, rows, born: first.born });
     Ok(())
 }
 

@@ -9,6 +9,7 @@ use super::{
     encode::{encode_rows, in_parallel},
     lists::{self, ChunkBuffer, Read},
     open::{open_entry, open_vector},
+    opened::OpenedPages,
     read_meta,
     records::{self, Opened},
     recover::recover,
@@ -314,7 +315,16 @@ pub fn list_slots<S: PageStore>(
     };
     let mut buffer = ChunkBuffer::default();
     let at = (entry.uid, entry.head);
-    match lists::read(store, keys.index, layout, at, meta.data_epoch, &mut buffer, &mut visit)? {
+    match lists::read(
+        store,
+        keys.index,
+        layout,
+        at,
+        meta.data_epoch,
+        &mut buffer,
+        &mut OpenedPages::default(),
+        &mut visit,
+    )? {
         Read::Whole => Ok(slots),
         Read::Moved(block) => Err(Error::Corrupt { block, what: "a list's page belongs to another list" }),
     }

@@ -17,6 +17,7 @@ mod kept;
 mod lists;
 pub mod merge;
 mod open;
+mod opened;
 mod pages;
 mod records;
 mod recover;
@@ -94,6 +95,8 @@ pub struct Cache {
     records: records::Scratch,
     /// Memory of the last scan.
     spare: scan::Spare,
+    /// Pages of lists as they were opened.
+    opened: opened::OpenedPages,
 }
 
 impl Cache {
@@ -105,12 +108,18 @@ impl Cache {
             leaves: slots::LeafHints::default(),
             records: records::Scratch::default(),
             spare: scan::Spare::default(),
+            opened: opened::OpenedPages::default(),
         }
     }
 
     /// The index that it belongs to.
     pub fn index(&self) -> Uuid {
         self.index
+    }
+
+    /// Keeps pages of lists as it opens them, up to so many bytes; none unless this is called.
+    pub fn keep_opened(&mut self, bytes: usize) {
+        self.opened.set_room(bytes);
     }
 
     /// Rows whose column values did not open since this was last asked: the caller tells its user.

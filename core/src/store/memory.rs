@@ -14,6 +14,9 @@ use crate::{Error, Result};
 
 type Image = Rc<[u8; PAGE]>;
 
+/// Bytes of a page's stamp, its first.
+const STAMP: usize = 8;
+
 /// Pages in memory. Not for threads: one backend at a time, as steps of a test interleave them.
 #[derive(Default)]
 pub struct MemoryStore {
@@ -26,6 +29,8 @@ pub struct MemoryStore {
     numbered: Cell<bool>,
     /// Commits left before the store fails; `None` never fails.
     budget: Cell<Option<usize>>,
+    /// Actions committed; each stamps its pages, as Postgres does with the position of the record.
+    commits: Cell<u64>,
     reads: Cell<u64>,
     rests: Cell<u64>,
 }
@@ -54,6 +59,7 @@ impl MemoryStore {
     /// The store as recovery finds it after the first `records` actions of this store's log.
     pub fn replay(&self, records: usize) -> MemoryStore {
         let store = MemoryStore::new();
+        store.commits.set(self.commits.get());
         {
             let mut pages = store.pages.borrow_mut();
             for record in &self.log.borrow()[..records] {
@@ -115,6 +121,10 @@ impl PageStore for MemoryStore {
         self.reads.set(self.reads.get() + 1);
         let pages = self.pages.borrow();
         pages.get(block as usize).cloned().map(MemoryPage).ok_or(Error::Corrupt { block, what: "beyond the end" })
+    }
+
+    fn version(&self, page: &[u8; PAGE]) -> Option<u64> {
+        Some(u64::from_ne_bytes(page[..STAMP].try_into().expect("eight bytes")))
     }
 
     fn blocks(&self) -> Result<Block> {
@@ -229,8 +239,11 @@ impl Action for MemoryAction<'_> {
             }
             self.store.budget.set(Some(left - 1));
         }
+        let stamp = self.store.commits.get() + 1;
+        self.store.commits.set(stamp);
         let mut record = Vec::new();
-        for (block, image) in self.pages {
+        for (block, mut image) in self.pages {
+            image[..STAMP].copy_from_slice(&stamp.to_ne_bytes());
             let image: Image = Rc::new(*image);
             self.store.pages.borrow_mut()[block as usize] = image.clone();
             if kind(&image) == Some(PageKind::Free) {

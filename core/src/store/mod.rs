@@ -44,6 +44,12 @@ pub trait PageStore {
         let _ = (block, offset);
     }
 
+    /// A number that is another one whenever the page has changed; none if the store can't tell.
+    fn version(&self, page: &[u8; PAGE]) -> Option<u64> {
+        let _ = page;
+        None
+    }
+
     /// Blocks that the relation has now.
     fn blocks(&self) -> Result<Block>;
 

@@ -19,7 +19,7 @@ use sealvec_core::{
     keys::{Dek, IndexKeys, Uuid},
     math::random::Random,
     metric::Metric,
-    store::memory::MemoryStore,
+    store::{PAGE, memory::MemoryStore},
 };
 
 pub const DEK: [u8; 32] = [7; 32];
@@ -61,6 +61,13 @@ pub struct Index {
     next: u32,
 }
 
+/// What a backend that just started knows: nothing, and it keeps a few pages of lists as it opens them.
+pub fn cache(index: Uuid) -> Cache {
+    let mut cache = Cache::new(index);
+    cache.keep_opened(24 * PAGE);
+    cache
+}
+
 pub fn identity(dims: u16, metric: Metric, precision: Precision) -> Identity {
     Identity { index: Uuid::from_bytes([3; 16]), ring: 5, dims, metric, precision, lists: 0 }
 }
@@ -82,7 +89,7 @@ impl Index {
         let dek = Dek::new(1, &DEK);
         Self {
             store,
-            cache: Cache::new(identity.index),
+            cache: cache(identity.index),
             keys: IndexKeys::new(&dek, identity.index),
             column: Column::new(),
             identity,

@@ -6,7 +6,7 @@ use sealvec_core::{
     Error, Result,
     format::{Precision, meta::Identity},
     ivf::{
-        self, Cache, Keys,
+        self, Keys,
         merge::Effort,
         scan::{Scan, ScanOptions},
     },
@@ -21,7 +21,7 @@ use sealvec_core::{
 
 use crate::{
     Rows, assert_hits, first_seed, operate,
-    support::{Column, DEK, Index, clustered, identity},
+    support::{Column, DEK, Index, cache, clustered, identity},
 };
 
 /// Pages as they were after each record of a window, and how far this standby has replayed.
@@ -50,6 +50,10 @@ impl PageStore for Standby<'_> {
             self.replayed.set((self.replayed.get() + 1 + random.below(self.pace.1)).min(last));
         }
         self.after[self.replayed.get()].read(block)
+    }
+
+    fn version(&self, page: &[u8; sealvec_core::store::PAGE]) -> Option<u64> {
+        self.after[self.replayed.get()].version(page)
     }
 
     fn blocks(&self) -> Result<Block> {
@@ -123,7 +127,7 @@ fn scan_window(index: &Index, first: usize, moments: &[Moment], query: &[f32], s
     let dek = Dek::new(1, &DEK);
     let mut keys = IndexKeys::new(&dek, index.identity.index);
     let column = Column::new();
-    let mut old = Cache::new(index.identity.index);
+    let mut old = cache(index.identity.index);
     let mut random = Random::from_number(seed);
     let (mut restarts, mut known) = (0, 0);
     for number in 0..scans {
@@ -136,9 +140,9 @@ fn scan_window(index: &Index, first: usize, moments: &[Moment], query: &[f32], s
             random: RefCell::new(Random::from_number(seed ^ number as u64)),
             pace,
         };
-        let mut new = Cache::new(index.identity.index);
+        let mut new = cache(index.identity.index);
         if moment.records < known {
-            old = Cache::new(index.identity.index); // it knows what is yet to come
+            old = cache(index.identity.index); // it knows what is yet to come
             known = 0;
         }
         let cache = if number % 2 == 0 { &mut new } else { &mut old };

@@ -359,7 +359,7 @@ impl Scan {
             return self.restart(store, cache, keys);
         }
         let to_mean = lists.view.to_mean;
-        match self.score_list(store, keys, (entry.uid, entry.head), to_mean)? {
+        match self.score_list(store, cache, keys, (entry.uid, entry.head), to_mean)? {
             Read::Whole => Ok(()),
             Read::Moved(block) => self.moved(store, cache, keys, (meta.l0_position, entry.uid, entry.head), block),
         }
@@ -396,7 +396,7 @@ impl Scan {
             head = entry.head;
         }
         self.counts.lists += 1;
-        match self.score_list(store, keys, (known.uid, head), to_centroid)? {
+        match self.score_list(store, cache, keys, (known.uid, head), to_centroid)? {
             Read::Whole => {}
             Read::Moved(block) => self.moved(store, cache, keys, (known.position, known.uid, head), block)?,
         }
@@ -429,6 +429,7 @@ impl Scan {
     fn score_list<S: PageStore>(
         &mut self,
         store: &S,
+        cache: &mut Cache,
         keys: &mut Keys<'_>,
         at: (u64, u32),
         to_centroid: f32,
@@ -463,7 +464,7 @@ impl Scan {
             }
             Ok(())
         };
-        lists::read(store, keys.index, layout, at, epoch, &mut self.buffer, &mut visit)
+        lists::read(store, keys.index, layout, at, epoch, &mut self.buffer, &mut cache.opened, &mut visit)
     }
 
     /// Scores the live slots of a range exactly: the tail, or everything when lists won't hold still.
