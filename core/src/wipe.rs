@@ -22,6 +22,13 @@ impl Plain {
         Self(Vec::with_capacity(bytes))
     }
 
+    /// As [`with_capacity`](Self::with_capacity); nothing where there is no memory.
+    pub fn try_with_capacity(bytes: usize) -> Option<Self> {
+        let mut plain = Vec::new();
+        plain.try_reserve_exact(bytes).ok()?;
+        Some(Self(plain))
+    }
+
     /// `bytes` zeros, to open into.
     pub fn zeroed(bytes: usize) -> Self {
         Self(vec![0; bytes])

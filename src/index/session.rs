@@ -1,7 +1,7 @@
 //! What this backend remembers of the indexes it used: derived keys and core's cache, dropped with the DEK.
 
-use std::cell::{Cell, RefCell, RefMut};
-use std::rc::Rc;
+use std::cell::{RefCell, RefMut};
+use std::rc::{Rc, Weak};
 
 use pgrx::PgSqlErrorCode::ERRCODE_INDEX_CORRUPTED;
 use sealvec_core::format::meta::{Identity, Meta};
@@ -23,8 +23,6 @@ pub struct Session(Rc<Inner>);
 struct Inner {
     index: Uuid,
     state: RefCell<State>,
-    /// An ERROR came out of core while it changed the state, which may be half-made.
-    broken: Cell<bool>,
 }
 
 struct State {
@@ -43,38 +41,45 @@ struct Opened {
 /// The state while a call into core uses it.
 pub struct InUse<'a> {
     state: RefMut<'a, State>,
-    broken: &'a Cell<bool>,
 }
 
 thread_local! {
+    static SESSIONS: RefCell<Sessions> = const { RefCell::new(Sessions { known: Vec::new(), left: Vec::new() }) };
+}
+
+struct Sessions {
     /// Last used last.
-    static SESSIONS: RefCell<Vec<Session>> = const { RefCell::new(Vec::new()) };
+    known: Vec<Session>,
+    /// Those that had to go while a scan still used them.
+    left: Vec<Weak<Inner>>,
 }
 
 /// The session of the index with this uuid. A rebuilt index has a new uuid, so nothing here can be stale
 /// but by key.
 pub fn session(index: Uuid) -> Session {
-    SESSIONS.with_borrow_mut(|sessions| {
-        let session = match sessions.iter().position(|session| session.0.index == index) {
-            Some(place) => sessions.remove(place),
-            None => Session(Rc::new(Inner { index, state: RefCell::new(State::new(index)), broken: Cell::new(false) })),
+    SESSIONS.with_borrow_mut(|Sessions { known, left }| {
+        let session = match known.iter().position(|session| session.0.index == index) {
+            Some(place) => known.remove(place),
+            None => Session(Rc::new(Inner { index, state: RefCell::new(State::new(index)) })),
         };
-        if sessions.len() == SESSIONS_MAX {
-            sessions.remove(0);
+        if known.len() == SESSIONS_MAX {
+            left.retain(|session| session.strong_count() > 0);
+            left.push(Rc::downgrade(&known.remove(0).0));
         }
-        sessions.push(session.clone());
+        known.push(session.clone());
         session
     })
 }
 
-/// Forgets what was opened in every index, derived keys included: a key ring was closed. Whatever is in use
-/// at this moment is forgotten when it is used next.
+/// Forgets what was opened in every index, derived keys included: a key ring was closed. What is in use at this moment
+/// is forgotten when that ends.
 pub fn forget_all() {
     SESSIONS.with(|sessions| {
         let Ok(sessions) = sessions.try_borrow() else { return };
-        for session in sessions.iter() {
-            if let Ok(mut state) = session.0.state.try_borrow_mut() {
-                *state = State::new(session.0.index);
+        let left = sessions.left.iter().filter_map(Weak::upgrade);
+        for session in sessions.known.iter().map(|session| session.0.clone()).chain(left) {
+            if let Ok(mut state) = session.state.try_borrow_mut() {
+                *state = State::new(session.index);
             }
         }
     });
@@ -87,10 +92,10 @@ impl Session {
     pub fn using(&self) -> InUse<'_> {
         let mut state = self.0.state.borrow_mut();
         let generation = keys::generation();
-        if self.0.broken.replace(false) || state.generation != generation {
+        if state.generation != generation {
             *state = State { generation, ..State::new(self.0.index) };
         }
-        InUse { state, broken: &self.0.broken }
+        InUse { state }
     }
 }
 
@@ -99,7 +104,7 @@ impl Session {
     /// in the middle of a commit, too.
     pub fn leave(&self, f: impl FnOnce(&mut Cache)) {
         let Ok(mut state) = self.0.state.try_borrow_mut() else { return };
-        if state.keys.is_some() && state.generation == keys::closings() && !self.0.broken.get() {
+        if state.keys.is_some() && state.generation == keys::closings() {
             f(&mut state.cache);
         }
     }
@@ -176,9 +181,11 @@ impl InUse<'_> {
 }
 
 impl Drop for InUse<'_> {
+    /// What an ERROR may have left half-made is forgotten, and what was opened if a ring was closed meanwhile, which
+    /// did not find it.
     fn drop(&mut self) {
-        if std::thread::panicking() {
-            self.broken.set(true);
+        if std::thread::panicking() || self.state.generation != keys::closings() {
+            *self.state = State::new(self.state.cache.index());
         }
     }
 }

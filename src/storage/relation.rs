@@ -102,7 +102,7 @@ impl RelationStore {
             let (created, replaced) = (relation.rd_createSubid, relation.rd_firstRelfilenodeSubid);
             #[cfg(not(feature = "pg15"))]
             let (created, replaced) = (relation.rd_createSubid, relation.rd_firstRelfilelocatorSubid);
-            let minimal = pg_sys::wal_level < pg_sys::WalLevel::WAL_LEVEL_REPLICA as i32;
+            let minimal = pg_sys::wal_level < pg_sys::WalLevel::WAL_LEVEL_REPLICA as std::ffi::c_int;
             (*relation.rd_rel).relpersistence == pg_sys::RELPERSISTENCE_PERMANENT as i8
                 && !(minimal && (created != INVALID_SUBTRANSACTION || replaced != INVALID_SUBTRANSACTION))
         }
@@ -245,20 +245,12 @@ fn vacuum_delay_point() {
     }
 }
 
-/// `InvalidSubTransactionId`, which is a macro.
-const NO_SUBTRANSACTION: pg_sys::SubTransactionId = 0;
-
-/// Whether each change of a page leaves another position in it: as long as changes are logged. A relation that the running
-/// transaction made may go unlogged until it commits (`wal_level = minimal`).
+/// Whether each change of a page leaves another position in it: where every change of a permanent relation is logged. With
+/// `wal_level = minimal` a transaction may leave out what it does to a file that it made, or copied to another tablespace.
 unsafe fn stamps_pages(relation: pg_sys::Relation) -> bool {
-    // SAFETY: the caller's relation is open.
+    // SAFETY: the caller's relation is open; the setting changes with a restart only.
     unsafe {
-        #[cfg(feature = "pg15")]
-        let file = (*relation).rd_firstRelfilenodeSubid;
-        #[cfg(not(feature = "pg15"))]
-        let file = (*relation).rd_firstRelfilelocatorSubid;
-        (*(*relation).rd_rel).relpersistence == pg_sys::RELPERSISTENCE_PERMANENT as std::ffi::c_char
-            && (*relation).rd_createSubid == NO_SUBTRANSACTION
-            && file == NO_SUBTRANSACTION
+        pg_sys::wal_level >= pg_sys::WalLevel::WAL_LEVEL_REPLICA as std::ffi::c_int
+            && (*(*relation).rd_rel).relpersistence == pg_sys::RELPERSISTENCE_PERMANENT as std::ffi::c_char
     }
 }

@@ -5,7 +5,7 @@
 use std::ops::Range;
 
 use super::{
-    opened::{OpenedChunk, OpenedPages},
+    opened::{OpenedChunk, OpenedPages, PageName},
     pages,
 };
 use crate::{
@@ -347,8 +347,8 @@ pub fn read<S: PageStore>(
         if head.next != NO_BLOCK {
             store.prefetch(head.next, 0);
         }
-        let version = store.version(&page);
-        if let Some(known) = version.and_then(|version| opened.get(block, version)) {
+        let name = store.version(&page).map(|version| PageName { block, list: uid, version });
+        if let Some(known) = name.and_then(|name| opened.get(name)) {
             drop(page);
             for (plain, rows) in known.chunks(epoch) {
                 visit(plain, rows)?;
@@ -366,9 +366,9 @@ pub fn read<S: PageStore>(
             }
         }
         drop(page);
-        if let Some(version) = version.filter(|_| all) {
+        if let Some(name) = name.filter(|_| all) {
             let end = buffer.chunks.last().map_or(0, |last| last.place.end);
-            opened.met(block, version, &buffer.plain[..end], &buffer.chunks);
+            opened.met(name, &buffer.plain[..end], &buffer.chunks);
         }
         for chunk in &buffer.chunks {
             visit(&buffer.plain[chunk.place.clone()], chunk.rows)?;

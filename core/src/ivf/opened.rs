@@ -22,6 +22,17 @@ pub struct OpenedChunk {
     pub born: u64,
 }
 
+/// Which page, in which state.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct PageName {
+    /// Its block.
+    pub block: Block,
+    /// The list that it says it is of.
+    pub list: u64,
+    /// What its store says of its state.
+    pub version: u64,
+}
+
 /// What a page holds, opened. Wiped on drop.
 pub struct OpenedPage {
     plain: Plain,
@@ -38,8 +49,7 @@ impl OpenedPage {
 
 #[derive(Default)]
 struct Seat {
-    block: Block,
-    version: u64,
+    name: PageName,
     page: Option<OpenedPage>,
 }
 
@@ -55,25 +65,28 @@ impl OpenedPages {
         let seats = bytes / PAGE;
         if seats != self.seats.len() {
             self.seats = Vec::new();
-            self.seats.resize_with(seats, Seat::default);
+            // Without memory nothing is kept; to abort would take the server's other sessions along.
+            if self.seats.try_reserve_exact(seats).is_ok() {
+                self.seats.resize_with(seats, Seat::default);
+            }
         }
     }
 
-    /// The page `block`, if this version of it is kept.
-    pub fn get(&self, block: Block, version: u64) -> Option<&OpenedPage> {
-        let seat = &self.seats.get(self.place(block)?)?;
-        seat.page.as_ref().filter(|_| (seat.block, seat.version) == (block, version))
+    /// This very page, if it is kept.
+    pub fn get(&self, name: PageName) -> Option<&OpenedPage> {
+        let seat = &self.seats.get(self.place(name.block)?)?;
+        seat.page.as_ref().filter(|_| seat.name == name)
     }
 
-    /// The page `block` was opened: these bytes and chunks are all that it holds. Kept if it was met here before.
-    pub fn met(&mut self, block: Block, version: u64, plain: &[u8], chunks: &[OpenedChunk]) {
-        let Some(place) = self.place(block) else { return };
+    /// This page was opened: these bytes and chunks are all that it holds. Kept if it was met here before.
+    pub fn met(&mut self, name: PageName, plain: &[u8], chunks: &[OpenedChunk]) {
+        let Some(place) = self.place(name.block) else { return };
         let seat = &mut self.seats[place];
-        if (seat.block, seat.version) != (block, version) {
-            *seat = Seat { block, version, page: None };
+        if seat.name != name {
+            *seat = Seat { name, page: None };
             return;
         }
-        let mut kept = Plain::with_capacity(plain.len());
+        let Some(mut kept) = Plain::try_with_capacity(plain.len()) else { return };
         kept.push(plain);
         seat.page = Some(OpenedPage { plain: kept, chunks: chunks.into() });
     }
@@ -92,18 +105,24 @@ mod tests {
     }
 
     fn meet(pages: &mut OpenedPages, block: Block, version: u64, byte: u8) {
-        pages.met(block, version, &[byte; 10], &[chunk(0..4, 1), chunk(4..10, 5)]);
+        pages.met(PageName { block, list: 1, version }, &[byte; 10], &[chunk(0..4, 1), chunk(4..10, 5)]);
     }
 
     fn seen(pages: &OpenedPages, block: Block, version: u64, epoch: u64) -> Option<Vec<(u8, usize)>> {
-        Some(pages.get(block, version)?.chunks(epoch).map(|(plain, rows)| (plain[0], rows)).collect())
+        Some(
+            pages
+                .get(PageName { block, list: 1, version })?
+                .chunks(epoch)
+                .map(|(plain, rows)| (plain[0], rows))
+                .collect(),
+        )
     }
 
     #[test]
     fn a_page_is_kept_from_the_second_time_on_and_while_it_is_the_same() {
         let mut pages = OpenedPages::default();
         meet(&mut pages, 7, 1, 3);
-        assert!(pages.get(7, 1).is_none(), "no room yet");
+        assert_eq!(seen(&pages, 7, 1, 9), None, "no room yet");
         pages.set_room(4 * PAGE + 5);
         meet(&mut pages, 7, 1, 3);
         assert_eq!(seen(&pages, 7, 1, 9), None);
@@ -111,6 +130,7 @@ mod tests {
         assert_eq!(seen(&pages, 7, 1, 9), Some(vec![(3, 4), (3, 6)]));
         assert_eq!(seen(&pages, 7, 1, 4), Some(vec![(3, 4)]), "what was born later is not seen");
         assert_eq!(seen(&pages, 7, 2, 9), None, "another version");
+        assert!(pages.get(PageName { block: 7, list: 2, version: 1 }).is_none(), "another list");
         assert_eq!(seen(&pages, 3, 1, 9), None, "another page of the same seat");
         meet(&mut pages, 7, 2, 4);
         assert_eq!(seen(&pages, 7, 1, 9), None);
