@@ -454,6 +454,7 @@ fn without_shared_memory_to_spare_keys_serve_and_the_log_tells() {
     // After a crash it begins anew, in other memory.
     let pid: i32 = one(&mut admin, "SELECT pg_backend_pid()");
     must(Command::new("kill").args(["-9", &pid.to_string()]));
+    eventually("the server has noticed", 30, || cluster.log().contains("reinitializing").then_some(()));
     let mut admin = eventually("the server takes sessions again", 30, || cluster.config("e2e").connect(NoTls).ok());
     assert_eq!(one::<i64>(&mut admin, pages), 2);
     assert_eq!(one::<i64>(&mut admin, "SELECT count(*) FROM sealvec.audit_memory()"), 0);
