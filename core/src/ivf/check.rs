@@ -3,17 +3,8 @@
 use std::collections::HashMap;
 
 use super::{
-    Cache, Keys, check_keys,
-    check_pages::check_pages,
-    directory,
-    lists::{self, ChunkBuffer, Read},
-    merge::chunk_slots,
-    opened::OpenedPages,
-    read_meta, records,
-    records::Opened,
-    recover::recover,
-    rows::Rows,
-    slots, vector,
+    Cache, Keys, check_keys, check_pages::check_pages, directory, lists, merge::chunk_slots, read_meta, records,
+    records::Opened, recover::recover, rows::Rows, slots, vector,
 };
 use zeroize::Zeroizing;
 
@@ -120,22 +111,7 @@ fn read_list<S: PageStore>(
         chunks += 1;
         Ok(())
     };
-    let at = (entry.uid, entry.head);
-    match lists::read(
-        store,
-        keys.index,
-        layout,
-        at,
-        meta.data_epoch,
-        &mut ChunkBuffer::default(),
-        &mut OpenedPages::default(),
-        &mut visit,
-    )? {
-        Read::Whole => {}
-        Read::Moved(block) => {
-            return Err(Error::Corrupt { block, what: "a list's page belongs to another list" });
-        }
-    }
+    lists::read_still(store, keys.index, layout, (entry.uid, entry.head), meta.data_epoch, &mut visit)?;
     if members.len() != entry.rows as usize || chunks != entry.chunks {
         return Err(Error::Corrupt { block: entry.head, what: "a list has other counts than the list map says" });
     }

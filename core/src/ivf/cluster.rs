@@ -5,6 +5,8 @@
 
 use std::ops::Range;
 
+use zeroize::Zeroizing;
+
 use super::{
     Cache, Keys, L0_ROWS, LIST_ROWS, Phase, RECLUSTER_BELOW, Work,
     batch::Batch,
@@ -27,8 +29,6 @@ use crate::{
     metric::Metric,
     store::PageStore,
 };
-
-use zeroize::Zeroizing;
 
 /// What lists are made for, and so how much they may cost.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

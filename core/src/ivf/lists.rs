@@ -378,6 +378,22 @@ pub fn read<S: PageStore>(
     if long.is_some() { Ok(Read::Moved(head)) } else { Ok(Read::Whole) }
 }
 
+/// As [`read`], once and of a list that nobody moves meanwhile: a page that is not its own is damage.
+pub fn read_still<S: PageStore>(
+    store: &S,
+    keys: &mut IndexKeys,
+    layout: &ChunkLayout,
+    at: (u64, Block),
+    epoch: u64,
+    visit: &mut dyn FnMut(&[u8], usize) -> Result<()>,
+) -> Result<()> {
+    let (mut buffer, mut opened) = (ChunkBuffer::default(), OpenedPages::default());
+    match read(store, keys, layout, at, epoch, &mut buffer, &mut opened, visit)? {
+        Read::Whole => Ok(()),
+        Read::Moved(block) => Err(Error::Corrupt { block, what: "a list's page belongs to another list" }),
+    }
+}
+
 /// Opens a whole chunk into `buffer`, or gathers a piece.
 fn take(
     keys: &mut IndexKeys,

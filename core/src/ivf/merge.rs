@@ -7,9 +7,8 @@ use super::{
     cluster::{self, For, cluster_all},
     directory::{self, Directory},
     encode::{encode_rows, in_parallel},
-    lists::{self, ChunkBuffer, Read},
+    lists,
     open::{open_entry, open_vector},
-    opened::OpenedPages,
     read_meta,
     records::{self, Opened},
     recover::recover,
@@ -17,7 +16,7 @@ use super::{
     slots, split, update_meta, vector,
 };
 use crate::{
-    Error, Result,
+    Result,
     format::{
         Tid,
         list::{BLOCK_ROWS, base_slot, slots_of},
@@ -313,21 +312,8 @@ pub fn list_slots<S: PageStore>(
         slots.extend(chunk_slots(layout, plain, rows));
         Ok(())
     };
-    let mut buffer = ChunkBuffer::default();
-    let at = (entry.uid, entry.head);
-    match lists::read(
-        store,
-        keys.index,
-        layout,
-        at,
-        meta.data_epoch,
-        &mut buffer,
-        &mut OpenedPages::default(),
-        &mut visit,
-    )? {
-        Read::Whole => Ok(slots),
-        Read::Moved(block) => Err(Error::Corrupt { block, what: "a list's page belongs to another list" }),
-    }
+    lists::read_still(store, keys.index, layout, (entry.uid, entry.head), meta.data_epoch, &mut visit)?;
+    Ok(slots)
 }
 
 /// Slots of the rows of an opened chunk.
