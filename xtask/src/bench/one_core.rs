@@ -8,8 +8,7 @@ use std::process::{Command, Stdio};
 
 /// The last core that we may use, if there is another for whoever else works.
 pub fn core() -> Option<u32> {
-    let status = fs::read_to_string("/proc/self/status").ok()?;
-    let allowed = status.lines().find_map(|line| line.strip_prefix("Cpus_allowed_list:"))?.trim().to_owned();
+    let allowed = allowed()?;
     let last = allowed.rsplit([',', '-']).next()?.parse().ok()?;
     (allowed.parse() != Ok(last)).then_some(last)
 }
@@ -27,10 +26,8 @@ pub struct Held {
 
 impl Held {
     pub fn on(core: u32) -> Option<Self> {
-        let us = std::process::id();
-        let status = fs::read_to_string(format!("/proc/{us}/status")).ok()?;
-        let mask = status.lines().find_map(|line| line.strip_prefix("Cpus_allowed_list:"))?.trim().to_owned();
-        put(us, core);
+        let mask = allowed()?;
+        put(std::process::id(), core);
         Some(Self { mask })
     }
 }
@@ -39,6 +36,12 @@ impl Drop for Held {
     fn drop(&mut self) {
         taskset(&["-c", "-p", &self.mask, &std::process::id().to_string()]);
     }
+}
+
+/// The cores that our main thread may use, as a list.
+fn allowed() -> Option<String> {
+    let status = fs::read_to_string("/proc/self/status").ok()?;
+    Some(status.lines().find_map(|line| line.strip_prefix("Cpus_allowed_list:"))?.trim().to_owned())
 }
 
 /// Without it, or without the right to use it, figures are as the system places us.
